@@ -1,0 +1,162 @@
+#include "core/digest.hpp"
+
+#include "core/text.hpp"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+namespace job_alerting::core {
+
+namespace {
+
+// Separates the parts of a key: no cleaned line holds one.
+constexpr char separator = '\n';
+
+std::string cleaned(std::string_view hostile) {
+    return one_line(hostile, most_name);
+}
+
+std::string cleaned_or_empty(const std::optional<std::string> &hostile) {
+    return hostile ? cleaned(*hostile) : std::string();
+}
+
+std::optional<std::string> cleaned_or_none(const std::optional<std::string> &hostile) {
+    std::string text = cleaned_or_empty(hostile);
+    return text.empty() ? std::nullopt : std::optional(std::move(text));
+}
+
+Failure fit_to_keep(const Failure &failure) {
+    Failure kept;
+    kept.id = failure.id;
+    kept.queue = cleaned(failure.queue);
+    kept.job_id = cleaned(failure.job_id);
+    kept.source = cleaned_or_none(failure.source);
+    kept.job_type = cleaned_or_none(failure.job_type);
+    kept.target_type = cleaned_or_none(failure.target_type);
+    kept.target_id = cleaned_or_none(failure.target_id);
+    kept.status = cleaned_or_none(failure.status);
+    kept.attempts = failure.attempts;
+    kept.max_attempts = failure.max_attempts;
+    kept.failed_at = failure.failed_at;
+    kept.chain = cleaned_or_none(failure.chain);
+    if (failure.error) {
+        kept.error = first_lines(*failure.error, most_error_lines, most_error);
+    }
+    return kept;
+}
+
+void widen(std::optional<Moment> &first, std::optional<Moment> &last,
+           const std::optional<Moment> &moment) {
+    if (!moment) {
+        return;
+    }
+    if (!first || moment->micros < first->micros) {
+        first = moment;
+    }
+    if (!last || moment->micros > last->micros) {
+        last = moment;
+    }
+}
+
+} // namespace
+
+std::string Cause::kind() const {
+    if (source.empty() && job_type.empty()) {
+        return queue;
+    }
+    return source + (source.empty() || job_type.empty() ? "" : "/") + job_type;
+}
+
+DigestBuilder::DigestBuilder(std::size_t max_listed)
+    : max_listed_(std::min(max_listed, most_listed)), keepers_(max_listed_) {}
+
+void DigestBuilder::add(const Failure &failure) {
+    ++digest_.count;
+    widen(digest_.first, digest_.last, failure.failed_at);
+
+    const std::optional<Place> place = place_of(failure);
+    if (!place) {
+        ++digest_.unnamed;
+        return;
+    }
+    Group &group = digest_.groups[place->group];
+    Cause &cause = group.causes[place->cause];
+    ++group.count;
+    ++cause.count;
+    widen(cause.first, cause.last, failure.failed_at);
+    keep(cause, failure);
+}
+
+// Where the failure is counted; nowhere when its cause would be one too many. A queue that cannot
+// be read always has its place: it must not drown, and there are no more of them than queues.
+std::optional<DigestBuilder::Place> DigestBuilder::place_of(const Failure &failure) {
+    Cause cause;
+    cause.queue = cleaned(failure.queue);
+    cause.source = cleaned_or_empty(failure.source);
+    cause.job_type = cleaned_or_empty(failure.job_type);
+    cause.unreadable_queue = failure.is_unreadable_queue();
+    const std::string chain = cleaned_or_empty(failure.chain);
+
+    std::string key = chain;
+    (key += separator) += cause.queue;
+    (key += separator) += cause.source;
+    (key += separator) += cause.job_type;
+    key += separator;
+    if (cause.unreadable_queue) {
+        key += separator;
+    }
+    if (failure.error) {
+        key += normalise_error(*failure.error);
+    }
+
+    const auto known = causes_.find(key);
+    if (known != causes_.end()) {
+        return known->second;
+    }
+    if (causes_.size() >= most_causes && !cause.unreadable_queue) {
+        return std::nullopt;
+    }
+    const std::size_t group = group_of(chain);
+    std::vector<Cause> &causes = digest_.groups[group].causes;
+    causes.push_back(std::move(cause));
+    return causes_.emplace(std::move(key), Place{group, causes.size() - 1}).first->second;
+}
+
+std::size_t DigestBuilder::group_of(const std::string &chain) {
+    const auto [position, is_new] = groups_.emplace(chain, digest_.groups.size());
+    if (is_new) {
+        digest_.groups.emplace_back().chain = chain;
+    }
+    return position->second;
+}
+
+// A rendering lists one job of every cause, then a second of every cause, until max_listed are
+// listed. Among those can be no more than max_listed / k causes with a k-th job, so of every k-th
+// failure the first so many are kept: enough for any rendering, and few in all.
+void DigestBuilder::keep(Cause &cause, const Failure &failure) {
+    const std::size_t held = cause.listed.size();
+    if (cause.unreadable_queue) {
+        if (held == 0) {
+            cause.listed.push_back(fit_to_keep(failure));
+        }
+    } else if (held < max_listed_ && keepers_[held] * (held + 1) < max_listed_) {
+        ++keepers_[held];
+        cause.listed.push_back(fit_to_keep(failure));
+    }
+}
+
+Digest DigestBuilder::finish() {
+    const auto without_chain = groups_.find(std::string());
+    if (without_chain != groups_.end()) {
+        const auto group =
+            digest_.groups.begin() + static_cast<std::ptrdiff_t>(without_chain->second);
+        std::rotate(group, group + 1, digest_.groups.end());
+    }
+    groups_.clear();
+    causes_.clear();
+    keepers_.assign(max_listed_, 0);
+    return std::exchange(digest_, Digest());
+}
+
+} // namespace job_alerting::core

@@ -1,0 +1,94 @@
+// A digest before it is words: failures grouped by chain, then by cause, counted exactly.
+//
+// A group is one chain (the jobs that say they belong together), or the jobs of no chain. In a
+// group, failures of the same queue, source, job type and normalised error are one cause. Every
+// failure is counted in exactly one cause; only the first few of each are kept to be listed, so the
+// memory needed does not grow with the number of failures.
+
+#pragma once
+
+#include "core/failure.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace job_alerting::core {
+
+struct Cause {
+    std::string queue;
+    std::string source;   // cleaned, empty where the job has none
+    std::string job_type; // likewise
+    bool unreadable_queue = false;
+    std::int64_t count = 0;
+    std::optional<Moment> first; // by failed_at; none when no failure of it has a time
+    std::optional<Moment> last;
+    std::vector<Failure> listed; // the first of them, in the order of the ledger
+
+    // "source/job_type", or what there is of it, or the queue's name.
+    std::string kind() const;
+};
+
+struct Group {
+    std::string chain; // cleaned; empty for the group of jobs without a chain
+    std::int64_t count = 0;
+    std::vector<Cause> causes;
+};
+
+struct Digest {
+    std::int64_t id = 0;
+    std::string database;
+    std::string cluster;            // cluster_name, empty where not set
+    std::int64_t count = 0;         // failures in it
+    std::optional<Moment> first;    // the earliest failed_at in it
+    std::optional<Moment> last;     // the latest
+    std::vector<Group> groups;      // chains in the order of the ledger, then the jobs without one
+    std::int64_t unnamed = 0;       // failures beyond the number of causes that are told apart
+    std::int64_t standing = 0;      // failures reported earlier that still stand
+    std::vector<std::string> notes; // what else the reader must know, a sentence each
+};
+
+// How much of a job's text a digest holds, in characters.
+inline constexpr std::size_t most_name = 100; // a queue, an id, a type, a chain
+inline constexpr std::size_t most_error_lines = 6;
+inline constexpr std::size_t most_error = 600;
+
+// How many causes are told apart.
+inline constexpr std::size_t most_causes = 10000;
+
+// More jobs than fit into a mail, whatever they are.
+inline constexpr std::size_t most_listed = 250;
+
+// Takes the failures of a digest one by one, in the order of the ledger.
+class DigestBuilder {
+public:
+    // `max_listed`: how many jobs a rendering will list in all; no cause keeps more.
+    explicit DigestBuilder(std::size_t max_listed);
+
+    void add(const Failure &failure);
+
+    // The digest, with id, database and the like left for the caller to fill in. Leaves the
+    // builder empty.
+    Digest finish();
+
+private:
+    struct Place {
+        std::size_t group;
+        std::size_t cause;
+    };
+
+    std::optional<Place> place_of(const Failure &failure);
+    std::size_t group_of(const std::string &chain);
+    void keep(Cause &cause, const Failure &failure);
+
+    std::size_t max_listed_;
+    Digest digest_;
+    std::unordered_map<std::string, std::size_t> groups_; // by chain
+    std::unordered_map<std::string, Place> causes_;       // by all that makes a cause
+    std::vector<std::size_t> keepers_; // [k]: causes that hold more than k failures
+};
+
+} // namespace job_alerting::core

@@ -1,0 +1,135 @@
+#include "core/layout.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace job_alerting::core {
+
+namespace {
+
+constexpr std::size_t most_blocks = 100;
+
+std::vector<Section> sections_of(const Digest &digest);
+void share_blocks(std::vector<Section> &sections, std::size_t budget);
+void share_jobs(std::vector<Section> &sections, std::size_t budget);
+void leave_out(const std::vector<Block> &blocks, std::size_t from, Rest &rest);
+std::vector<std::size_t> share(const std::vector<std::size_t> &wanted, std::size_t budget);
+
+} // namespace
+
+Extent whole(const Digest &digest, std::size_t max_listed) {
+    Extent all;
+    for (const Group &group : digest.groups) {
+        for (const Cause &cause : group.causes) {
+            ++all.blocks;
+            all.jobs += cause.unreadable_queue ? 0 : cause.listed.size();
+        }
+    }
+    return {std::min(all.blocks, most_blocks), std::min({all.jobs, max_listed, most_listed})};
+}
+
+Extent less(Extent extent, std::size_t size, std::size_t limit) {
+    const auto reduced = [&](std::size_t count) {
+        return count == 0 ? 0 : std::min(count - 1, count * limit / size);
+    };
+    if (extent.jobs > extent.blocks) {
+        return {extent.blocks, std::max(extent.blocks, reduced(extent.jobs))};
+    }
+    return {reduced(extent.blocks), reduced(extent.jobs)};
+}
+
+Layout lay_out(const Digest &digest, Extent extent) {
+    std::vector<Section> sections = sections_of(digest);
+    Layout layout;
+    share_blocks(sections, extent.blocks);
+    share_jobs(sections, extent.jobs);
+    for (Section &section : sections) {
+        if (section.blocks.empty()) {
+            layout.rest.causes += section.rest.causes;
+            layout.rest.failures += section.rest.failures;
+        } else {
+            layout.sections.push_back(std::move(section));
+        }
+    }
+    return layout;
+}
+
+namespace {
+
+void add(Section &section, const Cause &cause) {
+    section.failures += cause.count;
+    section.blocks.push_back({&cause, 0});
+}
+
+// All of the digest.
+std::vector<Section> sections_of(const Digest &digest) {
+    std::vector<Section> sections(1);
+    sections.front().kind = Section::Kind::unreadable_queues;
+    for (const Group &group : digest.groups) {
+        Section section;
+        section.chain = group.chain;
+        if (!group.chain.empty()) {
+            section.kind = Section::Kind::chain;
+        }
+        for (const Cause &cause : group.causes) {
+            add(cause.unreadable_queue ? sections.front() : section, cause);
+        }
+        sections.push_back(std::move(section));
+    }
+    return sections;
+}
+
+void share_blocks(std::vector<Section> &sections, std::size_t budget) {
+    std::vector<std::size_t> wanted;
+    for (const Section &section : sections) {
+        wanted.push_back(section.blocks.size());
+    }
+    const std::vector<std::size_t> given = share(wanted, budget);
+    for (std::size_t i = 0; i < sections.size(); ++i) {
+        leave_out(sections[i].blocks, given[i], sections[i].rest);
+        sections[i].blocks.resize(given[i]);
+    }
+}
+
+void share_jobs(std::vector<Section> &sections, std::size_t budget) {
+    std::vector<Block *> blocks;
+    std::vector<std::size_t> wanted;
+    for (Section &section : sections) {
+        for (Block &block : section.blocks) {
+            blocks.push_back(&block);
+            // The failure of a queue is not a job. It is shown whatever else is.
+            wanted.push_back(block.cause->unreadable_queue ? 0 : block.cause->listed.size());
+        }
+    }
+    const std::vector<std::size_t> given = share(wanted, budget);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+        blocks[i]->jobs = given[i];
+    }
+}
+
+void leave_out(const std::vector<Block> &blocks, std::size_t from, Rest &rest) {
+    for (std::size_t i = from; i < blocks.size(); ++i) {
+        ++rest.causes;
+        rest.failures += blocks[i].cause->count;
+    }
+}
+
+// One for each, in order; then a second for each that wants one; until nothing is left to give.
+std::vector<std::size_t> share(const std::vector<std::size_t> &wanted, std::size_t budget) {
+    std::vector<std::size_t> given(wanted.size());
+    for (bool gave = true; gave && budget > 0;) {
+        gave = false;
+        for (std::size_t i = 0; i < wanted.size() && budget > 0; ++i) {
+            if (given[i] < wanted[i]) {
+                ++given[i];
+                --budget;
+                gave = true;
+            }
+        }
+    }
+    return given;
+}
+
+} // namespace
+
+} // namespace job_alerting::core

@@ -1,0 +1,65 @@
+#include "core/link.hpp"
+
+#include "core/digest.hpp"
+#include "core/text.hpp"
+
+#include <optional>
+#include <string_view>
+
+namespace job_alerting::core {
+
+namespace {
+
+// Longer ones are refused by browsers and servers here and there.
+constexpr std::size_t longest_link = 1000;
+
+struct Placeholder {
+    std::string_view name;
+    std::string_view value;
+};
+
+std::string_view value_of(const std::optional<std::string> &text) {
+    return text ? std::string_view(*text) : std::string_view();
+}
+
+// An id that was cut names another job, or none.
+bool is_cut(std::string_view value) {
+    return value.size() >= most_name && clip(value, most_name - 1) != value &&
+           value.ends_with("...");
+}
+
+} // namespace
+
+std::string job_link(const std::string &job_url, const Failure &job) {
+    const Placeholder placeholders[] = {
+        {"{queue}", job.queue},
+        {"{job_id}", job.job_id},
+        {"{source}", value_of(job.source)},
+        {"{job_type}", value_of(job.job_type)},
+        {"{target_type}", value_of(job.target_type)},
+        {"{target_id}", value_of(job.target_id)},
+    };
+    const std::string pattern = one_line(job_url, longest_link);
+    std::string_view rest = pattern;
+    std::string link;
+    while (!rest.empty()) {
+        std::size_t length = 1;
+        std::string replacement(rest.substr(0, 1));
+        for (const Placeholder &placeholder : placeholders) {
+            if (rest.starts_with(placeholder.name)) {
+                const std::string value = one_line(placeholder.value, most_name);
+                if (is_cut(value)) {
+                    return {};
+                }
+                replacement = percent_encode(value);
+                length = placeholder.name.size();
+            }
+        }
+        link += replacement;
+        rest.remove_prefix(length);
+    }
+    const bool is_http = link.starts_with("https://") || link.starts_with("http://");
+    return is_http && link.size() <= longest_link ? link : std::string();
+}
+
+} // namespace job_alerting::core

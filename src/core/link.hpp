@@ -1,0 +1,15 @@
+// The address of a job in somebody's administration pages.
+
+#pragma once
+
+#include "core/failure.hpp"
+
+#include <string>
+
+namespace job_alerting::core {
+
+// `job_url` with its placeholders replaced by what the job has, percent-encoded. Empty when that is
+// not an http address, or is one that could not lead to this job.
+std::string job_link(const std::string &job_url, const Failure &job);
+
+} // namespace job_alerting::core

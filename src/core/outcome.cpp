@@ -1,0 +1,173 @@
+#include "core/outcome.hpp"
+
+#include "core/text.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+namespace job_alerting::core {
+
+namespace {
+
+constexpr std::size_t most_provider_id = 200;
+constexpr std::size_t most_error_line = 500;
+constexpr std::int64_t longest_wait = 3600;
+
+State state_after(const Answer &answer);
+std::string describe(const Answer &answer);
+std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now);
+std::string header(const Answer &answer, const char *name);
+std::string ascii_line(std::string_view hostile, std::size_t most);
+
+} // namespace
+
+const char *to_string(State state) {
+    switch (state) {
+    case State::pending:
+        return "pending";
+    case State::sending:
+        return "sending";
+    case State::in_doubt:
+        return "in_doubt";
+    case State::accepted:
+        return "accepted";
+    }
+    return "unknown";
+}
+
+Outcome interpret_sendgrid(const Answer &answer, std::int64_t now) {
+    Outcome outcome;
+    outcome.state = state_after(answer);
+    outcome.http_status = answer.status;
+    outcome.provider_id = ascii_line(header(answer, "x-message-id"), most_provider_id);
+    if (outcome.state != State::accepted) {
+        outcome.error = ascii_line(describe(answer), most_error_line);
+    }
+    if (answer.status == 429) {
+        outcome.wait = wanted_wait(answer, now);
+    }
+    return outcome;
+}
+
+Outcome not_sent(std::string why) {
+    Outcome outcome;
+    outcome.error = ascii_line(why, most_error_line);
+    return outcome;
+}
+
+namespace {
+
+State state_after(const Answer &answer) {
+    const int status = answer.status;
+    if (status == 0) {
+        return answer.handed_over ? State::in_doubt : State::pending;
+    }
+    if (status == 202) {
+        return State::accepted;
+    }
+    // 200 is SendGrid's answer to a valid mail that it does not queue. With 3xx and 4xx it says
+    // that it did not take the mail either; anything else, 5xx above all, says nothing sure.
+    const bool refused = status == 200 || (status >= 300 && status <= 499);
+    return refused ? State::pending : State::in_doubt;
+}
+
+// Which setting to look at.
+const char *hint(int status) {
+    switch (status) {
+    case 200:
+        return "sandbox: not queued";
+    case 401:
+        return "check the API key and the account's credits";
+    case 403:
+        return "check that mail_from is a verified sender and that the API key may send mail";
+    case 404:
+    case 405:
+        return "check sendgrid_url";
+    case 413:
+        return "the mail is too large: lower max_listed";
+    case 429:
+        return "too many requests";
+    default:
+        return status >= 300 && status <= 399 ? "a redirect: check sendgrid_url and proxy" : "";
+    }
+}
+
+// What the provider complains of: {"errors": [{"message": ...}, ...]}. Empty when the body is
+// something else, as that of a proxy would be.
+std::string complaints(const std::string &body) {
+    const auto json = nlohmann::json::parse(body, nullptr, false);
+    const auto errors = json.is_object() ? json.find("errors") : json.end();
+    std::string all;
+    if (errors == json.end() || !errors->is_array()) {
+        return all;
+    }
+    for (const auto &error : *errors) {
+        const auto message = error.is_object() ? error.find("message") : error.end();
+        if (message != error.end() && message->is_string()) {
+            all += all.empty() ? "" : "; ";
+            all += clean_line(message->get_ref<const std::string &>());
+        }
+    }
+    return all;
+}
+
+std::string describe(const Answer &answer) {
+    if (answer.status == 0) {
+        return answer.error.empty() ? "no answer" : answer.error;
+    }
+    std::string text = "HTTP " + std::to_string(answer.status);
+    const std::string complaint = clip(complaints(answer.body), most_error_line / 2);
+    const std::string advice = hint(answer.status);
+    if (complaint.empty()) {
+        return advice.empty() ? text : text + ": " + advice;
+    }
+    text += ": " + complaint;
+    return advice.empty() ? text : text + " (" + advice + ")";
+}
+
+// A number that fills the header, white space aside; nothing else is one.
+std::optional<std::int64_t> number(const std::string &header) {
+    const std::string line = clean_line(header);
+    std::int64_t value = 0;
+    const char *const end = line.data() + line.size();
+    const auto [stop, fault] = std::from_chars(line.data(), end, value);
+    if (fault != std::errc() || stop != end || value < 0) {
+        return std::nullopt;
+    }
+    return value;
+}
+
+std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now) {
+    std::optional<std::int64_t> wait = number(header(answer, "retry-after"));
+    if (const auto reset = number(header(answer, "x-ratelimit-reset"))) {
+        wait = *reset > now ? *reset - std::max<std::int64_t>(now, 0) : 0;
+    }
+    return wait ? std::optional(std::clamp<std::int64_t>(*wait, 1, longest_wait)) : std::nullopt;
+}
+
+std::string header(const Answer &answer, const char *name) {
+    const auto found = answer.headers.find(name);
+    return found == answer.headers.end() ? std::string() : found->second;
+}
+
+// What comes from the network has no reason to fit the database's encoding, and the outcome of a
+// try must be stored whatever it says.
+std::string ascii_line(std::string_view hostile, std::size_t most) {
+    std::string line;
+    for (const char c : clean_line(hostile)) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte < 0x80) {
+            line += c;
+        } else if (byte >= 0xC0) {
+            line += '?'; // once for a character, at its first byte
+        }
+    }
+    return clip(line, most);
+}
+
+} // namespace
+
+} // namespace job_alerting::core

@@ -1,0 +1,114 @@
+#include "core/reader.hpp"
+
+#include <algorithm>
+#include <array>
+#include <iterator>
+
+namespace job_alerting::core {
+
+namespace {
+
+struct Range {
+    char32_t first;
+    char32_t last;
+};
+
+// What is removed: control, bidirectional and other invisible format characters, the letters that
+// show nothing, variation selectors, tags, and noncharacters of the first plane. In ascending
+// order.
+constexpr Range invisible[] = {
+    {0x0000, 0x001F},   {0x007F, 0x009F}, {0x00AD, 0x00AD}, {0x034F, 0x034F},   {0x061C, 0x061C},
+    {0x115F, 0x1160},   {0x17B4, 0x17B5}, {0x180B, 0x180F}, {0x200B, 0x200F},   {0x202A, 0x202E},
+    {0x2060, 0x206F},   {0x3164, 0x3164}, {0xFDD0, 0xFDEF}, {0xFE00, 0xFE0F},   {0xFEFF, 0xFEFF},
+    {0xFFA0, 0xFFA0},   {0xFFF0, 0xFFFB}, {0xFFFE, 0xFFFF}, {0x1BCA0, 0x1BCA3}, {0x1D173, 0x1D17A},
+    {0xE0000, 0xE0FFF},
+};
+
+bool is_invisible(char32_t code) {
+    if ((code & 0xFFFE) == 0xFFFE) {
+        return true; // the last two code points of every plane are noncharacters
+    }
+    const auto range = std::lower_bound(std::begin(invisible), std::end(invisible), code,
+                                        [](Range r, char32_t c) { return r.last < c; });
+    return range != std::end(invisible) && range->first <= code;
+}
+
+// NEL and the line and paragraph separators end a line as much as a carriage return does.
+bool ends_line(char32_t code) {
+    return code == '\n' || code == '\r' || code == 0x85 || code == 0x2028 || code == 0x2029;
+}
+
+bool is_blank_control(char32_t code) {
+    return code == '\t' || code == '\v' || code == '\f';
+}
+
+std::size_t length_after_lead(unsigned char lead) {
+    if (lead < 0x80) {
+        return 1;
+    }
+    if (lead >= 0xC2 && lead <= 0xDF) {
+        return 2;
+    }
+    if (lead >= 0xE0 && lead <= 0xEF) {
+        return 3;
+    }
+    return lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
+}
+
+// The character that `bytes` begins with; without bytes when it is not well-formed UTF-8.
+Character decode(std::string_view bytes) {
+    constexpr std::array<char32_t, 5> least = {0, 0, 0x80, 0x800, 0x10000};
+    constexpr std::array<unsigned char, 5> lead_bits = {0, 0x7F, 0x1F, 0x0F, 0x07};
+
+    const auto lead = static_cast<unsigned char>(bytes.front());
+    const std::size_t length = length_after_lead(lead);
+    if (length == 0 || length > bytes.size()) {
+        return {};
+    }
+    char32_t code = lead & lead_bits[length];
+    for (std::size_t i = 1; i < length; ++i) {
+        const auto byte = static_cast<unsigned char>(bytes[i]);
+        if ((byte & 0xC0) != 0x80) {
+            return {};
+        }
+        code = code << 6 | (byte & 0x3F);
+    }
+    const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
+    if (code < least[length] || surrogate || code > 0x10FFFF) {
+        return {};
+    }
+    return {bytes.substr(0, length), code};
+}
+
+} // namespace
+
+Character Reader::next() {
+    while (!rest_.empty()) {
+        const Character read = decode(rest_);
+        if (read.is_end()) {
+            rest_.remove_prefix(1);
+            return {"?", '?'};
+        }
+        rest_.remove_prefix(read.bytes.size());
+        if (ends_line(read.code)) {
+            if (read.code == '\r' && rest_.starts_with('\n')) {
+                rest_.remove_prefix(1);
+            }
+            return {"\n", '\n'};
+        }
+        if (is_blank_control(read.code)) {
+            return {" ", ' '};
+        }
+        if (!is_invisible(read.code)) {
+            return read;
+        }
+    }
+    return {};
+}
+
+bool is_space(char32_t code) {
+    return code == ' ' || code == '\n' || code == 0xA0 || code == 0x1680 ||
+           (code >= 0x2000 && code <= 0x200A) || code == 0x202F || code == 0x205F || code == 0x3000;
+}
+
+} // namespace job_alerting::core

@@ -1,0 +1,10 @@
+// The mustache templates of the mail, as templates/embed compiles them in.
+
+#pragma once
+
+namespace job_alerting::core {
+
+extern const char *const digest_text_template;
+extern const char *const digest_html_template;
+
+} // namespace job_alerting::core

@@ -1,0 +1,131 @@
+#include "core/text.hpp"
+
+#include "core/reader.hpp"
+
+#include <algorithm>
+
+namespace job_alerting::core {
+
+namespace {
+
+// Says that something was cut. ASCII, so that it fits every database encoding.
+constexpr std::string_view cut_mark = "...";
+
+bool starts_character(char byte) {
+    return (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+}
+
+bool is_unreserved(char c) {
+    return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+} // namespace
+
+std::string clean(std::string_view hostile) {
+    std::string text;
+    text.reserve(hostile.size());
+    Reader reader(hostile);
+    for (Character c = reader.next(); !c.is_end(); c = reader.next()) {
+        text += c.bytes;
+    }
+    return text;
+}
+
+std::string clean_line(std::string_view hostile) {
+    return one_line(hostile, std::string_view::npos);
+}
+
+std::string one_line(std::string_view hostile, std::size_t most) {
+    std::string line;
+    std::size_t length = 0;
+    bool gap = false;
+    Reader reader(hostile);
+    for (Character c = reader.next(); !c.is_end() && length <= most; c = reader.next()) {
+        if (is_space(c.code)) {
+            gap = !line.empty();
+            continue;
+        }
+        if (gap) {
+            line += ' ';
+            ++length;
+            gap = false;
+        }
+        line += c.bytes;
+        ++length;
+    }
+    return clip(line, most);
+}
+
+std::string clip(std::string_view clean_text, std::size_t most) {
+    const std::string_view mark = cut_mark.substr(0, most);
+    std::size_t length = 0;
+    std::size_t kept = 0; // bytes to keep if there turns out to be too much
+    for (std::size_t i = 0; i < clean_text.size(); ++i) {
+        if (!starts_character(clean_text[i])) {
+            continue;
+        }
+        if (length == most - mark.size()) {
+            kept = i;
+        }
+        if (length == most) {
+            return std::string(clean_text.substr(0, kept)).append(mark);
+        }
+        ++length;
+    }
+    return std::string(clean_text);
+}
+
+std::string first_lines(std::string_view hostile, std::size_t lines, std::size_t most) {
+    std::string text;
+    std::size_t length = 0;
+    std::size_t begun = 0;  // lines
+    std::size_t spaces = 0; // kept back, as they may be the last of their line
+    bool in_line = false;   // whether the line at hand has shown anything yet
+    Reader reader(hostile);
+    for (Character c = reader.next(); !c.is_end() && length <= most; c = reader.next()) {
+        if (c.code == '\n') {
+            in_line = false;
+            spaces = 0;
+            continue;
+        }
+        if (is_space(c.code)) {
+            spaces = std::min(spaces + 1, most);
+            continue;
+        }
+        if (!in_line) {
+            if (begun == lines) {
+                text.append(" ").append(cut_mark);
+                break;
+            }
+            if (begun > 0) {
+                text += '\n';
+                ++length;
+            }
+            in_line = true;
+            ++begun;
+        }
+        text.append(spaces, ' ').append(c.bytes);
+        length += spaces + 1;
+        spaces = 0;
+    }
+    return clip(text, most);
+}
+
+std::string percent_encode(std::string_view text) {
+    constexpr std::string_view digits = "0123456789ABCDEF";
+    std::string encoded;
+    for (const char c : text) {
+        if (is_unreserved(c)) {
+            encoded += c;
+        } else {
+            const auto byte = static_cast<unsigned char>(c);
+            encoded += '%';
+            encoded += digits[byte >> 4];
+            encoded += digits[byte & 0xF];
+        }
+    }
+    return encoded;
+}
+
+} // namespace job_alerting::core

@@ -1,0 +1,79 @@
+#include "core/wrap.hpp"
+
+#include <algorithm>
+
+namespace job_alerting::core {
+
+namespace {
+
+// Marks the lines that are quoted from a job, so that none can pass for ours.
+constexpr std::string_view quote_bar = "| ";
+
+void wrap_line(std::string_view line, std::size_t width, std::string &result);
+
+} // namespace
+
+std::string wrap(std::string_view text, std::size_t width) {
+    std::string result;
+    while (!text.empty()) {
+        const std::size_t end = std::min(text.find('\n'), text.size());
+        wrap_line(text.substr(0, end), width, result);
+        text.remove_prefix(std::min(end + 1, text.size()));
+    }
+    const std::size_t last = result.find_last_not_of('\n');
+    result.resize(last == std::string::npos ? 0 : last + 1);
+    return result + '\n';
+}
+
+namespace {
+
+std::size_t characters(std::string_view text) {
+    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char byte) {
+        return (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
+    }));
+}
+
+std::string_view without_trailing_spaces(std::string_view line) {
+    const std::size_t last = line.find_last_not_of(' ');
+    return last == std::string_view::npos ? std::string_view() : line.substr(0, last + 1);
+}
+
+// What a line begins with, and its later parts as well.
+std::string_view indentation(std::string_view line) {
+    const std::size_t spaces = std::min(line.find_first_not_of(' '), line.size());
+    const bool quoted = line.substr(spaces).starts_with(quote_bar);
+    return line.substr(0, spaces + (quoted ? quote_bar.size() : 0));
+}
+
+void wrap_line(std::string_view line, std::size_t width, std::string &result) {
+    line = without_trailing_spaces(line);
+    if (line.empty()) {
+        if (!result.empty() && !result.ends_with("\n\n")) {
+            result += '\n';
+        }
+        return;
+    }
+    const std::string_view indent = indentation(line);
+    std::size_t used = 0; // characters of the line being written
+    std::size_t at = 0;
+    while (at < line.size()) {
+        // The next word with the spaces before it; the first comes with the indentation.
+        const std::size_t from = line.find_first_not_of(' ', std::max(at, indent.size()));
+        const std::size_t end = std::min(line.find(' ', from), line.size());
+        const std::size_t length = characters(line.substr(at, end - at));
+        if (at == 0 || used + length <= width) {
+            result += line.substr(at, end - at);
+            used += length;
+        } else {
+            const std::string_view word = line.substr(from, end - from);
+            ((result += '\n') += indent) += word;
+            used = indent.size() + characters(word);
+        }
+        at = end;
+    }
+    result += '\n';
+}
+
+} // namespace
+
+} // namespace job_alerting::core

@@ -1,0 +1,279 @@
+#include "http/client.hpp"
+
+#include <curl/curl.h>
+#include <pthread.h>
+
+#include <algorithm>
+#include <cctype>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+
+namespace job_alerting::http {
+
+namespace {
+
+// libcurl cannot do what is asked, before anything was sent.
+struct Refused : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+constexpr int slice_ms = 100;                   // between two calls of the service
+constexpr long connect_timeout_ms = 10 * 1000;  // a short one is harmless: nothing was sent yet
+constexpr std::size_t most_body = 2 * 1000;     // kept of the answer's body
+constexpr std::size_t most_headers = 16 * 1000; // kept of its headers
+constexpr std::size_t most_read = 1000 * 1000;  // read of it at all
+
+// What the callbacks write to. They run inside libcurl: nothing here may throw or jump, so all
+// room is reserved beforehand.
+struct Exchange {
+    std::string headers;
+    std::string body;
+    std::size_t read = 0;
+    int requests = 0; // how often libcurl was about to send one
+
+    Exchange() {
+        headers.reserve(most_headers);
+        body.reserve(most_body);
+    }
+};
+
+void keep(std::string &kept, std::size_t most, const char *data, std::size_t size) noexcept {
+    kept.append(data, std::min(size, most - kept.size()));
+}
+
+// Counts what was read; past the limit the transfer ends (the status has been read by then).
+std::size_t count(Exchange &exchange, std::size_t size) noexcept {
+    exchange.read += size;
+    return exchange.read > most_read ? 0 : size;
+}
+
+std::size_t on_header(char *data, std::size_t, std::size_t size, void *target) noexcept {
+    Exchange &exchange = *static_cast<Exchange *>(target);
+    keep(exchange.headers, most_headers, data, size);
+    return count(exchange, size);
+}
+
+std::size_t on_body(char *data, std::size_t, std::size_t size, void *target) noexcept {
+    Exchange &exchange = *static_cast<Exchange *>(target);
+    keep(exchange.body, most_body, data, size);
+    return count(exchange, size);
+}
+
+// Called when the connection stands and the request is about to go out: once, or not at all.
+int on_request(void *target, char *, char *, int, int) noexcept {
+    Exchange &exchange = *static_cast<Exchange *>(target);
+    return exchange.requests++ == 0 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+}
+
+// Signals belong to the main thread; libcurl's resolver thread inherits the mask it is born with.
+class BlockedSignals {
+public:
+    BlockedSignals() {
+        sigset_t all;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before_);
+    }
+    ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+    BlockedSignals(const BlockedSignals &) = delete;
+    BlockedSignals &operator=(const BlockedSignals &) = delete;
+
+private:
+    sigset_t before_;
+};
+
+// Once a process. The environment must decide neither where a key goes nor who can read it.
+void initialise() {
+    static bool done = false;
+    if (done)
+        return;
+    for (const char *name : {"SSLKEYLOGFILE", "NETRC", "CURL_SSL_BACKEND"})
+        unsetenv(name);
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+        throw Refused("libcurl cannot be initialised");
+    done = true;
+}
+
+using Easy = std::unique_ptr<CURL, decltype(&curl_easy_cleanup)>;
+using Multi = std::unique_ptr<CURLM, decltype(&curl_multi_cleanup)>;
+using HeaderList = std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)>;
+
+template <typename Option> void set(CURL *easy, CURLoption option, Option value) {
+    const CURLcode code = curl_easy_setopt(easy, option, value);
+    if (code == CURLE_OUT_OF_MEMORY)
+        throw std::bad_alloc();
+    if (code != CURLE_OK)
+        throw Refused(std::string("libcurl refuses an option: ") + curl_easy_strerror(code));
+}
+
+HeaderList header_list(const std::vector<std::string> &headers) {
+    HeaderList list(nullptr, curl_slist_free_all);
+    const auto append = [&](const char *header) {
+        curl_slist *longer = curl_slist_append(list.get(), header);
+        if (!longer)
+            throw std::bad_alloc();
+        (void)list.release();
+        list.reset(longer);
+    };
+    for (const std::string &header : headers)
+        append(header.c_str());
+    append("Expect:"); // a body sent only after 100-continue can be sent twice
+    return list;
+}
+
+void set_security(CURL *easy, const std::string &url, const Options &options) {
+    const bool plain = url.rfind("http://", 0) == 0; // endpoint_fault() allows it to this machine
+    set(easy, CURLOPT_PROTOCOLS_STR, plain ? "http" : "https");
+    set(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    set(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
+    set(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+    set(easy, CURLOPT_SSL_VERIFYHOST, 2L);
+    if (!options.ca_file.empty())
+        set(easy, CURLOPT_CAINFO, options.ca_file.c_str());
+    set(easy, CURLOPT_PROXY, options.proxy.c_str()); // "" also when the environment names one
+    set(easy, CURLOPT_NOPROXY, "");
+    set(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    set(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));
+}
+
+void set_once(CURL *easy, Exchange &exchange) {
+    set(easy, CURLOPT_FRESH_CONNECT, 1L);
+    set(easy, CURLOPT_FORBID_REUSE, 1L);
+    set(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+    set(easy, CURLOPT_PREREQFUNCTION, on_request);
+    set(easy, CURLOPT_PREREQDATA, &exchange);
+}
+
+void set_limits(CURL *easy, const Options &options, Exchange &exchange) {
+    set(easy, CURLOPT_NOSIGNAL, 1L);
+    set(easy, CURLOPT_QUICK_EXIT, 1L); // do not wait for a resolver that hangs
+    set(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(options.timeout));
+    set(easy, CURLOPT_CONNECTTIMEOUT_MS, std::min<long>(connect_timeout_ms, options.timeout));
+    set(easy, CURLOPT_HEADERFUNCTION, on_header);
+    set(easy, CURLOPT_HEADERDATA, &exchange);
+    set(easy, CURLOPT_WRITEFUNCTION, on_body);
+    set(easy, CURLOPT_WRITEDATA, &exchange);
+}
+
+void set_request(CURL *easy, const core::Request &request, curl_slist *headers) {
+    set(easy, CURLOPT_URL, request.url.c_str());
+    set(easy, CURLOPT_POST, 1L);
+    set(easy, CURLOPT_POSTFIELDS, request.body.data());
+    set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+    set(easy, CURLOPT_HTTPHEADER, headers);
+}
+
+// Drives the transfer to its end, in slices, so that the service gets its turn.
+CURLcode transfer(CURLM *multi, const Service &service) {
+    for (;;) {
+        int running = 0;
+        {
+            const BlockedSignals blocked;
+            if (curl_multi_perform(multi, &running) != CURLM_OK)
+                return CURLE_FAILED_INIT;
+        }
+        int left = 0;
+        while (const CURLMsg *message = curl_multi_info_read(multi, &left))
+            if (message->msg == CURLMSG_DONE)
+                return message->data.result;
+        service();
+        if (curl_multi_poll(multi, nullptr, 0, slice_ms, nullptr) != CURLM_OK)
+            return CURLE_FAILED_INIT;
+    }
+}
+
+// Removes the handle from the multi handle again, however the transfer is left.
+class Attached {
+public:
+    Attached(CURLM *multi, CURL *easy) : multi_(multi), easy_(easy) {
+        if (curl_multi_add_handle(multi, easy) != CURLM_OK)
+            throw Refused("libcurl does not take the request");
+    }
+    ~Attached() { curl_multi_remove_handle(multi_, easy_); }
+    Attached(const Attached &) = delete;
+    Attached &operator=(const Attached &) = delete;
+
+private:
+    CURLM *multi_;
+    CURL *easy_;
+};
+
+std::string lower_case(std::string_view text) {
+    std::string lower(text);
+    for (char &c : lower)
+        if (c >= 'A' && c <= 'Z')
+            c = static_cast<char>(c - 'A' + 'a');
+    return lower;
+}
+
+std::string_view trimmed(std::string_view text) {
+    const auto first = text.find_first_not_of(" \t\r");
+    if (first == text.npos)
+        return {};
+    return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+std::map<std::string, std::string> parse_headers(std::string_view text) {
+    std::map<std::string, std::string> headers;
+    while (!text.empty()) {
+        const std::size_t end = std::min(text.find('\n'), text.size());
+        const std::string_view line = text.substr(0, end);
+        text.remove_prefix(std::min(end + 1, text.size()));
+        const std::size_t colon = line.find(':');
+        if (colon != line.npos)
+            headers[lower_case(trimmed(line.substr(0, colon)))] = trimmed(line.substr(colon + 1));
+    }
+    return headers;
+}
+
+// Handed over means: a request went out, and all of it. A status line says so by itself.
+bool was_handed_over(CURL *easy, const Exchange &exchange, std::size_t size) {
+    curl_off_t uploaded = 0;
+    curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
+    return exchange.requests > 0 && uploaded >= static_cast<curl_off_t>(size);
+}
+
+core::Answer answer_of(CURL *easy, CURLcode code, const char *words, const Exchange &exchange,
+                       std::size_t size) {
+    core::Answer answer;
+    long status = 0;
+    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+    answer.status = static_cast<int>(status);
+    answer.handed_over = status != 0 || was_handed_over(easy, exchange, size);
+    if (code != CURLE_OK)
+        answer.error = *words ? words : curl_easy_strerror(code);
+    answer.headers = parse_headers(exchange.headers);
+    answer.body = exchange.body;
+    return answer;
+}
+
+} // namespace
+
+core::Answer post(const core::Request &request, const Options &options, const Service &service) {
+    try {
+        initialise();
+        Exchange exchange;
+        char words[CURL_ERROR_SIZE] = "";
+        const HeaderList headers = header_list(request.headers);
+        const Easy easy(curl_easy_init(), curl_easy_cleanup);
+        const Multi multi(curl_multi_init(), curl_multi_cleanup);
+        if (!easy || !multi)
+            throw Refused("libcurl cannot be initialised");
+        set(easy.get(), CURLOPT_ERRORBUFFER, words);
+        set_request(easy.get(), request, headers.get());
+        set_security(easy.get(), request.url, options);
+        set_once(easy.get(), exchange);
+        set_limits(easy.get(), options, exchange);
+        const Attached attached(multi.get(), easy.get());
+        const CURLcode code = transfer(multi.get(), service);
+        return answer_of(easy.get(), code, words, exchange, request.body.size());
+    } catch (const Refused &refused) {
+        core::Answer answer;
+        answer.error = refused.what();
+        return answer;
+    }
+}
+
+} // namespace job_alerting::http

@@ -1,0 +1,85 @@
+#include "http/endpoint.hpp"
+
+#include <curl/curl.h>
+
+#include <memory>
+
+namespace job_alerting::http {
+
+namespace {
+
+// A parsed URL. Parts that are absent read as empty.
+class Url {
+public:
+    explicit Url(const std::string &text) : url_(curl_url(), curl_url_cleanup) {
+        valid_ = url_ && curl_url_set(url_.get(), CURLUPART_URL, text.c_str(), 0) == CURLUE_OK;
+    }
+
+    bool valid() const { return valid_; }
+
+    std::string part(CURLUPart which) const {
+        char *text = nullptr;
+        if (curl_url_get(url_.get(), which, &text, 0) != CURLUE_OK)
+            return {};
+        const std::unique_ptr<char, decltype(&curl_free)> owned(text, curl_free);
+        return owned.get();
+    }
+
+private:
+    std::unique_ptr<CURLU, decltype(&curl_url_cleanup)> url_;
+    bool valid_ = false;
+};
+
+bool has_control_or_space(const std::string &text) {
+    for (const unsigned char c : text)
+        if (c <= ' ' || c == 0x7f)
+            return true;
+    return false;
+}
+
+// An address of this machine, as the parser normalises them: names other than localhost could
+// resolve to anywhere.
+bool is_loopback(const std::string &host) {
+    return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
+}
+
+} // namespace
+
+std::string endpoint_fault(const std::string &text) {
+    if (has_control_or_space(text))
+        return "it contains a space or a control character";
+    const Url url(text);
+    if (!url.valid())
+        return "it is not a URL such as https://api.sendgrid.com";
+    const std::string scheme = url.part(CURLUPART_SCHEME);
+    const std::string host = url.part(CURLUPART_HOST);
+    if (scheme == "http") {
+        if (!is_loopback(host))
+            return "plain http is accepted to this machine only (127.0.0.1, [::1], localhost)";
+    } else if (scheme != "https") {
+        return "its scheme is not https";
+    }
+    if (!url.part(CURLUPART_USER).empty() || !url.part(CURLUPART_PASSWORD).empty())
+        return "it names a user or a password";
+    if (!url.part(CURLUPART_QUERY).empty() || !url.part(CURLUPART_FRAGMENT).empty())
+        return "it has a query or a fragment";
+    return {};
+}
+
+std::string proxy_fault(const std::string &text) {
+    if (text.empty())
+        return {};
+    if (has_control_or_space(text))
+        return "it contains a space or a control character";
+    const Url url(text);
+    if (!url.valid())
+        return "it is not a URL such as http://proxy.example.com:3128";
+    const std::string scheme = url.part(CURLUPART_SCHEME);
+    if (scheme != "http" && scheme != "https")
+        return "its scheme is neither http nor https";
+    if (!url.part(CURLUPART_USER).empty() || !url.part(CURLUPART_PASSWORD).empty())
+        return "it names a user or a password, which every role could read";
+    return {};
+}
+
+} // namespace job_alerting::http

@@ -1,0 +1,144 @@
+#include "server/prelude.hpp"
+
+#include "server/channel.hpp"
+
+#include "server/encoding.hpp"
+#include "server/guard.hpp"
+#include "server/secret.hpp"
+
+#include "core/sendgrid.hpp"
+#include "http/client.hpp"
+#include "http/endpoint.hpp"
+
+extern "C" {
+#include "pgtime.h"
+#include "port.h"
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+std::string date_now() {
+    const pg_time_t now = static_cast<pg_time_t>(time(nullptr));
+    char text[64];
+    pg_strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S +0000", pg_gmtime(&now));
+    return text;
+}
+
+std::string random_token() {
+    unsigned char bytes[12];
+    if (!pg_strong_random(bytes, sizeof(bytes)))
+        throw std::runtime_error("no random numbers are to be had");
+    std::string token;
+    for (const unsigned char byte : bytes)
+        for (const int half : {byte >> 4, byte & 15})
+            token += "0123456789abcdef"[half];
+    return token;
+}
+
+// Letters, digits, '.' and '-' only: mail systems mangle or refuse other identifiers.
+std::string make_message_id(std::int64_t digest, const std::string &sender) {
+    std::string domain = sender.substr(sender.find('@') + 1);
+    for (char &c : domain)
+        if (!isalnum(static_cast<unsigned char>(c)) && c != '.')
+            c = '-';
+    return "<job-alerting." + std::to_string(digest) + "." + random_token() + "@" + domain + ">";
+}
+
+std::vector<core::Address> addresses(const char *setting, const std::string &list) {
+    if (list.empty())
+        throw CannotSend(std::string(setting) + " is not set");
+    try {
+        return core::parse_addresses(to_utf8(list));
+    } catch (const core::BadAddress &bad) {
+        throw CannotSend(std::string(setting) + " is malformed: " + bad.what());
+    }
+}
+
+Message sendgrid_message(const core::Mail &mail, const DigestRow &digest,
+                         const Settings &settings) {
+    const std::vector<core::Address> from =
+        addresses("job_alerting.mail_from", settings.mail_from);
+    if (from.size() != 1)
+        throw CannotSend("job_alerting.mail_from names more than one sender");
+    core::Envelope envelope;
+    envelope.digest_id = digest.id;
+    envelope.from = from[0];
+    envelope.to = addresses("job_alerting.mail_to", settings.mail_to);
+    envelope.message_id = digest.message_id.empty() ? make_message_id(digest.id, from[0].email)
+                                                    : digest.message_id;
+    envelope.date = date_now();
+    return {.subject = from_utf8(mail.subject),
+            .request = core::sendgrid_body(mail, envelope),
+            .message_id = envelope.message_id};
+}
+
+// Called while a request is under way.
+void serve_interrupts() {
+    guarded([] {
+        CHECK_FOR_INTERRUPTS();
+        if (!PostmasterIsAlive())
+            proc_exit(1);
+    });
+}
+
+core::Outcome send_through_sendgrid(const std::string &body, const Settings &settings) {
+    const std::string endpoint = http::endpoint_fault(settings.sendgrid_url);
+    if (!endpoint.empty())
+        return core::not_sent("job_alerting.sendgrid_url cannot be used: " + endpoint);
+    const std::string proxy = http::proxy_fault(settings.proxy);
+    if (!proxy.empty())
+        return core::not_sent("job_alerting.proxy cannot be used: " + proxy);
+    try {
+        const Secret key(settings.sendgrid_api_key_file, "SENDGRID_API_KEY");
+        core::Request request = core::sendgrid_request(settings.sendgrid_url, key.text(), body);
+        const core::Answer answer = http::post(request,
+                                               {.timeout = settings.http_timeout,
+                                                .ca_file = settings.ca_file,
+                                                .proxy = settings.proxy},
+                                               serve_interrupts);
+        for (std::string &header : request.headers)
+            wipe(header);
+        return core::interpret_sendgrid(answer, static_cast<std::int64_t>(time(nullptr)));
+    } catch (const BadSecret &bad) {
+        return core::not_sent(bad.what());
+    }
+}
+
+core::Outcome write_to_log(const std::string &text) {
+    guarded([&] {
+        ereport(LOG, (errmsg_internal("%s", text.c_str()), errhidestmt(true), errhidecontext(true)));
+    });
+    core::Outcome outcome;
+    outcome.state = core::State::accepted;
+    return outcome;
+}
+
+} // namespace
+
+Message make_message(ChannelKind channel, const core::Mail &mail, const DigestRow &digest,
+                     const Settings &settings) {
+    switch (channel) {
+    case ChannelKind::log:
+        return {.subject = from_utf8(mail.subject),
+                .request = from_utf8(mail.subject + "\n\n" + mail.text),
+                .message_id = ""};
+    case ChannelKind::sendgrid:
+        return sendgrid_message(mail, digest, settings);
+    }
+    throw CannotSend("the channel is unknown");
+}
+
+core::Outcome hand_over(ChannelKind channel, const std::string &request,
+                        const Settings &settings) {
+    switch (channel) {
+    case ChannelKind::log:
+        return write_to_log(request);
+    case ChannelKind::sendgrid:
+        return send_through_sendgrid(request, settings);
+    }
+    return core::not_sent("the channel is unknown");
+}
+
+} // namespace job_alerting::server

@@ -1,0 +1,32 @@
+// What differs between channels: what a digest becomes, and how that is handed over.
+
+#pragma once
+
+#include "server/ledger.hpp"
+#include "server/settings.hpp"
+
+#include "core/outcome.hpp"
+#include "core/render.hpp"
+
+namespace job_alerting::server {
+
+// A digest cannot become a message, for want of a setting; what() says which.
+struct CannotSend : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// A digest as its row stores it: the same bytes are handed over at every try while in doubt.
+struct Message {
+    std::string subject;     // in the database's encoding, like the request
+    std::string request;
+    std::string message_id;  // empty for a channel that has none
+};
+
+// Throws CannotSend.
+Message make_message(ChannelKind channel, const core::Mail &mail, const DigestRow &digest,
+                     const Settings &settings);
+
+// Hands a request over, with no transaction open. Throws ServerError when it is interrupted.
+core::Outcome hand_over(ChannelKind channel, const std::string &request, const Settings &settings);
+
+}  // namespace job_alerting::server

@@ -1,0 +1,209 @@
+#include "server/prelude.hpp"
+
+#include "server/delivery.hpp"
+
+#include "server/channel.hpp"
+#include "server/encoding.hpp"
+#include "server/ledger.hpp"
+#include "server/shared.hpp"
+
+#include "core/digest.hpp"
+#include "core/render.hpp"
+#include "core/retry.hpp"
+
+extern "C" {
+#include "common/pg_prng.h"
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+class Delivery {
+public:
+    Delivery(const Settings &settings, bool by_hand, ChannelReport &report)
+        : settings_(settings), by_hand_(by_hand), report_(report) {}
+
+    void run();
+
+private:
+    bool resend_doubtful();
+    void resend(DigestRow &digest);
+    std::optional<DigestRow> compose();
+    void begin(Transaction &transaction, DigestRow &digest);
+    core::Digest gather(Transaction &transaction, const DigestRow &digest) const;
+    core::Outcome send(const DigestRow &digest);
+    void settle(const DigestRow &digest, const core::Outcome &outcome);
+
+    bool is_due(const DigestRow &digest) const;
+    double wait_after(const DigestRow &digest, const core::Outcome &outcome) const;
+    void tell(const DigestRow &digest, core::State state, const std::string &detail);
+
+    const Settings &settings_;
+    const bool by_hand_;
+    ChannelReport &report_;
+};
+
+void Delivery::run() {
+    if (!resend_doubtful())
+        return;
+    if (const std::optional<DigestRow> digest = compose())
+        settle(*digest, send(*digest));
+}
+
+// Returns false when something is still in doubt that newer digests have to wait for.
+bool Delivery::resend_doubtful() {
+    std::vector<DigestRow> digests;
+    {
+        Transaction transaction(lock_timeout_setting());
+        digests = ledger::doubtful_digests(transaction, report_.channel, settings_.hold_in_doubt);
+        for (const DigestRow &digest : digests)
+            report_.failures = ledger::count_failures(transaction, digest);
+        transaction.commit();
+    }
+    for (DigestRow &digest : digests) {
+        tell(digest, core::State::in_doubt, digest.error);
+        if (digest.held)
+            continue;
+        if (is_due(digest))
+            resend(digest);
+        if (digest.state == core::State::in_doubt && digest.blocking)
+            return false;
+    }
+    return true;
+}
+
+void Delivery::resend(DigestRow &digest) {
+    {
+        Transaction transaction(lock_timeout_setting());
+        ledger::begin_resending(transaction, digest);
+        transaction.commit();
+    }
+    const core::Outcome outcome = send(digest);
+    settle(digest, outcome);
+    if (outcome.state == core::State::accepted)
+        digest.state = core::State::accepted;
+}
+
+// The open digest as it is now to be sent, committed; nothing when there is none, or none is due.
+std::optional<DigestRow> Delivery::compose() {
+    Transaction transaction(lock_timeout_setting());
+    std::optional<DigestRow> digest = ledger::open_digest(transaction, report_.channel);
+    const std::int64_t failures = digest ? ledger::count_failures(transaction, *digest) : 0;
+    if (digest && failures == 0) {
+        ledger::drop_digest(transaction, *digest);
+        digest.reset();
+    }
+    if (digest) {
+        report_.failures = failures;
+        tell(*digest, core::State::pending, digest->error);
+        if (is_due(*digest))
+            begin(transaction, *digest);
+        if (digest->state != core::State::sending)
+            digest.reset();
+    }
+    transaction.commit();
+    return digest;
+}
+
+// Makes the digest `sending`; or leaves it pending, one try later, when a setting is missing.
+void Delivery::begin(Transaction &transaction, DigestRow &digest) {
+    const core::Digest content = gather(transaction, digest);
+    const core::Mail mail =
+        core::render(content, settings_.max_listed, to_utf8(settings_.job_url));
+    try {
+        const Message message = make_message(report_.channel, mail, digest, settings_);
+        ledger::begin_sending(transaction, digest, message.subject, message.request,
+                              message.message_id);
+        digest.request = message.request;
+        digest.state = core::State::sending;
+    } catch (const CannotSend &why) {
+        const core::Outcome outcome = core::not_sent(why.what());
+        ledger::begin_sending(transaction, digest, from_utf8(mail.subject), "", digest.message_id);
+        ledger::settle(transaction, digest, outcome, wait_after(digest, outcome));
+        tell(digest, core::State::pending, from_utf8(outcome.error));
+    }
+}
+
+core::Digest Delivery::gather(Transaction &transaction, const DigestRow &digest) const {
+    core::DigestBuilder builder(settings_.max_listed);
+    ledger::failures_of(transaction, digest,
+                        [&](const core::Failure &failure) { builder.add(failure); });
+    core::Digest content = builder.finish();
+    content.id = digest.id;
+    content.database = to_utf8(ledger::database_name(transaction));
+    content.cluster = to_utf8(cluster_name ? cluster_name : "");
+    content.standing = ledger::standing_before(transaction, digest);
+    if (digest.attempts > 0)
+        content.notes.push_back("This digest is late: " + std::to_string(digest.attempts) +
+                                (digest.attempts == 1 ? " earlier attempt" : " earlier attempts") +
+                                " failed, the last with: " + to_utf8(digest.error));
+    return content;
+}
+
+// No transaction is open from here until the answer is there.
+core::Outcome Delivery::send(const DigestRow &digest) {
+    guarded([&] {
+        shared::set_deadline(MyDatabaseId, settings_.http_timeout);
+        pgstat_report_activity(STATE_RUNNING, psprintf("sending digest %lld through %s",
+                                                       static_cast<long long>(digest.id),
+                                                       to_string(report_.channel)));
+    });
+    const core::Outcome outcome = hand_over(report_.channel, digest.request, settings_);
+    guarded([] { shared::set_deadline(MyDatabaseId, 0); });
+    return outcome;
+}
+
+// Whatever it takes: an answer that is forgotten is a second mail.
+void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
+    for (;;) {
+        try {
+            Transaction transaction(0);
+            ledger::settle(transaction, digest, outcome, wait_after(digest, outcome));
+            transaction.commit();
+            break;
+        } catch (const ServerError &error) {
+            guarded([&] {
+                ereport(WARNING,
+                        (errmsg("job_alerting cannot settle digest %lld yet: %s",
+                                static_cast<long long>(digest.id), error.what())));
+                WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000,
+                          PG_WAIT_EXTENSION);
+                ResetLatch(MyLatch);
+                CHECK_FOR_INTERRUPTS();
+            });
+        }
+    }
+    tell(digest, outcome.state, from_utf8(outcome.error));
+    if (outcome.state != core::State::accepted)
+        ereport(WARNING, (errmsg("digest %lld was not accepted by %s: %s",
+                                 static_cast<long long>(digest.id), to_string(report_.channel),
+                                 report_.detail.c_str())));
+}
+
+bool Delivery::is_due(const DigestRow &digest) const {
+    return digest.due || (by_hand_ && !digest.told_to_wait);
+}
+
+double Delivery::wait_after(const DigestRow &digest, const core::Outcome &outcome) const {
+    if (outcome.wait)
+        return static_cast<double>(*outcome.wait);
+    return core::backoff(digest.attempts, static_cast<double>(settings_.interval),
+                         pg_prng_double(&pg_global_prng_state));
+}
+
+void Delivery::tell(const DigestRow &digest, core::State state, const std::string &detail) {
+    // What was in doubt stays so unless it is accepted.
+    const bool doubted = digest.state == core::State::in_doubt && state != core::State::accepted;
+    report_.digest_id = digest.id;
+    report_.outcome = core::to_string(doubted ? core::State::in_doubt : state);
+    report_.detail = detail;
+}
+
+} // namespace
+
+void deliver(const Settings &settings, bool by_hand, ChannelReport &report) {
+    Delivery(settings, by_hand, report).run();
+}
+
+} // namespace job_alerting::server

@@ -1,0 +1,16 @@
+// Text between the database, in its encoding, and core, in UTF-8.
+
+#pragma once
+
+#include <string>
+
+namespace job_alerting::server {
+
+// From the database's encoding. In an SQL_ASCII database the bytes stay what they are: core
+// makes valid UTF-8 of whatever it is given.
+std::string to_utf8(const std::string &text);
+
+// To the database's encoding. What core adds to text is ASCII, so all of it has a place there.
+std::string from_utf8(const std::string &text);
+
+}  // namespace job_alerting::server

@@ -1,0 +1,43 @@
+#include "server/prelude.hpp"
+
+#include "server/extension.hpp"
+
+namespace job_alerting::server {
+
+Extension find_extension() {
+    Extension found = {};
+    Relation relation = table_open(ExtensionRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+                CStringGetDatum(extension_name));
+    SysScanDesc scan =
+        systable_beginscan(relation, ExtensionNameIndexId, true, nullptr, 1, &key);
+    HeapTuple tuple = systable_getnext(scan);
+    if (HeapTupleIsValid(tuple)) {
+        const Form_pg_extension row = reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple));
+        found.oid = row->oid;
+        found.owner = row->extowner;
+        found.created_here =
+            TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
+        bool absent;
+        const Datum version = heap_getattr(tuple, Anum_pg_extension_extversion,
+                                           RelationGetDescr(relation), &absent);
+        found.version_supported =
+            !absent && strcmp(TextDatumGetCString(version), supported_version) == 0;
+    }
+    systable_endscan(scan);
+    table_close(relation, AccessShareLock);
+    return found;
+}
+
+Extension hold_extension() {
+    const Extension before = find_extension();
+    if (!OidIsValid(before.oid))
+        return before;
+    // It may have been dropped, or created anew, while we waited for the lock.
+    LockDatabaseObject(ExtensionRelationId, before.oid, 0, AccessShareLock);
+    const Extension now = find_extension();
+    return now.oid == before.oid ? now : Extension{};
+}
+
+} // namespace job_alerting::server

@@ -1,0 +1,198 @@
+#include "server/prelude.hpp"
+
+#include "server/failure_query.hpp"
+
+namespace job_alerting::server {
+
+namespace {
+
+enum Position { job_id, failed_at, occurrence };
+
+constexpr int most_of_a_word = 1000;
+constexpr int most_of_an_error = 4000;
+
+// The key must tell apart whatever a job_id and an occurrence may contain, hence the length in
+// front; and be compared byte by byte, whatever the collation of the column it is made of.
+#define KEY(job_id, occurrence)                                                                    \
+    "((length(" job_id ") || ':' || " job_id " || " occurrence ") COLLATE \"C\")"
+
+const char *column_list() {
+    StringInfoData list;
+    initStringInfo(&list);
+    for (const FailureColumn &column : failure_columns)
+        appendStringInfo(&list, "%s%s %s", list.len ? ", " : "", column.name,
+                         format_type_be(column.type));
+    return list.data;
+}
+
+const FailureColumn *find_column(const char *name) {
+    for (const FailureColumn &column : failure_columns)
+        if (strcmp(column.name, name) == 0)
+            return &column;
+    return nullptr;
+}
+
+void check_column(Form_pg_attribute attribute) {
+    const char *name = NameStr(attribute->attname);
+    const FailureColumn *column = find_column(name);
+    if (!column)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("the failure query returns the unknown column \"%s\"", name),
+                        errdetail("The columns that have a meaning are: %s.", column_list()),
+                        errhint("Remove the column, or name it after its meaning.")));
+    if (column->type != attribute->atttypid)
+        ereport(ERROR,
+                (errcode(ERRCODE_DATATYPE_MISMATCH),
+                 errmsg("column \"%s\" of the failure query is of the wrong type", name),
+                 errdetail("It is of type %s; it must be of type %s.",
+                           format_type_be(attribute->atttypid), format_type_be(column->type)),
+                 errhint("Cast it to %s.", format_type_be(column->type))));
+}
+
+void check_required(const FailureColumns &columns) {
+    for (int i = 0; i < failure_column_count; i++)
+        if (failure_columns[i].required && !columns.present[i])
+            ereport(ERROR,
+                    (errcode(ERRCODE_UNDEFINED_COLUMN),
+                     errmsg("the failure query returns no column \"%s\"", failure_columns[i].name),
+                     errdetail("A failure query must return job_id text and failed_at timestamp "
+                               "with time zone."),
+                     errhint("Name the column in the query: ... AS %s.",
+                             failure_columns[i].name)));
+}
+
+// What tells one failure of a job from the next, as the query has it; NULL where it has nothing.
+const char *occurrence_of(const FailureColumns &columns) {
+    return columns.present[occurrence]
+               ? "coalesce(q.occurrence, (q.failed_at AT TIME ZONE 'UTC')::text)"
+               : "(q.failed_at AT TIME ZONE 'UTC')::text";
+}
+
+const char *key_of(const FailureColumns &columns) {
+    return psprintf(KEY("q.job_id", "coalesce(%s, 'unknown')"), occurrence_of(columns));
+}
+
+// The failure query as the table q, its last line ended lest it be a comment.
+const char *from_query(const char *query, TimestampTz since) {
+    if (TIMESTAMP_IS_NOBEGIN(since))
+        return psprintf("FROM (%s\n) q WHERE true", query);
+    const Datum text = DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(since));
+    return psprintf("FROM (%s\n) q WHERE (q.failed_at IS NULL OR q.failed_at >= %s::timestamptz)",
+                    query, quote_literal_cstr(DatumGetCString(text)));
+}
+
+pg_attribute_noreturn() void not_a_select(const char *detail) {
+    ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR),
+                    errmsg("the failure query is not a single plain SELECT"),
+                    errdetail("%s", detail),
+                    errhint("Give one SELECT that returns the jobs that stand failed now.")));
+    pg_unreachable();
+}
+
+} // namespace
+
+const FailureColumn failure_columns[failure_column_count] = {
+    {"job_id", TEXTOID, true, 0},
+    {"failed_at", TIMESTAMPTZOID, true, 0},
+    {"occurrence", TEXTOID, false, 0},
+    {"source", TEXTOID, false, most_of_a_word},
+    {"job_type", TEXTOID, false, most_of_a_word},
+    {"target_type", TEXTOID, false, most_of_a_word},
+    {"target_id", TEXTOID, false, most_of_a_word},
+    {"status", TEXTOID, false, most_of_a_word},
+    {"chain", TEXTOID, false, most_of_a_word},
+    {"error", TEXTOID, false, most_of_an_error},
+    {"attempts", INT4OID, false, 0},
+    {"max_attempts", INT4OID, false, 0},
+};
+
+// A failure of unknown time is known as long as it stands: its occurrence in the ledger holds the
+// time of recording, which the query cannot know.
+const char *const ledger_key =
+    KEY("f.job_id", "CASE WHEN f.cleared_at IS NULL AND f.occurrence LIKE 'unknown %' "
+                    "THEN 'unknown' ELSE f.occurrence END");
+
+char *single_select(const char *text) {
+    List *statements = pg_parse_query(text);
+    if (list_length(statements) != 1)
+        not_a_select(statements == NIL ? "It is empty." : "It has more than one statement.");
+    const RawStmt *raw = linitial_node(RawStmt, statements);
+    if (!IsA(raw->stmt, SelectStmt))
+        not_a_select("It is a statement of another kind.");
+    const SelectStmt *select = castNode(SelectStmt, raw->stmt);
+    const SelectStmt *first = select;
+    while (first->op != SETOP_NONE)
+        first = first->larg;
+    if (first->intoClause)
+        not_a_select("It stores its result (INTO).");
+    if (select->lockingClause)
+        not_a_select("It locks rows (FOR UPDATE or the like).");
+    if (select->withClause) {
+        ListCell *cell;
+        foreach (cell, select->withClause->ctes)
+            if (!IsA(lfirst_node(CommonTableExpr, cell)->ctequery, SelectStmt))
+                not_a_select("Its WITH clause modifies data.");
+    }
+    const char *begin = text + raw->stmt_location;
+    const int length = raw->stmt_len > 0 ? raw->stmt_len : static_cast<int>(strlen(begin));
+    return pnstrdup(begin, length);
+}
+
+FailureColumns describe_failure_query(const char *query) {
+    FailureColumns columns = {};
+    SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
+    if (!plan)
+        elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    const CachedPlanSource *source =
+        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(plan));
+    for (int i = 0; i < source->resultDesc->natts; i++) {
+        const Form_pg_attribute attribute = TupleDescAttr(source->resultDesc, i);
+        check_column(attribute);
+        bool &present = columns.present[find_column(NameStr(attribute->attname)) - failure_columns];
+        if (present)
+            ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+                            errmsg("the failure query returns column \"%s\" twice",
+                                   NameStr(attribute->attname)),
+                            errhint("Return it once.")));
+        present = true;
+    }
+    check_required(columns);
+    SPI_freeplan(plan);
+    return columns;
+}
+
+// OFFSET 0 keeps the planner from merging the levels, which would compute each key several times.
+char *summary_query(const char *query, const FailureColumns &columns, TimestampTz since) {
+    return psprintf(
+        "SELECT count(*) FILTER (WHERE s.is_new), count(*) FILTER (WHERE NOT s.is_new), "
+        "coalesce(sum(hashtextextended(s.key, 0)) FILTER (WHERE NOT s.is_new), 0)::text, "
+        "count(*) FILTER (WHERE s.key IS NULL) "
+        "FROM (SELECT k.key, k.key <> ALL ($1) AS is_new FROM (SELECT %s AS key %s OFFSET 0) k "
+        "OFFSET 0) s",
+        key_of(columns), from_query(query, since));
+}
+
+char *new_failures_query(const char *query, const FailureColumns &columns, TimestampTz since) {
+    StringInfoData text;
+    initStringInfo(&text);
+    for (int i = 0; i < failure_column_count; i++) {
+        const FailureColumn &column = failure_columns[i];
+        appendStringInfoString(&text, i == 0 ? "SELECT " : ", ");
+        if (i == occurrence)
+            appendStringInfoString(&text, occurrence_of(columns));
+        else if (!columns.present[i])
+            appendStringInfo(&text, "NULL::%s", format_type_be(column.type));
+        else if (column.most > 0)
+            appendStringInfo(&text, "left(q.%s, %d)", column.name, column.most);
+        else
+            appendStringInfo(&text, "q.%s", column.name);
+    }
+    appendStringInfo(&text, " %s AND %s <> ALL ($1)", from_query(query, since), key_of(columns));
+    return text.data;
+}
+
+char *standing_keys_query(const char *query, const FailureColumns &columns, TimestampTz since) {
+    return psprintf("SELECT %s AS key %s", key_of(columns), from_query(query, since));
+}
+
+} // namespace job_alerting::server

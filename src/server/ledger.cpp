@@ -1,0 +1,351 @@
+#include "server/prelude.hpp"
+
+#include "server/ledger.hpp"
+
+#include "server/encoding.hpp"
+#include "server/scan.hpp"
+
+#include "core/retry.hpp"
+
+namespace job_alerting::server::ledger {
+
+namespace {
+
+// Which database a digest was composed in. A copy has another oid, or runs under another system identifier.
+std::string here() {
+    return std::to_string(GetSystemIdentifier()) + "/" + std::to_string(MyDatabaseId);
+}
+
+bool flag(const Value &value) { return value == "t"; }
+
+core::State state_of(const std::string &text) {
+    for (const core::State state : {core::State::pending, core::State::sending,
+                                    core::State::in_doubt, core::State::accepted})
+        if (text == core::to_string(state))
+            return state;
+    throw std::runtime_error("a digest is in the unknown state \"" + text + "\"");
+}
+
+// The columns of a DigestRow. $1: channel; $2: where we are; $3: the longest backoff, in seconds;
+// $4: whether doubt is held.
+constexpr const char *digest_columns =
+    "d.id, d.first_failure, d.last_failure, d.state, d.attempts, coalesce(d.message_id, ''), "
+    "coalesce(d.request, ''), coalesce(d.error, ''), "
+    "d.http_status IS NOT DISTINCT FROM 429 AS told_to_wait, "
+    // A time beyond the longest wait was set by a clock since put back.
+    "coalesce(d.next_attempt_at <= now() OR d.next_attempt_at > now() + make_interval(secs => "
+    "CASE d.http_status WHEN 429 THEN 3600 ELSE $3::float8 END), true) AS due, "
+    "d.state = 'in_doubt' AND ($4::bool OR d.composed_in <> $2) AS held, "
+    "d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking";
+
+std::vector<Value> digest_parameters(ChannelKind channel, bool hold) {
+    return {to_string(channel), here(),
+            std::to_string(core::longest_backoff(static_cast<double>(interval_setting()))),
+            hold ? "t" : "f"};
+}
+
+DigestRow digest_of(const Row &row) {
+    return {.id = number(row[0]),
+            .first_failure = number(row[1]),
+            .last_failure = number(row[2]),
+            .state = state_of(row[3].value()),
+            .attempts = number(row[4]),
+            .message_id = row[5].value(),
+            .request = row[6].value(),
+            .due = flag(row[9]),
+            .told_to_wait = flag(row[8]),
+            .held = flag(row[10]),
+            .blocking = flag(row[11]),
+            .error = row[7].value()};
+}
+
+std::optional<std::string> utf8(const Value &value) {
+    return value ? std::optional(to_utf8(*value)) : std::nullopt;
+}
+
+std::optional<int> small(const Value &value) {
+    return value ? std::optional(std::stoi(*value)) : std::nullopt;
+}
+
+core::Failure failure_of(const Row &row) {
+    core::Failure failure;
+    failure.id = number(row[0]);
+    failure.queue = to_utf8(row[1].value());
+    failure.job_id = to_utf8(row[2].value());
+    failure.source = utf8(row[3]);
+    failure.job_type = utf8(row[4]);
+    failure.target_type = utf8(row[5]);
+    failure.target_id = utf8(row[6]);
+    failure.status = utf8(row[7]);
+    failure.attempts = small(row[8]);
+    failure.max_attempts = small(row[9]);
+    failure.error = utf8(row[10]);
+    if (row[11])
+        failure.failed_at = core::Moment{.micros = number(row[11]), .text = row[12].value()};
+    failure.chain = utf8(row[13]);
+    return failure;
+}
+
+std::string array_of(const std::vector<ChannelKind> &channels) {
+    std::string list = "{";
+    for (const ChannelKind channel : channels)
+        list += (list.size() > 1 ? "," : "") + std::string(to_string(channel));
+    return list + "}";
+}
+
+// The failure of the queue itself, once for each time that it breaks.
+bool record_unreadable(Transaction &transaction, const std::string &queue) {
+    const Result recorded = transaction.execute(
+        "INSERT INTO job_alerting.failure (queue, job_id, occurrence, status, error, failed_at) "
+        "SELECT q.name, 'unreadable', "
+        "to_char(q.broken_since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), 'unreadable', "
+        "left(q.last_error, 4000), q.broken_since "
+        "FROM job_alerting.queue q WHERE q.name = $1 "
+        "ON CONFLICT (queue, job_id, occurrence) DO NOTHING",
+        {queue});
+    return recorded.touched > 0;
+}
+
+std::vector<Value> stretch(const DigestRow &digest) {
+    return {value(digest.first_failure), value(digest.last_failure)};
+}
+
+} // namespace
+
+void doubt_interrupted(Transaction &transaction) {
+    transaction.execute("UPDATE job_alerting.digest SET state = 'in_doubt', "
+                        "next_attempt_at = now(), updated_at = now(), http_status = NULL, "
+                        "error = 'the sender ended before the answer came' "
+                        "WHERE state = 'sending'");
+}
+
+std::vector<Queue> queues(Transaction &transaction) {
+    // A queue whose scan did not end twice is left alone for as long as it has been broken, at
+    // least $1 seconds and at most an hour.
+    const Result result = transaction.execute(
+        "SELECT q.name, q.failure_query, q.owner, q.since, n.never_ended, "
+        "NOT n.never_ended OR q.broken_since IS NULL OR clock_timestamp() >= q.scan_started_at + "
+        "least(greatest(q.scan_started_at - q.broken_since, make_interval(secs => $1::float8)), "
+        "interval '1 hour') "
+        "FROM job_alerting.queue q, "
+        "LATERAL (SELECT coalesce(q.scan_started_at > coalesce(q.last_scan_at, '-infinity'), "
+        "false)) n(never_ended) ORDER BY q.name",
+        {std::to_string(interval_setting())});
+    std::vector<Queue> queues;
+    for (const Row &row : result.rows)
+        queues.push_back({.name = row[0].value(),
+                          .failure_query = row[1].value(),
+                          .owner = row[2].value(),
+                          .since = row[3].value(),
+                          .never_ended = flag(row[4]),
+                          .due = flag(row[5])});
+    return queues;
+}
+
+void begin_scan(Transaction &transaction, const std::string &queue) {
+    transaction.execute("UPDATE job_alerting.queue SET scan_started_at = clock_timestamp() "
+                        "WHERE name = $1",
+                        {queue});
+}
+
+std::int64_t scan(Transaction &transaction, const Queue &queue, int time_limit) {
+    const ScannedQueue scanned = {.name = queue.name.c_str(),
+                                  .failure_query = queue.failure_query.c_str(),
+                                  .owner = queue.owner.c_str(),
+                                  .since = queue.since.c_str()};
+    int64 recorded = 0;
+    transaction.run([&] { recorded = record_failures(scanned, time_limit); });
+    transaction.execute("UPDATE job_alerting.queue SET last_scan_at = clock_timestamp(), "
+                        "last_scan_ms = 1000 * extract(epoch FROM clock_timestamp() - "
+                        "scan_started_at)::float8, last_error = NULL, broken_since = NULL "
+                        "WHERE name = $1",
+                        {queue.name});
+    return recorded;
+}
+
+bool break_queue(Transaction &transaction, const std::string &queue, const std::string &error,
+                 bool certain) {
+    const Result before = transaction.execute(
+        "UPDATE job_alerting.queue q SET scan_started_at = NULL, last_error = $2, "
+        "broken_since = coalesce(q.broken_since, clock_timestamp()) "
+        "FROM job_alerting.queue before WHERE q.name = $1 AND before.name = q.name "
+        "RETURNING before.broken_since IS NOT NULL",
+        {queue, error});
+    const bool watched = !before.rows.empty();
+    if (watched && (certain || flag(before.rows[0][0])))
+        return record_unreadable(transaction, queue);
+    return false;
+}
+
+bool break_unended(Transaction &transaction, const std::string &queue) {
+    // The same scan is found unended by every round until the next one: it counts once.
+    const Result before = transaction.execute(
+        "UPDATE job_alerting.queue q SET last_error = e.error, "
+        "broken_since = coalesce(q.broken_since, q.scan_started_at) "
+        "FROM job_alerting.queue before, "
+        "LATERAL (SELECT 'the scan that began at ' || before.scan_started_at || ' never ended') "
+        "e(error) WHERE q.name = $1 AND before.name = q.name "
+        "AND before.last_error IS DISTINCT FROM e.error "
+        "RETURNING before.broken_since IS NOT NULL",
+        {queue});
+    if (!before.rows.empty() && flag(before.rows[0][0]))
+        return record_unreadable(transaction, queue);
+    return false;
+}
+
+std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind channel) {
+    // A channel's first digest begins at the oldest failure that still stands.
+    transaction.execute(
+        "WITH covered AS (SELECT max(d.last_failure) AS id FROM job_alerting.digest d "
+        "                 WHERE d.channel = $1), "
+        "newest AS (SELECT max(f.id) AS id FROM job_alerting.failure f), "
+        "extended AS (UPDATE job_alerting.digest d SET last_failure = newest.id "
+        "             FROM newest WHERE d.channel = $1 AND d.state = 'pending' "
+        "             AND newest.id > d.last_failure) "
+        "INSERT INTO job_alerting.digest (channel, first_failure, last_failure, composed_in) "
+        "SELECT $1, oldest.id, newest.id, $2 FROM newest, covered, "
+        "LATERAL (SELECT min(f.id) AS id FROM job_alerting.failure f "
+        "         WHERE CASE WHEN covered.id IS NULL THEN f.cleared_at IS NULL "
+        "                    ELSE f.id > covered.id END) oldest "
+        "WHERE oldest.id IS NOT NULL AND NOT EXISTS (SELECT FROM job_alerting.digest d "
+        "      WHERE d.channel = $1 AND d.state = 'pending')",
+        {to_string(channel), here()});
+    const Result result =
+        transaction.execute((std::string("SELECT ") + digest_columns +
+                             " FROM job_alerting.digest d "
+                             "WHERE d.channel = $1 AND d.state = 'pending'")
+                                .c_str(),
+                            digest_parameters(channel, false));
+    if (result.rows.empty())
+        return std::nullopt;
+    return digest_of(result.rows[0]);
+}
+
+std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind channel, bool hold) {
+    const Result result =
+        transaction.execute((std::string("SELECT ") + digest_columns +
+                             " FROM job_alerting.digest d "
+                             "WHERE d.channel = $1 AND d.state = 'in_doubt' ORDER BY d.id")
+                                .c_str(),
+                            digest_parameters(channel, hold));
+    std::vector<DigestRow> digests;
+    for (const Row &row : result.rows)
+        digests.push_back(digest_of(row));
+    return digests;
+}
+
+void failures_of(Transaction &transaction, const DigestRow &digest,
+                 const std::function<void(const core::Failure &)> &take) {
+    transaction.stream(
+        "SELECT f.id, f.queue, f.job_id, f.source, f.job_type, f.target_type, f.target_id, "
+        "f.status, f.attempts, f.max_attempts, f.error, "
+        "CASE f.failed_at WHEN 'infinity' THEN 9223372036854775807 "
+        "WHEN '-infinity' THEN -9223372036854775808 "
+        "ELSE (1000000 * extract(epoch FROM f.failed_at))::bigint END, "
+        "CASE WHEN isfinite(f.failed_at) "
+        "THEN to_char(f.failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') ELSE f.failed_at::text END, "
+        "f.chain FROM job_alerting.failure f WHERE f.id BETWEEN $1::bigint AND $2::bigint "
+        "ORDER BY f.id",
+        stretch(digest), [&](const Row &row) { take(failure_of(row)); });
+}
+
+std::int64_t count_failures(Transaction &transaction, const DigestRow &digest) {
+    const Result result =
+        transaction.execute("SELECT count(*) FROM job_alerting.failure f "
+                            "WHERE f.id BETWEEN $1::bigint AND $2::bigint",
+                            stretch(digest));
+    return number(result.rows[0][0]);
+}
+
+std::int64_t standing_before(Transaction &transaction, const DigestRow &digest) {
+    const Result result = transaction.execute("SELECT count(*) FROM job_alerting.failure f "
+                                              "WHERE f.id < $1::bigint AND f.cleared_at IS NULL",
+                                              {value(digest.first_failure)});
+    return number(result.rows[0][0]);
+}
+
+std::string database_name(Transaction &transaction) {
+    return transaction.execute("SELECT current_database()").rows[0][0].value();
+}
+
+void drop_digest(Transaction &transaction, const DigestRow &digest) {
+    transaction.execute("DELETE FROM job_alerting.digest WHERE id = $1::bigint",
+                        {value(digest.id)});
+}
+
+void begin_sending(Transaction &transaction, DigestRow &digest, const std::string &subject,
+                   const std::string &request, const std::string &message_id) {
+    digest.attempts++;
+    transaction.execute(
+        "UPDATE job_alerting.digest SET state = 'sending', subject = $2, request = $3, "
+        "message_id = $4, attempts = $5::int, "
+        "first_attempt_at = coalesce(first_attempt_at, now()), next_attempt_at = NULL, "
+        "updated_at = now() WHERE id = $1::bigint",
+        {value(digest.id), subject, request, message_id, value(digest.attempts)});
+}
+
+void begin_resending(Transaction &transaction, DigestRow &digest) {
+    digest.attempts++;
+    transaction.execute("UPDATE job_alerting.digest SET state = 'sending', attempts = $2::int, "
+                        "next_attempt_at = NULL, updated_at = now() WHERE id = $1::bigint",
+                        {value(digest.id), value(digest.attempts)});
+}
+
+void settle(Transaction &transaction, const DigestRow &digest, const core::Outcome &outcome,
+            double wait) {
+    const bool accepted = outcome.state == core::State::accepted;
+    const bool doubted = digest.state == core::State::in_doubt;
+    const core::State state = accepted || !doubted ? outcome.state : core::State::in_doubt;
+    transaction.execute(
+        "UPDATE job_alerting.digest SET state = $3, http_status = nullif($4::int, 0), "
+        "provider_id = coalesce(nullif($5, ''), provider_id), error = nullif($6, ''), "
+        "request = CASE WHEN $3 = 'accepted' THEN NULL ELSE request END, "
+        "next_attempt_at = CASE WHEN $3 <> 'accepted' "
+        "                  THEN now() + make_interval(secs => $7::float8) END, "
+        "updated_at = now() WHERE id = $1::bigint AND state = 'sending' AND attempts = $2::int",
+        {value(digest.id), value(digest.attempts), core::to_string(state),
+         value(static_cast<std::int64_t>(outcome.http_status)), from_utf8(outcome.provider_id),
+         from_utf8(outcome.error), std::to_string(wait)});
+}
+
+void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
+           std::int64_t retention) {
+    transaction.execute(
+        "DELETE FROM job_alerting.failure f "
+        "WHERE f.cleared_at < now() - make_interval(secs => $2::float8) "
+        "AND NOT EXISTS (SELECT FROM unnest($1::text[]) c(channel) "
+        "    WHERE f.id > coalesce((SELECT max(d.last_failure) FROM job_alerting.digest d "
+        "                           WHERE d.channel = c.channel), 0) "
+        "    OR EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = c.channel "
+        "               AND d.state <> 'accepted' "
+        "               AND f.id BETWEEN d.first_failure AND d.last_failure))",
+        {array_of(channels), std::to_string(retention)});
+    // The newest digest of a channel stays: it says how far the channel has come.
+    transaction.execute(
+        "DELETE FROM job_alerting.digest d WHERE d.state = 'accepted' "
+        "AND d.updated_at < now() - make_interval(secs => $1::float8) "
+        "AND NOT EXISTS (SELECT FROM job_alerting.failure f "
+        "                WHERE f.id BETWEEN d.first_failure AND d.last_failure) "
+        "AND EXISTS (SELECT FROM job_alerting.digest later WHERE later.channel = d.channel "
+        "            AND later.last_failure > d.last_failure)",
+        {std::to_string(retention)});
+}
+
+std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels,
+                               bool hold) {
+    // What waits behind a digest in doubt is due when that is.
+    const Result result = transaction.execute(
+        "WITH waiting AS (SELECT d.channel, d.state, d.next_attempt_at, "
+        "    d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking "
+        "    FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
+        "    AND (d.state = 'pending' OR (d.state = 'in_doubt' AND d.composed_in = $2 "
+        "                                 AND NOT $3::bool))) "
+        "SELECT extract(epoch FROM min(greatest(w.next_attempt_at, now())) - now())::float8 "
+        "FROM waiting w WHERE w.state = 'in_doubt' "
+        "OR NOT EXISTS (SELECT FROM waiting b WHERE b.channel = w.channel AND b.blocking)",
+        {array_of(channels), here(), hold ? "t" : "f"});
+    const Value &seconds = result.rows[0][0];
+    return seconds ? std::optional(std::stod(*seconds)) : std::nullopt;
+}
+
+} // namespace job_alerting::server::ledger

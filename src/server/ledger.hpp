@@ -1,0 +1,105 @@
+// The tables of the extension, in C++: every SQL statement of a round but those of a scan.
+// All functions throw what Transaction throws.
+
+#pragma once
+
+#include "server/settings.hpp"
+#include "server/transaction.hpp"
+
+#include "core/failure.hpp"
+#include "core/outcome.hpp"
+
+namespace job_alerting::server {
+
+struct Queue {
+    std::string name;
+    std::string failure_query;
+    std::string owner;
+    std::string since;
+    bool never_ended = false;  // its last scan did not end: nobody else is scanning, so it died
+    bool due = true;           // false while such a queue is left alone
+};
+
+// One digest, as its row has it.
+struct DigestRow {
+    std::int64_t id = 0;
+    std::int64_t first_failure = 0;
+    std::int64_t last_failure = 0;
+    core::State state = core::State::pending;
+    std::int64_t attempts = 0;
+    std::string message_id;  // empty before the first try
+    std::string request;     // empty before the first try
+    bool due = true;         // false while its next try is to be waited for
+    bool told_to_wait = false;  // it was the provider who asked for the wait
+    bool held = false;       // not sent again: a copy of its database, or on_in_doubt = hold
+    bool blocking = false;   // in doubt, and first tried less than a day ago
+    std::string error;
+};
+
+namespace ledger {
+
+// What a round finds on its way, its sender has died over: it is in doubt, and due at once.
+void doubt_interrupted(Transaction &transaction);
+
+// All queues, in the order of their names.
+std::vector<Queue> queues(Transaction &transaction);
+
+void begin_scan(Transaction &transaction, const std::string &queue);
+
+// Runs and records a scan. Returns the number of new failures.
+std::int64_t scan(Transaction &transaction, const Queue &queue, int time_limit);
+
+// The queue cannot be read, which is recorded as a failure of its own, once for each breakage:
+// at once when it is `certain`, and otherwise when the scan before this one failed as well. Returns whether it
+// was recorded.
+bool break_queue(Transaction &transaction, const std::string &queue, const std::string &error,
+                 bool certain);
+
+// The same for a queue whose last scan never ended; not certain.
+bool break_unended(Transaction &transaction, const std::string &queue);
+
+// The open digest of a channel, extended to the newest failure, or a new one when there are
+// failures that no digest of the channel has; nothing when there are none.
+std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind channel);
+
+// The digests of a channel that are in doubt, oldest first.
+std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind channel, bool hold);
+
+// Gives every failure of a digest to `take`, in the order of the ledger, as UTF-8.
+void failures_of(Transaction &transaction, const DigestRow &digest,
+                 const std::function<void(const core::Failure &)> &take);
+
+std::int64_t count_failures(Transaction &transaction, const DigestRow &digest);
+
+// How many failures from before the digest still stand.
+std::int64_t standing_before(Transaction &transaction, const DigestRow &digest);
+
+std::string database_name(Transaction &transaction);
+
+// Drops an open digest whose failures are all gone from the ledger.
+void drop_digest(Transaction &transaction, const DigestRow &digest);
+
+// The digest is about to be handed over. Counts the try.
+void begin_sending(Transaction &transaction, DigestRow &digest, const std::string &subject,
+                   const std::string &request, const std::string &message_id);
+
+// The same for a digest in doubt, whose request is sent as it is.
+void begin_resending(Transaction &transaction, DigestRow &digest);
+
+// What came of the try. A digest that was in doubt before it stays so unless it is accepted: nobody
+// knows what became of the earlier copy. `wait`: seconds to the next try.
+void settle(Transaction &transaction, const DigestRow &digest, const core::Outcome &outcome,
+            double wait);
+
+// Forgets failures that are cleared, reported on every channel and older than the retention, and
+// digests of which nothing is left.
+void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
+           std::int64_t retention);
+
+// Seconds until a digest of these channels is due again; nothing when none is waiting.
+std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels,
+                               bool hold);
+
+}  // namespace ledger
+
+}  // namespace job_alerting::server

@@ -1,0 +1,55 @@
+#include "server/prelude.hpp"
+
+#include "server/recording.hpp"
+
+#include "server/round_lock.hpp"
+#include "server/sandbox.hpp"
+
+namespace job_alerting::server {
+
+namespace {
+
+// A scan that never ends is known by what was committed before it.
+void announce(const Queue &queue) {
+    Transaction transaction(lock_timeout_setting());
+    ledger::begin_scan(transaction, queue.name);
+    transaction.commit();
+}
+
+void scan(const Queue &queue) {
+    Transaction transaction(lock_timeout_setting());
+    ledger::scan(transaction, queue, scan_timeout_setting());
+    transaction.commit();
+}
+
+void keep_broken(const Queue &queue, const ServerError &error) {
+    Transaction transaction(lock_timeout_setting());
+    if (ledger::break_queue(transaction, queue.name, error.what(), !is_limit(error.sqlstate)))
+        ereport(WARNING, (errmsg("job_alerting cannot read queue \"%s\": %s", queue.name.c_str(),
+                                 error.what())));
+    transaction.commit();
+}
+
+// A failure query can release the lock of the round. When another round has it, this one is over.
+void hold_round_lock() {
+    bool held = false;
+    guarded([&] { held = holds_round_lock() || take_round_lock(false); });
+    if (!held)
+        throw std::runtime_error("another round took over");
+}
+
+} // namespace
+
+std::string record_queue(const Queue &queue) {
+    announce(queue);
+    try {
+        scan(queue);
+        return {};
+    } catch (const ServerError &error) {
+        hold_round_lock();
+        keep_broken(queue, error);
+        return "queue " + queue.name + " cannot be read: " + error.what();
+    }
+}
+
+} // namespace job_alerting::server

@@ -1,0 +1,13 @@
+// The first part of a round: every queue's failures into the ledger.
+
+#pragma once
+
+#include "server/ledger.hpp"
+
+namespace job_alerting::server {
+
+// Scans a queue. When it cannot be read, that is kept with the queue and, once it is certain,
+// recorded as a failure of its own, and the round goes on. Returns what is wrong, empty when nothing is.
+std::string record_queue(const Queue &queue);
+
+} // namespace job_alerting::server

@@ -1,0 +1,46 @@
+// What a worker tells the caller of run_digest(): plain bytes in a shared memory segment, so that
+// neither has to wait for the other to read or to write.
+
+#pragma once
+
+#include "server/prelude.hpp"
+
+namespace job_alerting::server {
+
+struct Report {
+    static constexpr int most_rows = 4;
+
+    struct Line {
+        char channel[16];
+        bool has_digest;
+        int64 digest_id;
+        int64 failures;
+        char outcome[16];
+        char detail[2048];
+    };
+
+    // Written last. False after the worker ended: it was ended before its round was over.
+    bool finished;
+
+    // What ended the round; 0 when it came to its end.
+    int sqlstate;
+    char message[1024];
+    char detail[1024];
+    char hint[512];
+
+    int rows;
+    Line lines[most_rows];
+};
+
+// What the launcher, or run_digest(), asks a worker for; travels in bgw_extra.
+struct WorkOrder {
+    Oid database;
+    bool by_hand;          // by run_digest(): wait for a round in progress
+    dsm_handle report;     // where to report to; 0 for nowhere
+};
+
+// Registers a worker. Returns false when there is no free slot. It notifies this process when it starts and ends.
+bool start_worker(const WorkOrder &order, const char *database_name,
+                  BackgroundWorkerHandle **handle);
+
+} // namespace job_alerting::server

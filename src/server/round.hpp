@@ -1,0 +1,48 @@
+// A round: one pass over this database. Record what failed, compose it into digests, send them,
+// settle what came of it.
+
+#pragma once
+
+#include "server/settings.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace job_alerting::server {
+
+// What became of one channel.
+struct ChannelReport {
+    explicit ChannelReport(ChannelKind kind) : channel(kind) {}
+
+    ChannelKind channel;
+    std::optional<std::int64_t> digest_id;
+    std::int64_t failures = 0;
+    std::string outcome = "silent";
+    std::string detail; // empty when there is nothing to say
+};
+
+struct RoundReport {
+    std::vector<ChannelReport> channels;
+    std::optional<double> due_in; // seconds until a digest is due again
+};
+
+// The database has the extension, but no queue is watched.
+struct NothingWatched : std::runtime_error {
+    NothingWatched() : std::runtime_error("no queue is watched") {}
+};
+
+// A setting makes it impossible to know where digests go; what() names it.
+struct BadSetting : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// Runs a round. The caller holds the round lock; no transaction is open. `by_hand`: try at once
+// all that waits, except where a provider asked for a wait. Throws ExtensionGone, NothingWatched,
+// BadSetting, ServerError and std::exception; what is committed by then stays, and the next round
+// goes on from there.
+RoundReport run_round(bool by_hand);
+
+} // namespace job_alerting::server

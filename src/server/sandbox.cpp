@@ -1,0 +1,100 @@
+#include "server/prelude.hpp"
+
+#include "server/sandbox.hpp"
+
+#include "server/settings.hpp"
+
+namespace job_alerting::server {
+
+namespace {
+
+// What a query may have swallowed once, it is not asked again.
+constexpr int grace = 1000;
+
+TimeoutId process_limit;
+
+// Signal handler: the process ends at its next check for interrupts, which no query can prevent.
+void end_process() {
+    ProcDiePending = true;
+    InterruptPending = true;
+    SetLatch(MyLatch);
+}
+
+void confine(Oid owner) {
+    char limit[16];
+    pg_snprintf(limit, sizeof(limit), "%d", lock_timeout_setting());
+    set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+                      GUC_ACTION_SAVE, true, 0, false);
+    // Timestamps become text in identities.
+    set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+                      0, false);
+    set_config_option("lock_timeout", limit, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+                      false);
+    // So that row-level security hides rows from the owner as it does in a session of the owner's.
+    set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+                      false);
+    XactReadOnly = true;
+    SetUserIdAndSecContext(owner, SECURITY_RESTRICTED_OPERATION | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void start_limits(int time_limit) {
+    if (time_limit == 0)
+        return;
+    enable_timeout_after(STATEMENT_TIMEOUT, time_limit);
+    enable_timeout_after(process_limit, time_limit + grace);
+}
+
+void stop_limits(int time_limit) {
+    if (time_limit == 0)
+        return;
+    disable_timeout(STATEMENT_TIMEOUT, false);
+    disable_timeout(process_limit, false);
+}
+
+} // namespace
+
+void prepare_time_limits() { process_limit = RegisterTimeout(USER_TIMEOUT, end_process); }
+
+bool is_limit(int sqlstate) {
+    return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_QUERY_CANCELED;
+}
+
+void sandboxed(Oid owner, int time_limit, void (*work)(void *), void *argument) {
+    const MemoryContext context = CurrentMemoryContext;
+    const ResourceOwner resources = CurrentResourceOwner;
+    const TimestampTz start = GetCurrentTimestamp();
+    ErrorData *volatile error = nullptr;
+
+    BeginInternalSubTransaction(nullptr);
+    PG_TRY();
+    {
+        confine(owner);
+        start_limits(time_limit);
+        work(argument);
+        stop_limits(time_limit);
+        // A limit that was met at the very end must not cancel what comes next.
+        CHECK_FOR_INTERRUPTS();
+    }
+    PG_CATCH();
+    {
+        stop_limits(time_limit);
+        MemoryContextSwitchTo(context);
+        error = CopyErrorData();
+        FlushErrorState();
+    }
+    PG_END_TRY();
+    RollbackAndReleaseCurrentSubTransaction();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = resources;
+
+    if (!error)
+        return;
+    if (time_limit > 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
+        TimestampDifferenceExceeds(start, GetCurrentTimestamp(), time_limit))
+        error->message = psprintf("the failure query took longer than job_alerting.scan_timeout "
+                                  "(%d ms)",
+                                  time_limit);
+    ReThrowError(error);
+}
+
+} // namespace job_alerting::server

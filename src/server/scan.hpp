@@ -1,0 +1,28 @@
+// A scan: one queue's failure query, run in its sandbox and compared with the ledger. C regime.
+//
+// Completeness rests on state. Whatever the query returns and the ledger does not hold is new,
+// whenever it was committed and whatever its clock said; no mark of how far a scan came exists.
+
+#pragma once
+
+#include "server/prelude.hpp"
+
+namespace job_alerting::server {
+
+struct ScannedQueue {
+    const char *name;
+    const char *failure_query;
+    const char *owner;
+    const char *since;  // a timestamptz, as text
+};
+
+// Runs a failure query once, as its owner, and throws the result away. An error when it is not
+// fit to be watched. For a user's session; needs no SPI.
+void try_failure_query(const char *query, Oid owner, TimestampTz since);
+
+// Records the queue's new failures, and marks those that it no longer returns as cleared. Runs
+// in a worker's transaction, with SPI connected, as the extension's owner. Returns the number of new failures.
+// An error means that the queue could not be read, or that time_limit (ms) was met; nothing is recorded then.
+int64 record_failures(const ScannedQueue &queue, int time_limit);
+
+}  // namespace job_alerting::server

@@ -1,0 +1,162 @@
+#include "server/prelude.hpp"
+
+#include "server/shared.hpp"
+
+namespace job_alerting::server::shared {
+
+namespace {
+
+// Databases that are remembered. One that finds no room is due at every interval.
+constexpr int most_databases = 1024;
+constexpr const char *tranche = "job_alerting";
+
+struct Header {
+    pid_t launcher; // 0 when none runs
+    Latch *latch;
+};
+
+Header *header = nullptr;
+HTAB *databases = nullptr;
+LWLock *lock = nullptr;
+shmem_request_hook_type next_request_hook = nullptr;
+shmem_startup_hook_type next_startup_hook = nullptr;
+
+void request_memory() {
+    if (next_request_hook)
+        next_request_hook();
+    RequestAddinShmemSpace(
+        add_size(MAXALIGN(sizeof(Header)),
+                 hash_estimate_size(most_databases, sizeof(DatabaseState))));
+    RequestNamedLWLockTranche(tranche, 1);
+}
+
+void start_memory() {
+    if (next_startup_hook)
+        next_startup_hook();
+    HASHCTL control = {};
+    control.keysize = sizeof(Oid);
+    control.entrysize = sizeof(DatabaseState);
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    bool found;
+    header = static_cast<Header *>(ShmemInitStruct("job_alerting launcher", sizeof(Header), &found));
+    if (!found)
+        *header = {};
+    databases = ShmemInitHash("job_alerting databases", most_databases, most_databases, &control,
+                              HASH_ELEM | HASH_BLOBS);
+    lock = &GetNamedLWLockTranche(tranche)->lock;
+    LWLockRelease(AddinShmemInitLock);
+}
+
+// The entry of a database, made when there is none; null when there is no room.
+DatabaseState *enter(Oid database) {
+    bool found;
+    DatabaseState *state = static_cast<DatabaseState *>(
+        hash_search(databases, &database, HASH_ENTER_NULL, &found));
+    if (state && !found) {
+        *state = {};
+        state->database = database;
+    }
+    return state;
+}
+
+// Changes the entry of a database, where there is shared memory and room in it.
+template <typename Change> void change(Oid database, Change &&apply) {
+    if (!databases)
+        return;
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    if (DatabaseState *state = enter(database))
+        apply(*state);
+    LWLockRelease(lock);
+}
+
+void wake_launcher() {
+    if (!databases)
+        return;
+    LWLockAcquire(lock, LW_SHARED);
+    if (header->launcher != 0)
+        SetLatch(header->latch);
+    LWLockRelease(lock);
+}
+
+TimestampTz from_now(double seconds) {
+    return GetCurrentTimestamp() + static_cast<TimestampTz>(seconds * USECS_PER_SEC);
+}
+
+void withdraw_launcher(int, Datum) {
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    *header = {};
+    LWLockRelease(lock);
+}
+
+} // namespace
+
+void request() {
+    next_request_hook = shmem_request_hook;
+    shmem_request_hook = request_memory;
+    next_startup_hook = shmem_startup_hook;
+    shmem_startup_hook = start_memory;
+}
+
+void announce_launcher() {
+    before_shmem_exit(withdraw_launcher, 0);
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    *header = {.launcher = MyProcPid, .latch = MyLatch};
+    LWLockRelease(lock);
+}
+
+bool find(Oid database, DatabaseState *state) {
+    if (!databases)
+        return false;
+    LWLockAcquire(lock, LW_SHARED);
+    const void *found = hash_search(databases, &database, HASH_FIND, nullptr);
+    if (found)
+        *state = *static_cast<const DatabaseState *>(found);
+    LWLockRelease(lock);
+    return found != nullptr;
+}
+
+void round_ended(Oid database, double due_in) {
+    change(database, [&](DatabaseState &state) {
+        state.absent = false;
+        state.last_round = GetCurrentTimestamp();
+        state.due = from_now(due_in);
+        state.deadline = 0;
+    });
+    wake_launcher();
+}
+
+void round_unended(Oid database, double due_in) {
+    change(database, [&](DatabaseState &state) {
+        state.absent = false;
+        state.due = from_now(due_in);
+        state.deadline = 0;
+    });
+}
+
+void extension_absent(Oid database) {
+    change(database, [&](DatabaseState &state) {
+        state.absent = true;
+        state.last_round = 0;
+        state.due = from_now(short_pause);
+    });
+}
+
+void set_deadline(Oid database, int milliseconds) {
+    change(database, [&](DatabaseState &state) {
+        state.deadline = milliseconds > 0 ? from_now(milliseconds / 1000.0) : 0;
+    });
+}
+
+void keep_only(List *kept) {
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    HASH_SEQ_STATUS sequence;
+    hash_seq_init(&sequence, databases);
+    while (void *entry = hash_seq_search(&sequence)) {
+        const Oid database = static_cast<const DatabaseState *>(entry)->database;
+        if (!list_member_oid(kept, database))
+            hash_search(databases, &database, HASH_REMOVE, nullptr);
+    }
+    LWLockRelease(lock);
+}
+
+} // namespace job_alerting::server::shared

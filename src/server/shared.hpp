@@ -1,0 +1,47 @@
+// What workers leave for the launcher in shared memory. C regime. It exists only when the library
+// is preloaded; without it the functions below do nothing and find nothing. It is a help, never
+// the truth: after a crash it is empty, and everything is due.
+
+#pragma once
+
+#include "server/prelude.hpp"
+
+namespace job_alerting::server::shared {
+
+// Seconds until a database is asked again that does not have the extension, or whose round did
+// not come to its end.
+inline constexpr int short_pause = 10;
+
+struct DatabaseState {
+    Oid database;           // the key; must come first
+    bool absent;            // it does not have the extension
+    TimestampTz last_round; // when its last round ended; 0 for never
+    TimestampTz due;        // when its next round is due
+    TimestampTz deadline;   // by when its worker will have come further; 0 for no promise
+};
+
+// To be called while the server starts.
+void request();
+
+// This process is the launcher, until it ends.
+void announce_launcher();
+
+// What is known of a database; false when nothing is.
+bool find(Oid database, DatabaseState *state);
+
+// A round has come to its end; the next is due in so many seconds. Wakes the launcher.
+void round_ended(Oid database, double due_in);
+
+// A round is due in so many seconds, since none came to its end.
+void round_unended(Oid database, double due_in);
+
+// The database does not have the extension.
+void extension_absent(Oid database);
+
+// The worker of this database will have come further within so many milliseconds; 0 ends that promise.
+void set_deadline(Oid database, int milliseconds);
+
+// Forgets all databases but these.
+void keep_only(List *databases);
+
+} // namespace job_alerting::server::shared

@@ -1,0 +1,299 @@
+// watch(), watch_query() and unwatch(). C regime throughout.
+
+#include "server/prelude.hpp"
+
+#include "server/extension.hpp"
+#include "server/failure_query.hpp"
+#include "server/sandbox.hpp"
+#include "server/scan.hpp"
+
+extern "C" {
+PG_FUNCTION_INFO_V1(job_alerting_watch);
+PG_FUNCTION_INFO_V1(job_alerting_watch_query);
+PG_FUNCTION_INFO_V1(job_alerting_unwatch);
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+// Runs statements as the extension's owner: the tables are nobody else's to write.
+template <typename Work> void as_extension(Work &&work) {
+    const Extension extension = hold_extension();
+    if (!OidIsValid(extension.oid))
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+                        errmsg("extension \"job_alerting\" does not exist in this database")));
+    Oid user;
+    int context;
+    GetUserIdAndSecContext(&user, &context);
+    const int nesting = NewGUCNestLevel();
+    set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+                      GUC_ACTION_SAVE, true, 0, false);
+    SetUserIdAndSecContext(extension.owner, context | SECURITY_LOCAL_USERID_CHANGE);
+    SPI_connect();
+    work();
+    SPI_finish();
+    SetUserIdAndSecContext(user, context);
+    AtEOXact_GUC(false, nesting);
+}
+
+void execute(const char *statement, int count, Datum *values) {
+    Oid types[4];
+    std::fill_n(types, lengthof(types), TEXTOID);
+    const int code = SPI_execute_with_args(statement, count, types, values, nullptr, false, 0);
+    if (code < 0)
+        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
+}
+
+void check_membership(Oid owner, const char *queue) {
+    if (!has_privs_of_role(GetUserId(), owner))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("permission denied for queue \"%s\"", queue),
+                        errdetail("It belongs to role \"%s\".", GetUserNameFromId(owner, false)),
+                        errhint("Call as a member of that role, or as a superuser.")));
+}
+
+// The owner of an existing queue, as a text; null when there is no such queue.
+char *find_owner(const char *queue) {
+    char *owner = nullptr;
+    const MemoryContext context = CurrentMemoryContext;
+    as_extension([&] {
+        Datum values[] = {CStringGetTextDatum(queue)};
+        execute("SELECT q.owner FROM job_alerting.queue q WHERE q.name = $1 FOR UPDATE", 1, values);
+        if (SPI_processed > 0)
+            owner = MemoryContextStrdup(
+                context, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+    });
+    return owner;
+}
+
+// Whether the queue exists; an error when it does and the caller has no say in it. A queue whose owner is
+// gone is a superuser's.
+bool check_existing(const char *queue) {
+    const char *owner = find_owner(queue);
+    if (!owner)
+        return false;
+    const Oid role = get_role_oid(owner, true);
+    check_membership(OidIsValid(role) ? role : BOOTSTRAP_SUPERUSERID, queue);
+    return true;
+}
+
+void check_name(const char *name) {
+    if (name[0] == '\0' || pg_mbstrlen(name) > 200)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_NAME),
+                        errmsg("the name of a queue must have 1 to 200 characters")));
+}
+
+// Tries the query, and stores it under the name.
+void store(const char *name, const char *query, Oid owner, TimestampTz since) {
+    check_name(name);
+    check_existing(name);
+    try_failure_query(query, owner, since);
+    as_extension([&] {
+        const Datum since_text = DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(since));
+        Datum values[] = {CStringGetTextDatum(name), CStringGetTextDatum(query),
+                          CStringGetTextDatum(GetUserNameFromId(owner, false)),
+                          CStringGetTextDatum(DatumGetCString(since_text))};
+        execute("INSERT INTO job_alerting.queue (name, failure_query, owner, since) "
+                "VALUES ($1, $2, $3::name, $4::timestamptz) "
+                "ON CONFLICT (name) DO UPDATE SET failure_query = excluded.failure_query, "
+                "owner = excluded.owner, since = excluded.since, watched_at = now(), "
+                "scan_started_at = NULL, last_error = NULL, broken_since = NULL",
+                4, values);
+    });
+}
+
+//
+// A table shaped like research_jobs
+//
+
+struct JobColumn {
+    const char *name;
+    bool required;
+    const char *kind; // for people
+    bool (*fits)(Oid type);
+    const char *expression; // what the failure query returns for it; %s: the column
+    const char *result;     // as which of its columns; null when it is only compared
+};
+
+bool is_any(Oid) { return true; }
+bool is_timestamptz(Oid type) { return type == TIMESTAMPTZOID; }
+bool is_integer(Oid type) { return type == INT2OID || type == INT4OID || type == INT8OID; }
+bool is_json(Oid type) { return type == JSONBOID || type == JSONOID; }
+bool is_word(Oid type) {
+    return type == TEXTOID || type == VARCHAROID || type == BPCHAROID || type_is_enum(type);
+}
+bool is_text(Oid type) { return type == TEXTOID || type == VARCHAROID; }
+
+const JobColumn job_columns[] = {
+    {"status", true, "text", is_word, "%s::text", "status"},
+    {"finished_at", true, "timestamp with time zone", is_timestamptz, "%s", "failed_at"},
+    {"attempts", true, "integer", is_integer, "%s::integer", "attempts"},
+    {"max_attempts", true, "integer", is_integer, "%s::integer", "max_attempts"},
+    {"source", false, "", is_any, "%s::text", "source"},
+    {"job_type", false, "", is_any, "%s::text", "job_type"},
+    {"target_type", false, "", is_any, "%s::text", "target_type"},
+    {"target_id", false, "", is_any, "%s::text", "target_id"},
+    {"last_error", false, "", is_text, "%s::text", "error"},
+    {"payload", false, "", is_json, "%s->>'chain_started_at'", "chain"},
+};
+
+bool has_column(Relation relation, const JobColumn &column) {
+    const AttrNumber number = get_attnum(RelationGetRelid(relation), column.name);
+    return number > 0 && column.fits(get_atttype(RelationGetRelid(relation), number));
+}
+
+void check_columns(Relation relation) {
+    StringInfoData missing;
+    initStringInfo(&missing);
+    for (const JobColumn &column : job_columns)
+        if (column.required && !has_column(relation, column))
+            appendStringInfo(&missing, "%s%s %s", missing.len ? ", " : "", column.name,
+                             column.kind);
+    if (missing.len > 0)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+                        errmsg("table \"%s\" is not shaped like a job table",
+                               RelationGetRelationName(relation)),
+                        errdetail("It lacks: %s.", missing.data),
+                        errhint("Describe its failures with job_alerting.watch_query().")));
+}
+
+// The only column of the primary key.
+const char *key_column(Relation relation) {
+    Bitmapset *key = RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+    const int columns = bms_num_members(key);
+    if (columns != 1)
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+                 errmsg("table \"%s\" has no primary key of one column",
+                        RelationGetRelationName(relation)),
+                 columns == 0 ? errdetail("It has no primary key, so its jobs have no identity.")
+                              : errdetail("Its primary key has %d columns.", columns),
+                 errhint("Describe its failures with job_alerting.watch_query(), whose job_id "
+                         "tells one job from another.")));
+    const AttrNumber number =
+        static_cast<AttrNumber>(bms_singleton_member(key) + FirstLowInvalidHeapAttributeNumber);
+    return get_attname(RelationGetRelid(relation), number, false);
+}
+
+// Text as it is, so that an index on it serves; an enumeration by its labels.
+const char *status_of(Relation relation) {
+    const Oid type = get_atttype(RelationGetRelid(relation),
+                                 get_attnum(RelationGetRelid(relation), "status"));
+    return type_is_enum(type) ? "status::text" : "status";
+}
+
+// Which rows are final failures: `dead`, but for those that somebody cancelled, and `failed` with
+// the attempts used up. A limit that is not known counts as reached.
+void append_condition(StringInfo query, Relation relation) {
+    const char *status = status_of(relation);
+    appendStringInfo(query,
+                     "\n WHERE %s IN ('failed', 'dead')"
+                     "\n   AND (%s = 'dead' OR (attempts >= max_attempts) IS NOT FALSE)",
+                     status, status);
+    for (const JobColumn &column : job_columns)
+        if (strcmp(column.name, "last_error") == 0 && has_column(relation, column))
+            appendStringInfo(query,
+                             "\n   AND (%s <> 'dead' OR last_error IS DISTINCT FROM 'cancelled by "
+                             "admin')",
+                             status);
+}
+
+char *write_failure_query(Relation relation) {
+    StringInfoData query;
+    initStringInfo(&query);
+    appendStringInfo(&query, "SELECT %s::text AS job_id", quote_identifier(key_column(relation)));
+    for (const JobColumn &column : job_columns)
+        if (has_column(relation, column)) {
+            appendStringInfoString(&query, ",\n       ");
+            appendStringInfo(&query, column.expression, column.name);
+            appendStringInfo(&query, " AS %s", column.result);
+        }
+    appendStringInfo(&query, "\n  FROM %s",
+                     quote_qualified_identifier(
+                         get_namespace_name(RelationGetNamespace(relation)),
+                         RelationGetRelationName(relation)));
+    append_condition(&query, relation);
+    return query.data;
+}
+
+Relation open_jobs(Oid table) {
+    Relation relation = relation_open(table, AccessShareLock);
+    if (relation->rd_rel->relkind != RELKIND_RELATION &&
+        relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("\"%s\" is not a table", RelationGetRelationName(relation)),
+                        errhint("Describe its failures with job_alerting.watch_query().")));
+    if (relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                        errmsg("\"%s\" is a temporary table", RelationGetRelationName(relation)),
+                        errdetail("Rounds run in other sessions, which cannot see it.")));
+    if (!has_privs_of_role(GetUserId(), relation->rd_rel->relowner))
+        aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(relation));
+    return relation;
+}
+
+// An argument that must not be NULL, in a function that takes NULL for another.
+Datum required(FunctionCallInfo fcinfo, int position, const char *name) {
+    if (PG_ARGISNULL(position))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                        errmsg("argument \"%s\" must not be NULL", name)));
+    return PG_GETARG_DATUM(position);
+}
+
+char *required_text(FunctionCallInfo fcinfo, int position, const char *name) {
+    return TextDatumGetCString(required(fcinfo, position, name));
+}
+
+} // namespace
+
+} // namespace job_alerting::server
+
+extern "C" Datum job_alerting_watch(PG_FUNCTION_ARGS) {
+    using namespace job_alerting::server;
+
+    Relation jobs = open_jobs(DatumGetObjectId(required(fcinfo, 0, "jobs")));
+    const TimestampTz since = DatumGetTimestampTz(required(fcinfo, 2, "since"));
+    const char *name = PG_ARGISNULL(1) ? pstrdup(RelationGetRelationName(jobs))
+                                       : text_to_cstring(PG_GETARG_TEXT_PP(1));
+    check_columns(jobs);
+    const char *query = write_failure_query(jobs);
+    const Oid owner = jobs->rd_rel->relowner;
+    relation_close(jobs, NoLock);
+    store(name, query, owner, since);
+    PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+extern "C" Datum job_alerting_watch_query(PG_FUNCTION_ARGS) {
+    using namespace job_alerting::server;
+
+    const char *name = required_text(fcinfo, 0, "name");
+    const char *query = single_select(required_text(fcinfo, 1, "failure_query"));
+    const Oid owner = get_role_oid(NameStr(*DatumGetName(required(fcinfo, 2, "owner"))), false);
+    const TimestampTz since = DatumGetTimestampTz(required(fcinfo, 3, "since"));
+    if (owner != GetUserId() && !superuser())
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("only a superuser may name another role as the owner of a queue"),
+                        errhint("Leave out the owner: the query then runs as you.")));
+    store(name, query, owner, since);
+    PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+extern "C" Datum job_alerting_unwatch(PG_FUNCTION_ARGS) {
+    using namespace job_alerting::server;
+
+    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    const bool forget = PG_GETARG_BOOL(1);
+    if (!check_existing(name))
+        PG_RETURN_BOOL(false);
+    as_extension([&] {
+        Datum values[] = {CStringGetTextDatum(name)};
+        execute("DELETE FROM job_alerting.queue WHERE name = $1", 1, values);
+        // What nobody looks at any more cannot be seen to stand: it ages.
+        execute(forget ? "DELETE FROM job_alerting.failure WHERE queue = $1"
+                       : "UPDATE job_alerting.failure SET cleared_at = now() "
+                         "WHERE queue = $1 AND cleared_at IS NULL",
+                1, values);
+    });
+    PG_RETURN_BOOL(true);
+}

@@ -1,0 +1,178 @@
+// A worker: one round over one database, then it ends.
+
+#include "server/prelude.hpp"
+
+#include "server/report.hpp"
+
+#include "server/guard.hpp"
+#include "server/round.hpp"
+#include "server/round_lock.hpp"
+#include "server/sandbox.hpp"
+#include "server/shared.hpp"
+#include "server/transaction.hpp"
+
+extern "C" PGDLLEXPORT void job_alerting_worker_main(Datum);
+
+namespace job_alerting::server {
+
+namespace {
+
+// A round has settings of its own: those of the server and the database, but for the ones that
+// decide what its statements mean and how long they may take.
+void prepare_session() {
+    static const char *const settings[][2] = {
+        {"search_path", "pg_catalog, pg_temp"},
+        {"role", "none"},
+        {"session_replication_role", "origin"},
+        {"default_transaction_read_only", "off"},
+        {"default_transaction_isolation", "read committed"},
+        {"default_transaction_deferrable", "off"},
+        {"statement_timeout", "0"},
+        {"idle_in_transaction_session_timeout", "0"},
+        {"idle_session_timeout", "0"},
+        {"datestyle", "ISO, YMD"},
+        {"intervalstyle", "postgres"},
+        {"standard_conforming_strings", "on"},
+        {"extra_float_digits", "1"},
+        {"row_security", "on"},
+        {"check_function_bodies", "on"},
+    };
+    for (const auto &setting : settings)
+        SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_OVERRIDE);
+    if (synchronous_commit < SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+        SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
+    pgstat_report_appname(MyBgworkerEntry->bgw_name);
+}
+
+void copy_text(char *target, size_t size, const std::string &text) {
+    const int length = pg_mbcliplen(text.data(), static_cast<int>(text.size()),
+                                    static_cast<int>(size) - 1);
+    memcpy(target, text.data(), length);
+    target[length] = '\0';
+}
+
+void report_rows(Report &report, const RoundReport &round) {
+    for (const ChannelReport &channel : round.channels) {
+        Report::Line &line = report.lines[report.rows++];
+        copy_text(line.channel, sizeof(line.channel), to_string(channel.channel));
+        line.has_digest = channel.digest_id.has_value();
+        line.digest_id = channel.digest_id.value_or(0);
+        line.failures = channel.failures;
+        copy_text(line.outcome, sizeof(line.outcome), channel.outcome);
+        copy_text(line.detail, sizeof(line.detail), channel.detail);
+    }
+}
+
+void report_error(Report &report, int sqlstate, const std::string &message,
+                  const std::string &detail = {}, const std::string &hint = {}) {
+    report.sqlstate = sqlstate;
+    copy_text(report.message, sizeof(report.message), message);
+    copy_text(report.detail, sizeof(report.detail), detail);
+    copy_text(report.hint, sizeof(report.hint), hint);
+}
+
+double due_in(std::optional<double> retry) {
+    const double interval = static_cast<double>(interval_setting());
+    return std::min(interval, std::max(1.0, retry.value_or(interval)));
+}
+
+// Runs the round, and tells its end to the report and to the launcher.
+void work(bool by_hand, Report &report) {
+    try {
+        const RoundReport round = run_round(by_hand);
+        report_rows(report, round);
+        guarded([&] { shared::round_ended(MyDatabaseId, due_in(round.due_in)); });
+    } catch (const ExtensionGone &gone) {
+        report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
+        guarded([] { shared::extension_absent(MyDatabaseId); });
+    } catch (const NothingWatched &nothing) {
+        report_error(report, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, nothing.what(),
+                     "A round sees what is committed.",
+                     "Call job_alerting.watch('my_schema.my_jobs'), and commit.");
+        guarded([] { shared::round_ended(MyDatabaseId, due_in(std::nullopt)); });
+    }
+}
+
+bool is_quiet(int sqlstate) {
+    return sqlstate == ERRCODE_UNDEFINED_OBJECT ||
+           sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+}
+
+// No exception and no error of the server leaves it.
+void work_guarded(bool by_hand, Report &report) noexcept {
+    try {
+        work(by_hand, report);
+    } catch (const ServerError &error) {
+        report_error(report, error.sqlstate, error.what(), error.detail, error.hint);
+    } catch (const BadSetting &bad) {
+        report_error(report, ERRCODE_INVALID_PARAMETER_VALUE, bad.what());
+    } catch (const std::exception &error) {
+        report_error(report, ERRCODE_INTERNAL_ERROR, error.what());
+    } catch (...) {
+        report_error(report, ERRCODE_INTERNAL_ERROR, "unknown exception");
+    }
+}
+
+Report *map_report(dsm_handle handle) {
+    // Gone when the caller has not waited; the round is run all the same.
+    dsm_segment *segment = handle ? dsm_attach(handle) : nullptr;
+    return segment ? static_cast<Report *>(dsm_segment_address(segment)) : nullptr;
+}
+
+} // namespace
+
+bool start_worker(const WorkOrder &order, const char *database_name,
+                  BackgroundWorkerHandle **handle) {
+    BackgroundWorker worker = {};
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    worker.bgw_notify_pid = MyProcPid;
+    strlcpy(worker.bgw_library_name, "job_alerting", BGW_MAXLEN);
+    strlcpy(worker.bgw_function_name, "job_alerting_worker_main", BGW_MAXLEN);
+    strlcpy(worker.bgw_type, "job_alerting worker", BGW_MAXLEN);
+    pg_snprintf(worker.bgw_name, BGW_MAXLEN, "job_alerting worker for %s", database_name);
+    static_assert(sizeof(order) <= BGW_EXTRALEN);
+    memcpy(worker.bgw_extra, &order, sizeof(order));
+    return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+} // namespace job_alerting::server
+
+// C regime, but for the call of work_guarded().
+extern "C" void job_alerting_worker_main(Datum) {
+    using namespace job_alerting::server;
+
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+
+    WorkOrder order;
+    memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
+    BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, 0);
+    prepare_session();
+    prepare_time_limits();
+
+    // A round by hand is under way: it does what this one would, and tells the launcher.
+    if (!take_round_lock(order.by_hand))
+        proc_exit(0);
+
+    static Report own;
+    Report *report = map_report(order.report);
+    if (!report)
+        report = &own;
+    work_guarded(order.by_hand, *report);
+    pg_write_barrier();
+    report->finished = true;
+
+    if (report == &own && own.sqlstate != 0 && !is_quiet(own.sqlstate)) {
+        ereport(WARNING, (errcode(own.sqlstate),
+                          errmsg("job_alerting round in database \"%s\" failed: %s",
+                                 MyBgworkerEntry->bgw_name + strlen("job_alerting worker for "),
+                                 own.message),
+                          own.detail[0] ? errdetail("%s", own.detail) : 0,
+                          own.hint[0] ? errhint("%s", own.hint) : 0));
+        proc_exit(1);
+    }
+    proc_exit(0);
+}

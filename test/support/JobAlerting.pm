@@ -1,0 +1,210 @@
+package JobAlerting;
+
+# What the TAP tests of job_alerting share. In a test:
+#
+#   use FindBin;
+#   use lib "$FindBin::Bin/../support";
+#   use JobAlerting;
+#
+#   my $stub = JobAlerting::Stub->start;
+#   my $node = JobAlerting::node('primary', stub => $stub);
+#   JobAlerting::create_jobs($node);
+#   my $job = JobAlerting::fail_job($node, last_error => 'timeout');
+#   my ($row) = JobAlerting::run_digest($node);
+#   is_deeply [ JobAlerting::named_jobs(($stub->requests)[-1]) ], [$job];
+#
+# Nothing is exported. The database is `postgres` where none is named.
+
+use strict;
+use warnings;
+
+use Cwd ();
+use JSON::PP ();
+use Time::HiRes ();
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils ();
+
+use JobAlerting::Stub;
+
+# The key that node() hands out. Tests look for it wherever it must not be.
+our $KEY = 'SG.canary-key-AAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB';
+
+# A started cluster with job_alerting preloaded. Options, all of them optional:
+#   stub => $stub     mails go there: channel sendgrid, endpoint, addresses, key file
+#   slack => $stub    channel slack, its webhook a path of that stub
+#   interval => '1h'  so long that only what the test calls makes rounds
+#   preload => 0      without shared_preload_libraries
+#   streaming => 1    a primary that standbys can follow
+#   conf => "..."     more lines for postgresql.conf; they have the last word
+sub node {
+    my ($name, %options) = @_;
+    my $node = PostgreSQL::Test::Cluster->new($name);
+    $node->init(allows_streaming => $options{streaming});
+    $node->append_conf('postgresql.conf', join "\n", _server_settings(%options),
+        _channel_settings(%options), $options{conf} // ());
+    $node->start;
+    return $node;
+}
+
+# The real table, research_jobs, and the extension, which finds the table by itself.
+sub create_jobs {
+    my ($node, $db) = @_;
+    create_jobs_table($node, $db);
+    $node->safe_psql($db // 'postgres', 'CREATE EXTENSION job_alerting');
+    return;
+}
+
+sub create_jobs_table {
+    my ($node, $db) = @_;
+    $node->safe_psql($db // 'postgres', <<'SQL');
+CREATE TABLE public.research_jobs (
+    id           bigserial PRIMARY KEY,
+    source       text NOT NULL,
+    job_type     text NOT NULL,
+    target_type  text,
+    target_id    uuid,
+    payload      jsonb NOT NULL DEFAULT '{}',
+    result       jsonb,
+    status       text NOT NULL DEFAULT 'queued'
+                 CHECK (status IN ('queued', 'running', 'done', 'failed', 'dead')),
+    priority     smallint NOT NULL DEFAULT 100,
+    attempts     smallint NOT NULL DEFAULT 0,
+    max_attempts smallint DEFAULT 3,
+    run_after    timestamptz NOT NULL DEFAULT now(),
+    claimed_at   timestamptz,
+    claimed_by   text,
+    finished_at  timestamptz,
+    last_error   text,
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    updated_at   timestamptz NOT NULL DEFAULT now()
+);
+CREATE FUNCTION public.set_updated_at() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
+CREATE TRIGGER research_jobs_updated_at BEFORE UPDATE ON public.research_jobs
+    FOR EACH ROW EXECUTE FUNCTION public.set_updated_at();
+SQL
+    return;
+}
+
+# Inserts a job that finally failed and returns its id. %columns replaces the defaults; a value is
+# a string, undef for NULL, or a reference to an SQL expression: finished_at => \"'infinity'".
+# `db` names the database.
+sub fail_job {
+    my ($node, %columns) = @_;
+    my $db = delete $columns{db} // 'postgres';
+    my %job = (
+        source       => 'apple',
+        job_type     => 'refresh_catalog',
+        target_type  => 'album',
+        target_id    => \'gen_random_uuid()',
+        status       => 'dead',
+        attempts     => 3,
+        max_attempts => 3,
+        finished_at  => \'now()',
+        last_error   => 'boom',
+        %columns,
+    );
+    my @names = sort keys %job;
+    my $insert = sprintf 'INSERT INTO public.research_jobs (%s) VALUES (%s) RETURNING id',
+      join(', ', @names), join(', ', map { _sql($job{$_}) } @names);
+    return $node->safe_psql($db, $insert);
+}
+
+# One round now: a hash for each channel (channel, digest_id, failures, outcome, detail).
+sub run_digest {
+    my ($node, $db) = @_;
+    return rows($node, $db, 'SELECT * FROM job_alerting.run_digest()');
+}
+
+# The rows of a query as hashes. By way of JSON, so that any text comes through.
+sub rows {
+    my ($node, $db, $query) = @_;
+    local $ENV{PGCLIENTENCODING} = 'UTF8';
+    my $json = $node->safe_psql($db // 'postgres', "SELECT coalesce(json_agg(r), '[]') FROM ($query) r");
+    return @{ JSON::PP->new->utf8->decode($json) };
+}
+
+# The ids of the jobs that a received mail lists, in its order, each as often as it is listed.
+# The text part says `research_jobs/17`; the same in a link does not count.
+sub named_jobs {
+    my ($request, $queue) = @_;
+    $queue //= 'research_jobs';
+    my ($text) = grep { $_->{type} eq 'text/plain' } @{ $request->{json}{content} };
+    return $text->{value} =~ m{(?<![\w/.-])\Q$queue\E/([^\s,;:()\[\]<>]+)}g;
+}
+
+# Waits until the condition holds and returns what it returned; dies naming what it waited for.
+sub poll {
+    my ($condition, $seconds, $what) = @_;
+    my $deadline = Time::HiRes::time() + $seconds;
+    while (1) {
+        my $result = $condition->();
+        return $result if $result;
+        die "waited $seconds s in vain for $what\n" if Time::HiRes::time() > $deadline;
+        Time::HiRes::usleep(50_000);
+    }
+}
+
+# ---------------------------------------------------------------- inside
+
+sub _server_settings {
+    my (%options) = @_;
+    return (
+        # Cluster->init switches it off, and a crash test would wait for a server that stays down.
+        'restart_after_crash = on',
+        q(log_line_prefix = '%m [%p] [%b] %q[%d] %a '),
+        $options{preload} // 1 ? "shared_preload_libraries = 'job_alerting'" : (),
+        _setting(interval => $options{interval} // '1h'),
+    );
+}
+
+sub _channel_settings {
+    my (%options) = @_;
+    my @settings = (
+        $options{stub}  ? _sendgrid_settings($options{stub}) : (),
+        $options{slack} ? _slack_settings($options{slack})   : (),
+    );
+    my @channels = ($options{stub} ? 'sendgrid' : (), $options{slack} ? 'slack' : ());
+    return (@channels ? _setting(channels => join ',', @channels) : (), @settings);
+}
+
+sub _sendgrid_settings {
+    my ($stub) = @_;
+    return (
+        _setting(sendgrid_url => $stub->url),
+        _setting(mail_from    => 'Job alerts <alerts@example.com>'),
+        _setting(mail_to      => 'ops@example.com'),
+        _setting(sendgrid_api_key_file => _secret_file($KEY)),
+    );
+}
+
+sub _slack_settings {
+    my ($stub) = @_;
+    return _setting(slack_webhook_url_file => _secret_file($stub->url . '/services/T0/B0/canary'));
+}
+
+sub _setting {
+    my ($name, $value) = @_;
+    my $quoted = $value =~ s/(['\\])/$1$1/gr;
+    return "job_alerting.$name = '$quoted'";
+}
+
+# Outside the data directory, so that neither a backup nor a standby holds a copy.
+sub _secret_file {
+    my ($secret) = @_;
+    my $path = PostgreSQL::Test::Utils::tempdir('secret') . '/secret';
+    PostgreSQL::Test::Utils::append_to_file($path, "$secret\n");
+    chmod 0600, $path or die "cannot protect $path: $!";
+    return Cwd::abs_path($path);
+}
+
+sub _sql {
+    my ($value) = @_;
+    return 'NULL' if !defined $value;
+    return $$value if ref $value;
+    my $quoted = $value =~ s/'/''/gr;
+    return "'$quoted'";
+}
+
+1;

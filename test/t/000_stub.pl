@@ -1,0 +1,401 @@
+# The stub that stands in for SendGrid in all other tests: it records before it answers, judges as
+# SendGrid does, and misbehaves as promised. Spoken to over plain sockets, so that no client
+# library smooths anything over.
+
+use strict;
+use warnings;
+
+use Errno qw(ECONNRESET);
+use File::Path ();
+use FindBin;
+use IO::Select;
+use IO::Socket::INET;
+use JSON::PP ();
+use POSIX ();
+use Test::More;
+use Time::HiRes ();
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting::Stub;
+
+my $stub = JobAlerting::Stub->start;
+my $json = JSON::PP->new->utf8->canonical;
+
+# ---------------------------------------------------------------- a client
+
+sub mail {
+    return {
+        personalizations => [
+            {
+                to          => [ { email => 'ops@example.com', name => 'Ops' }, { email => 'b@example.com' } ],
+                custom_args => { digest_id => '17' },
+            }
+        ],
+        from              => { email => 'alerts@example.com', name => 'Job alerts' },
+        subject           => '4 jobs failed [#17]',
+        content           => [
+            { type => 'text/plain', value => "caf\x{e9} \x{1f40c}" },
+            { type => 'text/html',  value => '<p>x</p>' },
+        ],
+        headers           => { 'Message-ID' => '<17.x@example.com>', 'Auto-Submitted' => 'auto-generated' },
+        categories        => ['job_alerting'],
+        tracking_settings => { click_tracking => { enable => JSON::PP::false, enable_text => JSON::PP::false } },
+    };
+}
+
+sub head {
+    my ($length, %change) = @_;
+    my %headers = (
+        'Host'           => '127.0.0.1',
+        'Authorization'  => 'Bearer SG.aaaa.bbbb',
+        'Accept'         => 'application/json',
+        'Content-Type'   => 'application/json',
+        'Content-Length' => $length,
+        %change,
+    );
+    my $line = delete $headers{line} // 'POST /v3/mail/send HTTP/1.1';
+    return join "\r\n", $line, (map { "$_: $headers{$_}" } grep { defined $headers{$_} } sort keys %headers), '', '';
+}
+
+sub request {
+    my ($body, %change) = @_;
+    $body //= $json->encode(mail());
+    return head(length $body, %change) . $body;
+}
+
+sub client {
+    my (@bytes) = @_;
+    my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $stub->port, Proto => 'tcp')
+      or die "cannot connect: $@";
+    syswrite $socket, $_ for @bytes;
+    return $socket;
+}
+
+# All that comes until the stub closes, and the error that ended it, if one did.
+sub reply {
+    my ($socket) = @_;
+    my $bytes = '';
+    while (IO::Select->new($socket)->can_read(5)) {
+        my $read = sysread $socket, $bytes, 65536, length $bytes;
+        return ($bytes, $! + 0) if !defined $read;
+        return ($bytes, 0) if !$read;
+    }
+    die "the stub neither answers nor closes; so far: $bytes";
+}
+
+sub talk {
+    my ($mode, @bytes) = @_;
+    $stub->mode($mode);
+    my ($answer) = reply(client(@bytes ? @bytes : request()));
+    return $answer;
+}
+
+sub silent {
+    my ($socket) = @_;
+    return !IO::Select->new($socket)->can_read(0.15);
+}
+
+sub poll_ok {
+    my ($condition, $name) = @_;
+    my $deadline = Time::HiRes::time() + 5;
+    Time::HiRes::usleep(10_000) until $condition->() || Time::HiRes::time() > $deadline;
+    return ok $condition->(), $name;
+}
+
+# ---------------------------------------------------------------- tests
+
+subtest 'a good mail is recorded as it came and accepted' => sub {
+    my ($answer) = reply(client(request()));
+    like $answer, qr{\AHTTP/1\.1 202 Accepted\r\n}, 'status';
+    like $answer, qr{\r\nX-Message-Id: stub-00000000000000001\r\n}, 'message id, 22 characters';
+    like $answer, qr{\r\nConnection: close\r\n}, 'no second request on a connection';
+
+    is $stub->count, 1, 'one request';
+    my ($got) = $stub->wait_for(1, 5);
+    is $got->{line}, 'POST /v3/mail/send HTTP/1.1', 'line';
+    is $got->{headers}{authorization}, 'Bearer SG.aaaa.bbbb', 'headers';
+    is $got->{body}, $json->encode(mail()), 'body, byte for byte';
+    is_deeply $got->{json}, mail(), 'body, decoded';
+    is $got->{verdict}, '202 ok', 'verdict';
+    cmp_ok abs($got->{time} - time), '<', 5, 'time';
+    is_deeply [ $stub->broken ], [], 'nothing broken';
+};
+
+subtest 'a request is recorded however it is cut into packets' => sub {
+    my $body = $json->encode(mail());
+    my $socket = client(substr(head(length $body), 0, 40));
+    ok silent($socket), 'waits for the head';
+    syswrite $socket, substr(head(length $body), 40) . substr($body, 0, 10);
+    ok silent($socket), 'waits for the body';
+    my $count = $stub->count;
+    syswrite $socket, substr($body, 10);
+    like((reply($socket))[0], qr/\AHTTP\/1\.1 202 /, 'accepted');
+    is $stub->count, $count + 1, 'recorded once';
+};
+
+# What SendGrid refuses: name => status, what the verdict says, and how the good mail is spoilt.
+my %bad_mail = (
+    'unknown property'       => [ 400, qr/unknown property to/,    sub { $_[0]{to} = [] } ],
+    'top-level custom_args'  => [ 400, qr/property custom_args/,   sub { $_[0]{custom_args} = { a => 'b' } } ],
+    'no personalizations'    => [ 400, qr/personalizations: /,     sub { $_[0]{personalizations} = [] } ],
+    'no recipient'           => [ 400, qr/personalizations.0.to:/, sub { $_[0]{personalizations}[0]{to} = [] } ],
+    'recipient twice'        => [ 400, qr/more than once/,         sub { $_[0]{personalizations}[0]{cc} = [ { email => 'OPS@example.com' } ] } ],
+    'bad recipient'          => [ 400, qr/valid address/,          sub { $_[0]{personalizations}[0]{to}[0]{email} = 'Ops <ops@example.com>' } ],
+    'comma in a name'        => [ 400, qr/names may not/,          sub { $_[0]{personalizations}[0]{to}[0]{name} = 'a, b' } ],
+    'number in custom_args'  => [ 400, qr/Bad Request/,            sub { $_[0]{personalizations}[0]{custom_args}{digest_id} = 17 } ],
+    'long number, too'       => [ 400, qr/Bad Request/,            sub { $_[0]{personalizations}[0]{custom_args}{digest_id} = 2**62 } ],
+    'empty custom_args'      => [ 400, qr/custom_args/,            sub { $_[0]{personalizations}[0]{custom_args} = {} } ],
+    'no sender'              => [ 400, qr/from/,                   sub { delete $_[0]{from} } ],
+    'bad sender'             => [ 400, qr/from.email/,             sub { $_[0]{from}{email} = 'alerts' } ],
+    'no subject'             => [ 400, qr/subject/,                sub { delete $_[0]{subject} } ],
+    'empty subject'          => [ 400, qr/subject/,                sub { $_[0]{subject} = '' } ],
+    'subject of two lines'   => [ 400, qr/one line/,               sub { $_[0]{subject} = "a\nBcc: b" } ],
+    'no content'             => [ 400, qr/content/,                sub { $_[0]{content} = [] } ],
+    'HTML first'             => [ 400, qr/text\/plain must be/,    sub { @{ $_[0]{content} } = reverse @{ $_[0]{content} } } ],
+    'HTML only'              => [ 400, qr/text\/plain is missing/, sub { shift @{ $_[0]{content} } } ],
+    'empty part'             => [ 400, qr/content.value/,          sub { $_[0]{content}[1]{value} = '' } ],
+    'type with charset'      => [ 400, qr/content.type/,           sub { $_[0]{content}[0]{type} = 'text/plain; charset=utf-8' } ],
+    'reserved header'        => [ 400, qr/reserved/,               sub { $_[0]{headers}{subject} = 'x' } ],
+    'header twice'           => [ 400, qr/twice/,                  sub { $_[0]{headers}{'message-id'} = 'x' } ],
+    'header of two lines'    => [ 400, qr/header X must be/,       sub { $_[0]{headers}{X} = "a\r\nb" } ],
+    'header not a string'    => [ 400, qr/header X must be/,       sub { $_[0]{headers}{X} = 1 } ],
+    'space in a header name' => [ 400, qr/bad header name/,        sub { $_[0]{headers}{'X Y'} = 'a' } ],
+    'category twice'         => [ 400, qr/categories: must be uni/, sub { $_[0]{categories} = [ 'a', 'a' ] } ],
+    'eleven categories'      => [ 400, qr/at most 10/,             sub { $_[0]{categories} = [ 'a' .. 'k' ] } ],
+    'category not ASCII'     => [ 400, qr/categories: must be an/, sub { $_[0]{categories} = ["\x{e9}"] } ],
+    'category too long'      => [ 400, qr/categories: must be an/, sub { $_[0]{categories} = [ 'a' x 256 ] } ],
+    'switch not a boolean'   => [ 400, qr/must be a boolean/,      sub { $_[0]{tracking_settings}{click_tracking}{enable} = 'false' } ],
+    'sandbox'                => [ 200, qr/sandbox/,                sub { $_[0]{mail_settings}{sandbox_mode}{enable} = JSON::PP::true } ],
+);
+
+# The same for what is wrong around the mail: status, verdict, body (undef: the good one), headers.
+my %bad_request = (
+    'wrong path'            => [ 404, qr/not found/,    undef, line => 'POST /v3/mail/sent HTTP/1.1' ],
+    'wrong method'          => [ 405, qr/method/,       undef, line => 'PUT /v3/mail/send HTTP/1.1' ],
+    'no key'                => [ 400, qr/authorization/, undef, 'Authorization' => undef ],
+    'empty key'             => [ 401, qr/grant/,        undef, 'Authorization' => 'Bearer ' ],
+    'key of another kind'   => [ 401, qr/grant/,        undef, 'Authorization' => 'Basic SG.a.b' ],
+    'key with a line end'   => [ 401, qr/grant/,        undef, 'Authorization' => "Bearer SG.a\\n" ],
+    'no Accept'             => [ 406, qr/Accept/,       undef, 'Accept' => undef ],
+    'form data'             => [ 415, qr/Content-Type/, undef, 'Content-Type' => 'application/x-www-form-urlencoded' ],
+    'compressed'            => [ 415, qr/Encoding/,     undef, 'Content-Encoding' => 'gzip' ],
+    'not UTF-8'             => [ 415, qr/UTF8/,         qq({"subject":"\xe9"}) ],
+    'surrogates as UTF-8'   => [ 415, qr/UTF8/,         qq({"subject":"\xed\xa0\x80"}) ],
+    'not JSON'              => [ 400, qr/Bad Request/,  '{"a":' ],
+    'lone surrogate'        => [ 400, qr/Bad Request/,  '{"subject":"\ud800"}' ],
+    'not an object'         => [ 400, qr/Bad Request/,  '[]' ],
+    'empty'                 => [ 400, qr/Bad Request/,  '' ],
+    'too large'             => [ 413, qr/too large/,    'x' x (30 * 1024 * 1024) ],
+);
+
+subtest 'what SendGrid refuses is refused, with the reason' => sub {
+    my $refused = sub {
+        my ($name, $status, $reason, $bytes) = @_;
+        my ($answer) = reply(client($bytes));
+        my ($got) = ($stub->requests)[-1];
+        like $answer, qr{\AHTTP/1\.1 $status }, "$name: $status";
+        like $got->{verdict}, qr/\A$status .*$reason/, "$name: verdict";
+        my ($body) = $answer =~ /\r\n\r\n(.*)\z/s;
+        ok $status == 200 || $json->decode($body)->{errors}[0]{message}, "$name: error body";
+    };
+    for my $name (sort keys %bad_mail) {
+        my ($status, $reason, $spoil) = @{ $bad_mail{$name} };
+        my $mail = mail();
+        $spoil->($mail);
+        $refused->($name, $status, $reason, request($json->encode($mail)));
+    }
+    for my $name (sort keys %bad_request) {
+        my ($status, $reason, $body, %headers) = @{ $bad_request{$name} };
+        $refused->($name, $status, $reason, request($body, %headers));
+    }
+};
+
+$stub = JobAlerting::Stub->start;
+
+subtest 'a stalled request is recorded before it is answered, and blocks no other' => sub {
+    $stub->modes('stall', '202');
+    my $stalled = client(request());
+    $stub->wait_for(1, 5);
+    ok silent($stalled), 'held';
+    is $stub->held, 1, 'known as held';
+    my ($answer) = reply(client(request()));
+    like $answer, qr/ 202 Accepted/, 'another one is answered meanwhile';
+    $stub->release;
+    like((reply($stalled))[0], qr/ 202 Accepted.*stub-00000000000000001\r\n/s, 'answered after the release');
+
+    $stub->mode('stall');
+    my $next = client(request());
+    $stub->wait_for(3, 5);
+    ok silent($next), 'a release is for those held then, not for later ones';
+    close $next;
+    poll_ok sub { !$stub->held }, 'ends when the peer leaves';
+};
+
+subtest 'stall-read never reads' => sub {
+    my $broken = $stub->broken;
+    $stub->mode('stall-read');
+    my $socket = client(request());
+    poll_ok sub { $stub->broken > $broken }, 'recorded as broken';
+    ok silent($socket), 'neither answered nor closed';
+    close $socket;
+    poll_ok sub { !$stub->held }, 'ends when the peer leaves';
+
+    $socket = client(request());
+    $socket->blocking(0);
+    my $sent = 0;
+    while (IO::Select->new($socket)->can_write(0.15)) {
+        $sent += syswrite($socket, 'x' x 65536) // last;
+    }
+    cmp_ok $sent, '<', 20_000_000, 'the buffers fill up: nobody reads';
+    $stub->release;
+    is((reply($socket))[0], '', 'closed by the release, without an answer');
+};
+
+subtest 'connections that are closed without an answer' => sub {
+    for my $case ([ 'close', 0, 1 ], [ 'close-after-head', 0, 1 ], [ 'close-after-read', 1, 0 ]) {
+        my ($mode, $requests, $broken) = @$case;
+        my @before = (scalar $stub->requests, scalar $stub->broken);
+        is talk($mode), '', "$mode: no answer";
+        is_deeply [ $stub->requests - $before[0], $stub->broken - $before[1] ], [ $requests, $broken ],
+          "$mode: recorded";
+    }
+    my $count = $stub->count;
+    $stub->mode('reset-after-read');
+    is_deeply [ reply(client(request())) ], [ '', ECONNRESET ], 'reset-after-read: a reset';
+    is $stub->count, $count + 1, 'reset-after-read: recorded';
+    $stub->mode('close-after-head');
+    my ($answer, $error) = reply(client(head(10)));
+    is_deeply [ $answer, $error ], [ '', 0 ], 'close-after-head does not wait for the body';
+};
+
+subtest 'answers that are cut off or senseless' => sub {
+    is talk('cut-after-status'), "HTTP/1.1 202 Accepted\r\n", 'cut-after-status';
+    like talk('cut-body'), qr/ 202 .*Content-Length: 99\r\n.*\r\n\r\nx{9}\z/s, 'cut-body';
+    unlike talk('garbage'), qr/HTTP\/1/, 'garbage';
+    like talk('redirect http://127.0.0.1:9/x'), qr{ 307 .*\r\nLocation: http://127\.0\.0\.1:9/x\r\n}s, 'redirect';
+    my ($head) = talk('huge-header') =~ /\A(HTTP\/1\.1 202 .*?)\r\n\r\n\z/s;
+    cmp_ok length $head, '>=', 65536, 'huge-header';
+    my ($body) = talk('huge-body 1000000') =~ /\AHTTP\/1\.1 202 .*?\r\n\r\n(.*)\z/s;
+    is length $body, 1_000_000, 'huge-body';
+};
+
+subtest 'slow answers byte by byte' => sub {
+    $stub->mode('slow');
+    my $socket = client(request());
+    my $bytes = '';
+    IO::Select->new($socket)->can_read(5);
+    my $start = Time::HiRes::time();
+    while (length $bytes < 8) {
+        is sysread($socket, $bytes, 100, length $bytes), 1, 'one byte';
+    }
+    cmp_ok Time::HiRes::time() - $start, '>', 0.3, 'slowly';
+    is $bytes, 'HTTP/1.1', 'what it says';
+    like talk('slow 1'), qr/\AHTTP\/1\.1 202 .*\r\n\r\n\z/s, 'at a pace of choice, to the end';
+};
+
+subtest 'any status, headers and body' => sub {
+    like talk('503'), qr/\AHTTP\/1\.1 503 .*"message":"Service Unavailable"/s, 'status and its usual body';
+    unlike talk('429'), qr/Reset|Retry/i, '429 alone names no time';
+    my ($reset) = talk('429 reset=+30') =~ /\r\nX-RateLimit-Reset: (\d+)\r\n/;
+    cmp_ok abs($reset - time - 30), '<=', 2, 'reset=+30';
+    like talk('429 reset=soon retry-after=7'), qr/\r\nX-RateLimit-Reset: soon\r\nRetry-After: 7\r\n/, 'raw values';
+    like talk('503 Retry-After: Wed, 21 Oct 2015 07:28:00 GMT X-A: b'),
+      qr/\r\nRetry-After: Wed, 21 Oct 2015 07:28:00 GMT\r\nX-A: b\r\n/, 'headers';
+    like talk('401 {"errors":[{"message":"Maximum credits exceeded"}]}'),
+      qr/ 401 .*\r\n\r\n\{"errors":\[\{"message":"Maximum credits exceeded"\}\]\}\z/s, 'body';
+    like talk('200 body=ok'), qr/ 200 OK.*\r\n\r\nok\z/s, 'text body';
+    my $answer = talk('202 X-Message-Id: mine');
+    is_deeply [ $answer =~ /X-Message-Id: (.*)\r/g ], ['mine'], '202 with a header of choice';
+    like talk('202 X-Message-Id: mine', request('{}')), qr/ 400 /, '202 stays honest';
+    like talk('500', request('{}')), qr/ 500 /, 'other statuses come whatever was sent';
+    like(($stub->requests)[-1]{verdict}, qr/\A400 /, 'but the verdict is told');
+};
+
+subtest 'how a body is announced' => sub {
+    $stub->mode('202');
+    my $body = $json->encode(mail());
+    my $socket = client(head(length $body, Expect => '100-continue'));
+    sysread $socket, my $interim, 1000;
+    is $interim, "HTTP/1.1 100 Continue\r\n\r\n", 'Expect is answered before the body';
+    syswrite $socket, $body;
+    like((reply($socket))[0], qr/\AHTTP\/1\.1 202 /, 'and the rest after it');
+
+    my $count = $stub->count;
+    my $chunked = head(undef, 'Transfer-Encoding' => 'chunked') . "2\r\n{}\r\n0\r\n\r\n";
+    $socket = client($chunked);
+    shutdown $socket, 1;
+    like((reply($socket))[0], qr/\AHTTP\/1\.1 411 /, 'chunked: 411');
+    is $stub->count, $count, 'and no request';
+};
+
+subtest 'an upload that breaks off is no request' => sub {
+    my ($count, $broken) = ($stub->count, scalar $stub->broken);
+    close client(substr request(), 0, -1);
+    poll_ok sub { $stub->broken > $broken }, 'recorded as broken';
+    is $stub->count, $count, 'not as a request';
+    my $got = ($stub->broken)[-1];
+    is $got->{verdict}, 'broke off in the body', 'says where';
+    is $got->{body}, substr($json->encode(mail()), 0, -1), 'and what had come';
+};
+
+subtest 'each connection takes one mode, in their order; the last one stays' => sub {
+    my $count = $stub->count;
+    $stub->modes(501 .. 520, 202);
+    my @sockets = map { client(request()) } 1 .. 23;
+    my @statuses = map { (reply($_))[0] =~ / (\d+)/ } @sockets;
+    is_deeply \@statuses, [ 501 .. 520, 202, 202, 202 ], 'answers';
+    my @new = grep { $_->{number} > $count } $stub->requests;
+    is_deeply [ map { $_->{number} } @new ], [ $count + 1 .. $count + 23 ], 'numbered without gaps';
+    is_deeply [ map { $_->{time} } @new ], [ sort { $a <=> $b } map { $_->{time} } @new ], 'in the order of arrival';
+};
+
+subtest 'a Slack webhook' => sub {
+    my @slack = (line => 'POST /services/T0/B0/x HTTP/1.1', Authorization => undef);
+    like talk('202', request('{"text":"x"}', @slack)), qr/ 200 OK.*\r\n\r\nok\z/s, 'ok';
+    like talk('202', request('{}', @slack)), qr/ 400 .*\r\n\r\nno_text\z/s, 'no_text';
+    like talk('202', request('x', @slack)), qr/ 400 .*\r\n\r\ninvalid_payload\z/s, 'invalid_payload';
+};
+
+subtest 'a test that waits in vain learns what came instead' => sub {
+    eval { $stub->wait_for($stub->count + 1, 0.1) };
+    like $@, qr/waited in vain.*request \d+: POST .* \(mode 202\)/s, 'diagnosis';
+};
+
+subtest 'an unknown mode is an error of the test, not an answer' => sub {
+    my $other = JobAlerting::Stub->start;
+    ($stub, $other) = ($other, $stub);
+    is talk('stal'), '', 'no answer';
+    poll_ok sub { !eval { $stub->count; 1 } && $@ =~ /unknown mode: stal/ }, 'the next look dies';
+    ($stub, $other) = ($other, $stub);
+};
+
+subtest 'it ends when told, with what it holds' => sub {
+    $stub->mode('stall');
+    my $count = $stub->count;
+    my $held = client(request());
+    $stub->wait_for($count + 1, 5);
+    my $port = $stub->port;
+    $stub->stop;
+    is((reply($held))[0], '', 'the held connection is closed');
+    ok !IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port), 'connections are refused';
+    my $again = JobAlerting::Stub->start(port => $port);
+    is $again->port, $port, 'and can be served at the same port again';
+    is $again->count, 0, 'with new records';
+};
+
+subtest 'it ends with the test that started it' => sub {
+    pipe my $read, my $write or die "pipe: $!";
+    my $test = fork // die "fork: $!";
+    if (!$test) {
+        my $orphan = JobAlerting::Stub->start;
+        syswrite $write, join ' ', $orphan->port, $orphan->dir;
+        POSIX::_exit(0);
+    }
+    close $write;
+    my ($port, $dir) = split / /, readline $read;
+    waitpid $test, 0;
+    poll_ok sub { !IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) }, 'gone';
+    File::Path::remove_tree($dir);
+};
+
+done_testing();
