@@ -20,7 +20,7 @@ CURL_CONFIG ?= curl-config
 
 # The server's headers as system headers: they are C, and not ours to warn about.
 PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) $(shell $(CURL_CONFIG) --cflags)
-PG_CXXFLAGS = -std=c++20 -Wall -Wextra
+PG_CXXFLAGS = -std=c++20 -Wall -Wextra $(WERROR)
 # PGXS links with the C compiler.
 SHLIB_LINK = $(shell $(CURL_CONFIG) --libs) -lstdc++
 EXTRA_CLEAN = src/core/templates.cpp build

@@ -40,31 +40,26 @@ Failure fit_to_keep(const Failure &failure) {
     kept.max_attempts = failure.max_attempts;
     kept.failed_at = failure.failed_at;
     kept.chain = cleaned_or_none(failure.chain);
-    if (failure.error) {
+    if (failure.error)
         kept.error = first_lines(*failure.error, most_error_lines, most_error);
-    }
     return kept;
 }
 
 void widen(std::optional<Moment> &first, std::optional<Moment> &last,
            const std::optional<Moment> &moment) {
-    if (!moment) {
+    if (!moment)
         return;
-    }
-    if (!first || moment->micros < first->micros) {
+    if (!first || moment->micros < first->micros)
         first = moment;
-    }
-    if (!last || moment->micros > last->micros) {
+    if (!last || moment->micros > last->micros)
         last = moment;
-    }
 }
 
 } // namespace
 
 std::string Cause::kind() const {
-    if (source.empty() && job_type.empty()) {
+    if (source.empty() && job_type.empty())
         return queue;
-    }
     return source + (source.empty() || job_type.empty() ? "" : "/") + job_type;
 }
 
@@ -103,20 +98,16 @@ std::optional<DigestBuilder::Place> DigestBuilder::place_of(const Failure &failu
     (key += separator) += cause.source;
     (key += separator) += cause.job_type;
     key += separator;
-    if (cause.unreadable_queue) {
+    if (cause.unreadable_queue)
         key += separator;
-    }
-    if (failure.error) {
+    if (failure.error)
         key += normalise_error(*failure.error);
-    }
 
     const auto known = causes_.find(key);
-    if (known != causes_.end()) {
+    if (known != causes_.end())
         return known->second;
-    }
-    if (causes_.size() >= most_causes && !cause.unreadable_queue) {
+    if (causes_.size() >= most_causes && !cause.unreadable_queue)
         return std::nullopt;
-    }
     const std::size_t group = group_of(chain);
     std::vector<Cause> &causes = digest_.groups[group].causes;
     causes.push_back(std::move(cause));
@@ -125,9 +116,8 @@ std::optional<DigestBuilder::Place> DigestBuilder::place_of(const Failure &failu
 
 std::size_t DigestBuilder::group_of(const std::string &chain) {
     const auto [position, is_new] = groups_.emplace(chain, digest_.groups.size());
-    if (is_new) {
+    if (is_new)
         digest_.groups.emplace_back().chain = chain;
-    }
     return position->second;
 }
 
@@ -137,9 +127,8 @@ std::size_t DigestBuilder::group_of(const std::string &chain) {
 void DigestBuilder::keep(Cause &cause, const Failure &failure) {
     const std::size_t held = cause.listed.size();
     if (cause.unreadable_queue) {
-        if (held == 0) {
+        if (held == 0)
             cause.listed.push_back(fit_to_keep(failure));
-        }
     } else if (held < max_listed_ && keepers_[held] * (held + 1) < max_listed_) {
         ++keepers_[held];
         cause.listed.push_back(fit_to_keep(failure));

@@ -60,7 +60,7 @@ inline constexpr std::size_t most_error = 600;
 inline constexpr std::size_t most_causes = 10000;
 
 // More jobs than fit into a mail, whatever they are.
-inline constexpr std::size_t most_listed = 250;
+inline constexpr std::size_t most_listed = 500;
 
 // Takes the failures of a digest one by one, in the order of the ledger.
 class DigestBuilder {

@@ -41,12 +41,10 @@ std::string subject(const Digest &digest) {
     const bool names_queues = tally.kinds.empty() && tally.queues.size() > 1;
     const std::vector<Kind> &kinds = names_queues ? tally.queues : tally.kinds;
     std::string text = what_happened(tally) + place_of(digest);
-    if (!kinds.empty()) {
+    if (!kinds.empty())
         text += ": " + list_of(kinds, digest.unnamed == 0);
-    }
-    if (digest.id > 0) {
+    if (digest.id > 0)
         text += " [#" + std::to_string(digest.id) + "]";
-    }
     return text;
 }
 
@@ -60,9 +58,8 @@ class Kinds {
 public:
     void add(const std::string &name, std::int64_t count) {
         const auto [position, is_new] = positions_.emplace(name, kinds_.size());
-        if (is_new) {
+        if (is_new)
             kinds_.push_back({name, 0});
-        }
         kinds_[position->second].count += count;
     }
 
@@ -95,21 +92,19 @@ Tally tally_of(const Digest &digest) {
 
 std::string what_happened(const Tally &tally) {
     std::string queues;
-    if (tally.queues.size() == 1) {
+    if (tally.queues.size() == 1)
         queues = "queue " + tally.queues.front().name + " could not be read";
-    } else if (tally.queues.size() > 1) {
+    else if (tally.queues.size() > 1)
         queues = std::to_string(tally.queues.size()) + " queues could not be read";
-    }
-    if (tally.jobs == 0 && !queues.empty()) {
+    if (tally.jobs == 0 && !queues.empty())
         return queues;
-    }
     const std::string jobs = counted(tally.jobs, "job", "jobs") + " failed";
     return queues.empty() ? jobs : jobs + " and " + queues;
 }
 
 std::string place_of(const Digest &digest) {
-    const std::string cluster = one_line(digest.cluster, most_name_in_subject);
-    const std::string database = one_line(digest.database, most_name_in_subject);
+    const std::string cluster = one_line(digest.cluster, most_name);
+    const std::string database = one_line(digest.database, most_name);
     return " in " + (cluster.empty() ? database : cluster + "/" + database);
 }
 
@@ -119,12 +114,10 @@ std::string list_of(const std::vector<Kind> &kinds, bool complete) {
     std::size_t named = 0;
     for (const Kind &kind : kinds) {
         std::string item = kind.name;
-        if (kind.count > 1) {
+        if (kind.count > 1)
             item += " (" + std::to_string(kind.count) + ")";
-        }
-        if (named > 0 && list.size() + item.size() > most_names_in_subject) {
+        if (named > 0 && list.size() + item.size() > most_names_in_subject)
             break;
-        }
         list += (named > 0 ? ", " : "") + item;
         ++named;
     }

@@ -32,9 +32,8 @@ Extent less(Extent extent, std::size_t size, std::size_t limit) {
     const auto reduced = [&](std::size_t count) {
         return count == 0 ? 0 : std::min(count - 1, count * limit / size);
     };
-    if (extent.jobs > extent.blocks) {
+    if (extent.jobs > extent.blocks)
         return {extent.blocks, std::max(extent.blocks, reduced(extent.jobs))};
-    }
     return {reduced(extent.blocks), reduced(extent.jobs)};
 }
 
@@ -68,12 +67,10 @@ std::vector<Section> sections_of(const Digest &digest) {
     for (const Group &group : digest.groups) {
         Section section;
         section.chain = group.chain;
-        if (!group.chain.empty()) {
+        if (!group.chain.empty())
             section.kind = Section::Kind::chain;
-        }
-        for (const Cause &cause : group.causes) {
+        for (const Cause &cause : group.causes)
             add(cause.unreadable_queue ? sections.front() : section, cause);
-        }
         sections.push_back(std::move(section));
     }
     return sections;
@@ -81,9 +78,8 @@ std::vector<Section> sections_of(const Digest &digest) {
 
 void share_blocks(std::vector<Section> &sections, std::size_t budget) {
     std::vector<std::size_t> wanted;
-    for (const Section &section : sections) {
+    for (const Section &section : sections)
         wanted.push_back(section.blocks.size());
-    }
     const std::vector<std::size_t> given = share(wanted, budget);
     for (std::size_t i = 0; i < sections.size(); ++i) {
         leave_out(sections[i].blocks, given[i], sections[i].rest);
@@ -102,9 +98,8 @@ void share_jobs(std::vector<Section> &sections, std::size_t budget) {
         }
     }
     const std::vector<std::size_t> given = share(wanted, budget);
-    for (std::size_t i = 0; i < blocks.size(); ++i) {
+    for (std::size_t i = 0; i < blocks.size(); ++i)
         blocks[i]->jobs = given[i];
-    }
 }
 
 void leave_out(const std::vector<Block> &blocks, std::size_t from, Rest &rest) {

@@ -48,9 +48,8 @@ std::string job_link(const std::string &job_url, const Failure &job) {
         for (const Placeholder &placeholder : placeholders) {
             if (rest.starts_with(placeholder.name)) {
                 const std::string value = one_line(placeholder.value, most_name);
-                if (is_cut(value)) {
+                if (is_cut(value))
                     return {};
-                }
                 replacement = percent_encode(value);
                 length = placeholder.name.size();
             }

@@ -60,14 +60,12 @@ private:
     std::size_t quoted() {
         const char quote = line_[at_];
         const std::size_t kind = quotes.find(quote);
-        if (kind == std::string_view::npos || unclosed_[kind]) {
+        if (kind == std::string_view::npos || unclosed_[kind])
             return 0;
-        }
         for (std::size_t end = at_ + 1; end < line_.size(); ++end) {
             const bool in_word = quote == '\'' && end + 1 < line_.size() && is_word(line_[end + 1]);
-            if (line_[end] == quote && !in_word) {
+            if (line_[end] == quote && !in_word)
                 return end + 1 - at_;
-            }
         }
         unclosed_[kind] = true;
         return 0;
@@ -76,31 +74,25 @@ private:
     // 2026-07-14, alone or with T03:12:09.5+02:00 and whatever of that is there.
     std::size_t timestamp() const {
         std::size_t length = shape("0000-00-00");
-        if (length == 0) {
+        if (length == 0)
             return 0;
-        }
         std::size_t time = shape("T00:00", length);
-        if (time == 0) {
+        if (time == 0)
             time = shape(" 00:00", length);
-        }
-        if (time == 0) {
+        if (time == 0)
             return length;
-        }
         length += time;
         length += shape(":00", length);
-        if (shape(".0", length) > 0 || shape(",0", length) > 0) {
+        if (shape(".0", length) > 0 || shape(",0", length) > 0)
             length += 1 + digits(length + 1);
-        }
         return length + zone(length);
     }
 
     std::size_t zone(std::size_t from) const {
         for (const std::string_view form :
-             {"Z", "+00:00", "-00:00", "+0000", "-0000", "+00", "-00"}) {
-            if (const std::size_t length = shape(form, from); length > 0) {
+             {"Z", "+00:00", "-00:00", "+0000", "-0000", "+00", "-00"})
+            if (const std::size_t length = shape(form, from); length > 0)
                 return length;
-            }
-        }
         return 0;
     }
 
@@ -117,9 +109,8 @@ private:
             (is_digit(peek(prefix + length)) ? digit : letter) = true;
             ++length;
         }
-        if (is_word(peek(prefix + length))) {
+        if (is_word(peek(prefix + length)))
             return 0;
-        }
         const bool mixed = length >= 8 && digit && letter;
         return (prefix > 0 && length > 0) || mixed ? prefix + length : 0;
     }
@@ -131,9 +122,8 @@ private:
             const char joint = peek(length);
             const std::size_t more =
                 joint == '.' || joint == ',' || joint == ':' ? digits(length + 1) : 0;
-            if (more == 0) {
+            if (more == 0)
                 break;
-            }
             length += 1 + more;
         }
         return length;
@@ -141,9 +131,8 @@ private:
 
     std::size_t digits(std::size_t from) const {
         std::size_t length = 0;
-        while (is_digit(peek(from + length))) {
+        while (is_digit(peek(from + length)))
             ++length;
-        }
         return length;
     }
 
@@ -155,9 +144,8 @@ private:
             const bool fits = form[i] == '0'   ? is_digit(c)
                               : form[i] == 'x' ? is_hex(c)
                                                : c == form[i];
-            if (!fits) {
+            if (!fits)
                 return 0;
-            }
         }
         return form.size();
     }
@@ -181,9 +169,8 @@ std::string first_line(std::string_view hostile) {
     Reader reader(hostile);
     for (Character c = reader.next(); !c.is_end() && length < most_read; c = reader.next()) {
         if (is_space(c.code)) {
-            if (c.code == '\n' && !line.empty()) {
+            if (c.code == '\n' && !line.empty())
                 break;
-            }
             gap = !line.empty();
             continue;
         }

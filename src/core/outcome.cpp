@@ -43,12 +43,10 @@ Outcome interpret_sendgrid(const Answer &answer, std::int64_t now) {
     outcome.state = state_after(answer);
     outcome.http_status = answer.status;
     outcome.provider_id = ascii_line(header(answer, "x-message-id"), most_provider_id);
-    if (outcome.state != State::accepted) {
+    if (outcome.state != State::accepted)
         outcome.error = ascii_line(describe(answer), most_error_line);
-    }
-    if (answer.status == 429) {
+    if (answer.status == 429)
         outcome.wait = wanted_wait(answer, now);
-    }
     return outcome;
 }
 
@@ -62,12 +60,10 @@ namespace {
 
 State state_after(const Answer &answer) {
     const int status = answer.status;
-    if (status == 0) {
+    if (status == 0)
         return answer.handed_over ? State::in_doubt : State::pending;
-    }
-    if (status == 202) {
+    if (status == 202)
         return State::accepted;
-    }
     // 200 is SendGrid's answer to a valid mail that it does not queue. With 3xx and 4xx it says
     // that it did not take the mail either; anything else, 5xx above all, says nothing sure.
     const bool refused = status == 200 || (status >= 300 && status <= 499);
@@ -101,9 +97,8 @@ std::string complaints(const std::string &body) {
     const auto json = nlohmann::json::parse(body, nullptr, false);
     const auto errors = json.is_object() ? json.find("errors") : json.end();
     std::string all;
-    if (errors == json.end() || !errors->is_array()) {
+    if (errors == json.end() || !errors->is_array())
         return all;
-    }
     for (const auto &error : *errors) {
         const auto message = error.is_object() ? error.find("message") : error.end();
         if (message != error.end() && message->is_string()) {
@@ -115,15 +110,13 @@ std::string complaints(const std::string &body) {
 }
 
 std::string describe(const Answer &answer) {
-    if (answer.status == 0) {
+    if (answer.status == 0)
         return answer.error.empty() ? "no answer" : answer.error;
-    }
     std::string text = "HTTP " + std::to_string(answer.status);
     const std::string complaint = clip(complaints(answer.body), most_error_line / 2);
     const std::string advice = hint(answer.status);
-    if (complaint.empty()) {
+    if (complaint.empty())
         return advice.empty() ? text : text + ": " + advice;
-    }
     text += ": " + complaint;
     return advice.empty() ? text : text + " (" + advice + ")";
 }
@@ -134,17 +127,15 @@ std::optional<std::int64_t> number(const std::string &header) {
     std::int64_t value = 0;
     const char *const end = line.data() + line.size();
     const auto [stop, fault] = std::from_chars(line.data(), end, value);
-    if (fault != std::errc() || stop != end || value < 0) {
+    if (fault != std::errc() || stop != end || value < 0)
         return std::nullopt;
-    }
     return value;
 }
 
 std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now) {
     std::optional<std::int64_t> wait = number(header(answer, "retry-after"));
-    if (const auto reset = number(header(answer, "x-ratelimit-reset"))) {
+    if (const auto reset = number(header(answer, "x-ratelimit-reset")))
         wait = *reset > now ? *reset - std::max<std::int64_t>(now, 0) : 0;
-    }
     return wait ? std::optional(std::clamp<std::int64_t>(*wait, 1, longest_wait)) : std::nullopt;
 }
 
@@ -159,11 +150,10 @@ std::string ascii_line(std::string_view hostile, std::size_t most) {
     std::string line;
     for (const char c : clean_line(hostile)) {
         const auto byte = static_cast<unsigned char>(c);
-        if (byte < 0x80) {
+        if (byte < 0x80)
             line += c;
-        } else if (byte >= 0xC0) {
+        else if (byte >= 0xC0)
             line += '?'; // once for a character, at its first byte
-        }
     }
     return clip(line, most);
 }

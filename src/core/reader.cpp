@@ -25,9 +25,8 @@ constexpr Range invisible[] = {
 };
 
 bool is_invisible(char32_t code) {
-    if ((code & 0xFFFE) == 0xFFFE) {
+    if ((code & 0xFFFE) == 0xFFFE)
         return true; // the last two code points of every plane are noncharacters
-    }
     const auto range = std::lower_bound(std::begin(invisible), std::end(invisible), code,
                                         [](Range r, char32_t c) { return r.last < c; });
     return range != std::end(invisible) && range->first <= code;
@@ -38,20 +37,22 @@ bool ends_line(char32_t code) {
     return code == '\n' || code == '\r' || code == 0x85 || code == 0x2028 || code == 0x2029;
 }
 
+// Most characters of most texts, told quickly.
+bool is_plain(char byte) {
+    return byte >= ' ' && byte <= '~';
+}
+
 bool is_blank_control(char32_t code) {
     return code == '\t' || code == '\v' || code == '\f';
 }
 
 std::size_t length_after_lead(unsigned char lead) {
-    if (lead < 0x80) {
+    if (lead < 0x80)
         return 1;
-    }
-    if (lead >= 0xC2 && lead <= 0xDF) {
+    if (lead >= 0xC2 && lead <= 0xDF)
         return 2;
-    }
-    if (lead >= 0xE0 && lead <= 0xEF) {
+    if (lead >= 0xE0 && lead <= 0xEF)
         return 3;
-    }
     return lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
 }
 
@@ -62,21 +63,18 @@ Character decode(std::string_view bytes) {
 
     const auto lead = static_cast<unsigned char>(bytes.front());
     const std::size_t length = length_after_lead(lead);
-    if (length == 0 || length > bytes.size()) {
+    if (length == 0 || length > bytes.size())
         return {};
-    }
     char32_t code = lead & lead_bits[length];
     for (std::size_t i = 1; i < length; ++i) {
         const auto byte = static_cast<unsigned char>(bytes[i]);
-        if ((byte & 0xC0) != 0x80) {
+        if ((byte & 0xC0) != 0x80)
             return {};
-        }
         code = code << 6 | (byte & 0x3F);
     }
     const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
-    if (code < least[length] || surrogate || code > 0x10FFFF) {
+    if (code < least[length] || surrogate || code > 0x10FFFF)
         return {};
-    }
     return {bytes.substr(0, length), code};
 }
 
@@ -84,6 +82,11 @@ Character decode(std::string_view bytes) {
 
 Character Reader::next() {
     while (!rest_.empty()) {
+        if (is_plain(rest_.front())) {
+            const Character plain{rest_.substr(0, 1), static_cast<char32_t>(rest_.front())};
+            rest_.remove_prefix(1);
+            return plain;
+        }
         const Character read = decode(rest_);
         if (read.is_end()) {
             rest_.remove_prefix(1);
@@ -91,17 +94,14 @@ Character Reader::next() {
         }
         rest_.remove_prefix(read.bytes.size());
         if (ends_line(read.code)) {
-            if (read.code == '\r' && rest_.starts_with('\n')) {
+            if (read.code == '\r' && rest_.starts_with('\n'))
                 rest_.remove_prefix(1);
-            }
             return {"\n", '\n'};
         }
-        if (is_blank_control(read.code)) {
+        if (is_blank_control(read.code))
             return {" ", ' '};
-        }
-        if (!is_invisible(read.code)) {
+        if (!is_invisible(read.code))
             return read;
-        }
     }
     return {};
 }

@@ -26,24 +26,21 @@ bool is_control(char c) {
 } // namespace
 
 std::vector<Address> parse_addresses(std::string_view list) {
-    if (std::any_of(list.begin(), list.end(), is_control)) {
+    if (std::any_of(list.begin(), list.end(), is_control))
         throw BadAddress("an address list must not contain control characters");
-    }
     std::vector<Address> addresses;
     for (const std::string &item : split(list)) {
         Address address = parse_address(item);
-        if (!has_email(addresses, address.email)) {
+        if (!has_email(addresses, address.email))
             addresses.push_back(std::move(address));
-        }
     }
     return addresses;
 }
 
 std::string sendgrid_body(const Mail &mail, const Envelope &envelope) {
     Json to = Json::array();
-    for (const Address &address : envelope.to) {
+    for (const Address &address : envelope.to)
         to.push_back(to_json(address));
-    }
     const Json off = {{"enable", false}};
     const Json body = {
         {"personalizations",
@@ -70,9 +67,8 @@ std::string sendgrid_body(const Mail &mail, const Envelope &envelope) {
 }
 
 Request sendgrid_request(const std::string &endpoint, const std::string &key, std::string body) {
-    if (key.empty() || std::any_of(key.begin(), key.end(), is_control)) {
+    if (key.empty() || std::any_of(key.begin(), key.end(), is_control))
         throw std::invalid_argument("the API key is empty or contains control characters");
-    }
     const std::size_t last = endpoint.find_last_not_of('/');
     Request request;
     request.url = endpoint.substr(0, last == std::string::npos ? 0 : last + 1) + "/v3/mail/send";
@@ -94,21 +90,18 @@ std::vector<std::string> split(std::string_view list) {
     std::vector<std::string> items(1);
     bool quoted = false;
     for (std::size_t i = 0; i < list.size(); ++i) {
-        if (list[i] == '"') {
+        if (list[i] == '"')
             quoted = !quoted;
-        }
         if (list[i] == ',' && !quoted) {
             items.emplace_back();
             continue;
         }
         items.back() += list[i];
-        if (quoted && list[i] == '\\' && i + 1 < list.size()) {
+        if (quoted && list[i] == '\\' && i + 1 < list.size())
             items.back() += list[++i];
-        }
     }
-    if (quoted) {
+    if (quoted)
         throw BadAddress(fault(items.back(), "a double quote is not closed"));
-    }
     return items;
 }
 
@@ -121,13 +114,11 @@ std::string trim(const std::string &text) {
 // A name as it is shown: without its quotes, and without what SendGrid refuses in a name.
 std::string display_name(const std::string &written) {
     std::string name;
-    for (std::size_t i = 0; i < written.size(); ++i) {
-        if (written[i] == '\\' && i + 1 < written.size()) {
+    for (std::size_t i = 0; i < written.size(); ++i)
+        if (written[i] == '\\' && i + 1 < written.size())
             name += written[++i];
-        } else if (written[i] != '"') {
+        else if (written[i] != '"')
             name += written[i];
-        }
-    }
     std::replace(name.begin(), name.end(), ',', ' ');
     std::replace(name.begin(), name.end(), ';', ' ');
     return one_line(name, 200);
@@ -138,33 +129,27 @@ bool is_address_character(char c) {
 }
 
 void check_email(const std::string &item, const std::string &email) {
-    if (!std::all_of(email.begin(), email.end(), is_address_character)) {
+    if (!std::all_of(email.begin(), email.end(), is_address_character))
         throw BadAddress(fault(item, "it holds a character that an address cannot have"));
-    }
     const std::size_t at = email.find('@');
-    if (at == std::string::npos || email.find('@', at + 1) != std::string::npos) {
+    if (at == std::string::npos || email.find('@', at + 1) != std::string::npos)
         throw BadAddress(fault(item, "it must have one @"));
-    }
-    if (at == 0 || at + 1 == email.size()) {
+    if (at == 0 || at + 1 == email.size())
         throw BadAddress(fault(item, "something is missing before or after its @"));
-    }
-    if (email.size() > most_email) {
+    if (email.size() > most_email)
         throw BadAddress(fault(item, "it is longer than 320 characters"));
-    }
 }
 
 Address parse_address(const std::string &item) {
     const std::string text = trim(item);
-    if (text.empty()) {
+    if (text.empty())
         throw BadAddress("an address is missing in the list");
-    }
     Address address;
     address.email = text;
     if (text.back() == '>') {
         const std::size_t open = text.rfind('<');
-        if (open == std::string::npos) {
+        if (open == std::string::npos)
             throw BadAddress(fault(item, "it has a > without a <"));
-        }
         address.name = display_name(text.substr(0, open));
         address.email = trim(text.substr(open + 1, text.size() - open - 2));
     }
@@ -186,9 +171,8 @@ bool has_email(const std::vector<Address> &addresses, const std::string &email) 
 
 Json to_json(const Address &address) {
     Json json = {{"email", address.email}};
-    if (!address.name.empty()) {
+    if (!address.name.empty())
         json["name"] = address.name;
-    }
     return json;
 }
 

@@ -26,9 +26,8 @@ std::string clean(std::string_view hostile) {
     std::string text;
     text.reserve(hostile.size());
     Reader reader(hostile);
-    for (Character c = reader.next(); !c.is_end(); c = reader.next()) {
+    for (Character c = reader.next(); !c.is_end(); c = reader.next())
         text += c.bytes;
-    }
     return text;
 }
 
@@ -62,15 +61,12 @@ std::string clip(std::string_view clean_text, std::size_t most) {
     std::size_t length = 0;
     std::size_t kept = 0; // bytes to keep if there turns out to be too much
     for (std::size_t i = 0; i < clean_text.size(); ++i) {
-        if (!starts_character(clean_text[i])) {
+        if (!starts_character(clean_text[i]))
             continue;
-        }
-        if (length == most - mark.size()) {
+        if (length == most - mark.size())
             kept = i;
-        }
-        if (length == most) {
+        if (length == most)
             return std::string(clean_text.substr(0, kept)).append(mark);
-        }
         ++length;
     }
     return std::string(clean_text);

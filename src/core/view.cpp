@@ -70,12 +70,10 @@ std::string words_of(const Moment &moment) {
 }
 
 std::string period(const std::optional<Moment> &first, const std::optional<Moment> &last) {
-    if (!first || !last) {
+    if (!first || !last)
         return {};
-    }
-    if (first->micros == last->micros) {
+    if (first->micros == last->micros)
         return "at " + words_of(*first);
-    }
     return "from " + words_of(*first) + " to " + words_of(*last);
 }
 
@@ -95,30 +93,26 @@ std::string preheader(const Layout &layout) {
 void add_notes(data &view, const Digest &digest) {
     list notes;
     const std::size_t shown = std::min(digest.notes.size(), most_notes);
-    for (std::size_t i = 0; i < shown; ++i) {
+    for (std::size_t i = 0; i < shown; ++i)
         notes.push_back(data("note", one_line(digest.notes[i], most_note)));
-    }
     const auto more = static_cast<std::int64_t>(digest.notes.size() - shown);
-    if (more > 0) {
+    if (more > 0)
         notes.push_back(data("note", "And " + counted(more, "more note.", "more notes.")));
-    }
     view["notes"] = notes;
 }
 
 list section_views(const Layout &layout, const std::string &job_url) {
     const bool alone = layout.sections.size() == 1 && layout.rest.causes == 0;
     list views;
-    for (const Section &section : layout.sections) {
+    for (const Section &section : layout.sections)
         views.push_back(section_view(section, alone, job_url));
-    }
     return views;
 }
 
 data section_view(const Section &section, bool alone, const std::string &job_url) {
     list blocks;
-    for (const Block &block : section.blocks) {
+    for (const Block &block : section.blocks)
         blocks.push_back(block_view(block, job_url));
-    }
     data view;
     view["section_title"] = or_nothing(section_title(section, alone));
     view["blocks"] = blocks;
@@ -132,19 +126,17 @@ std::string section_title(const Section &section, bool alone) {
         return "Chain " + one_line(section.chain, most_name) + ": " +
                std::to_string(section.failures) + " of its jobs failed";
     }
-    if (section.kind == Section::Kind::unreadable_queues || alone) {
+    if (section.kind == Section::Kind::unreadable_queues || alone)
         return {};
-    }
     return "Without a chain: " + counted(section.failures, "job", "jobs") + " failed";
 }
 
 data block_view(const Block &block, const std::string &job_url) {
     data view;
-    if (block.cause->unreadable_queue) {
+    if (block.cause->unreadable_queue)
         describe_queue(view, *block.cause);
-    } else {
+    else
         describe_cause(view, block, job_url);
-    }
     return view;
 }
 
@@ -172,9 +164,8 @@ void describe_queue(data &view, const Cause &cause) {
 void describe_cause(data &view, const Block &block, const std::string &job_url) {
     const Cause &cause = *block.cause;
     list jobs;
-    for (std::size_t i = 0; i < block.jobs; ++i) {
+    for (std::size_t i = 0; i < block.jobs; ++i)
         jobs.push_back(job_view(cause.listed[i], job_url));
-    }
     const std::int64_t more = cause.count - static_cast<std::int64_t>(block.jobs);
     const bool has_rest = block.jobs > 0 && more > 0;
     view["block_title"] = one_line(cause.kind(), 2 * most_name + 1);
@@ -198,11 +189,9 @@ data job_view(const Failure &job, const std::string &job_url) {
 // The parts that are not empty, with something between them.
 std::string join(std::initializer_list<std::string> parts, const char *between) {
     std::string joined;
-    for (const std::string &part : parts) {
-        if (!part.empty()) {
+    for (const std::string &part : parts)
+        if (!part.empty())
             joined += (joined.empty() ? "" : between) + part;
-        }
-    }
     return joined;
 }
 
@@ -234,26 +223,23 @@ bool add_error(data &view, const std::optional<std::string> &error) {
     const std::string text = error ? first_lines(*error, most_error_lines, most_error) : "";
     list lines;
     std::istringstream stream(text);
-    for (std::string line; std::getline(stream, line);) {
+    for (std::string line; std::getline(stream, line);)
         lines.push_back(data("line", line));
-    }
     view["has_error"] = !lines.empty();
     view["lines"] = lines;
     return !lines.empty();
 }
 
 std::string rest_of(const Rest &rest) {
-    if (rest.causes == 0) {
+    if (rest.causes == 0)
         return {};
-    }
     return "And " + counted(rest.causes, "more cause", "more causes") + ", with " +
            counted(rest.failures, "failure", "failures") + ".";
 }
 
 std::string unnamed(const Digest &digest) {
-    if (digest.unnamed == 0) {
+    if (digest.unnamed == 0)
         return {};
-    }
     return counted(digest.unnamed, "failure is", "failures are") + " only counted here." +
            (digest.id > 0 ? " The query below lists all." : "");
 }

@@ -48,9 +48,8 @@ std::string_view indentation(std::string_view line) {
 void wrap_line(std::string_view line, std::size_t width, std::string &result) {
     line = without_trailing_spaces(line);
     if (line.empty()) {
-        if (!result.empty() && !result.ends_with("\n\n")) {
+        if (!result.empty() && !result.ends_with("\n\n"))
             result += '\n';
-        }
         return;
     }
     const std::string_view indent = indentation(line);

@@ -15,9 +15,9 @@
 namespace job_alerting::http {
 
 struct Options {
-    int timeout = 30000;  // milliseconds for the whole request
-    std::string ca_file;  // empty: the system's authorities
-    std::string proxy;    // empty: none
+    int timeout = 30000; // milliseconds for the whole request
+    std::string ca_file; // empty: the system's authorities
+    std::string proxy;   // empty: none
 };
 
 // Called several times a second while a request is under way, from our own code, never from
@@ -28,4 +28,4 @@ using Service = std::function<void()>;
 // `service` throws, and std::bad_alloc.
 core::Answer post(const core::Request &request, const Options &options, const Service &service);
 
-}  // namespace job_alerting::http
+} // namespace job_alerting::http

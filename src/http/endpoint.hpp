@@ -7,10 +7,11 @@
 namespace job_alerting::http {
 
 // What is wrong with the base address of a provider, for people; empty when nothing is. It must
-// be https, or http to this very machine (for tests), without user, query or fragment: a key is sent there.
+// be https, or http to this very machine (for tests), without user, query or fragment: a key is
+// sent there.
 std::string endpoint_fault(const std::string &url);
 
 // What is wrong with the address of a proxy; empty when nothing is.
 std::string proxy_fault(const std::string &url);
 
-}  // namespace job_alerting::http
+} // namespace job_alerting::http

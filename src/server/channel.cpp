@@ -58,16 +58,15 @@ std::vector<core::Address> addresses(const char *setting, const std::string &lis
 
 Message sendgrid_message(const core::Mail &mail, const DigestRow &digest,
                          const Settings &settings) {
-    const std::vector<core::Address> from =
-        addresses("job_alerting.mail_from", settings.mail_from);
+    const std::vector<core::Address> from = addresses("job_alerting.mail_from", settings.mail_from);
     if (from.size() != 1)
         throw CannotSend("job_alerting.mail_from names more than one sender");
     core::Envelope envelope;
     envelope.digest_id = digest.id;
     envelope.from = from[0];
     envelope.to = addresses("job_alerting.mail_to", settings.mail_to);
-    envelope.message_id = digest.message_id.empty() ? make_message_id(digest.id, from[0].email)
-                                                    : digest.message_id;
+    envelope.message_id =
+        digest.message_id.empty() ? make_message_id(digest.id, from[0].email) : digest.message_id;
     envelope.date = date_now();
     return {.subject = from_utf8(mail.subject),
             .request = core::sendgrid_body(mail, envelope),
@@ -108,7 +107,8 @@ core::Outcome send_through_sendgrid(const std::string &body, const Settings &set
 
 core::Outcome write_to_log(const std::string &text) {
     guarded([&] {
-        ereport(LOG, (errmsg_internal("%s", text.c_str()), errhidestmt(true), errhidecontext(true)));
+        ereport(LOG,
+                (errmsg_internal("%s", text.c_str()), errhidestmt(true), errhidecontext(true)));
     });
     core::Outcome outcome;
     outcome.state = core::State::accepted;
@@ -130,8 +130,7 @@ Message make_message(ChannelKind channel, const core::Mail &mail, const DigestRo
     throw CannotSend("the channel is unknown");
 }
 
-core::Outcome hand_over(ChannelKind channel, const std::string &request,
-                        const Settings &settings) {
+core::Outcome hand_over(ChannelKind channel, const std::string &request, const Settings &settings) {
     switch (channel) {
     case ChannelKind::log:
         return write_to_log(request);

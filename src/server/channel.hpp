@@ -17,9 +17,9 @@ struct CannotSend : std::runtime_error {
 
 // A digest as its row stores it: the same bytes are handed over at every try while in doubt.
 struct Message {
-    std::string subject;     // in the database's encoding, like the request
+    std::string subject; // in the database's encoding, like the request
     std::string request;
-    std::string message_id;  // empty for a channel that has none
+    std::string message_id; // empty for a channel that has none
 };
 
 // Throws CannotSend.
@@ -29,4 +29,4 @@ Message make_message(ChannelKind channel, const core::Mail &mail, const DigestRo
 // Hands a request over, with no transaction open. Throws ServerError when it is interrupted.
 core::Outcome hand_over(ChannelKind channel, const std::string &request, const Settings &settings);
 
-}  // namespace job_alerting::server
+} // namespace job_alerting::server

@@ -109,8 +109,7 @@ std::optional<DigestRow> Delivery::compose() {
 // Makes the digest `sending`; or leaves it pending, one try later, when a setting is missing.
 void Delivery::begin(Transaction &transaction, DigestRow &digest) {
     const core::Digest content = gather(transaction, digest);
-    const core::Mail mail =
-        core::render(content, settings_.max_listed, to_utf8(settings_.job_url));
+    const core::Mail mail = core::render(content, settings_.max_listed, to_utf8(settings_.job_url));
     try {
         const Message message = make_message(report_.channel, mail, digest, settings_);
         ledger::begin_sending(transaction, digest, message.subject, message.request,
@@ -164,9 +163,8 @@ void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
             break;
         } catch (const ServerError &error) {
             guarded([&] {
-                ereport(WARNING,
-                        (errmsg("job_alerting cannot settle digest %lld yet: %s",
-                                static_cast<long long>(digest.id), error.what())));
+                ereport(WARNING, (errmsg("job_alerting cannot settle digest %lld yet: %s",
+                                         static_cast<long long>(digest.id), error.what())));
                 WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000,
                           PG_WAIT_EXTENSION);
                 ResetLatch(MyLatch);
@@ -176,9 +174,9 @@ void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
     }
     tell(digest, outcome.state, from_utf8(outcome.error));
     if (outcome.state != core::State::accepted)
-        ereport(WARNING, (errmsg("digest %lld was not accepted by %s: %s",
-                                 static_cast<long long>(digest.id), to_string(report_.channel),
-                                 report_.detail.c_str())));
+        ereport(WARNING,
+                (errmsg("digest %lld was not accepted by %s: %s", static_cast<long long>(digest.id),
+                        to_string(report_.channel), report_.detail.c_str())));
 }
 
 bool Delivery::is_due(const DigestRow &digest) const {

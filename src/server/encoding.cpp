@@ -28,8 +28,12 @@ std::string converted(const std::string &text, Conversion convert) {
 
 } // namespace
 
-std::string to_utf8(const std::string &text) { return converted(text, pg_server_to_any); }
+std::string to_utf8(const std::string &text) {
+    return converted(text, pg_server_to_any);
+}
 
-std::string from_utf8(const std::string &text) { return converted(text, pg_any_to_server); }
+std::string from_utf8(const std::string &text) {
+    return converted(text, pg_any_to_server);
+}
 
 } // namespace job_alerting::server

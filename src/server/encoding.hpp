@@ -13,4 +13,4 @@ std::string to_utf8(const std::string &text);
 // To the database's encoding. What core adds to text is ASCII, so all of it has a place there.
 std::string from_utf8(const std::string &text);
 
-}  // namespace job_alerting::server
+} // namespace job_alerting::server

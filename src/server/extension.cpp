@@ -10,8 +10,7 @@ Extension find_extension() {
     ScanKeyData key;
     ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
                 CStringGetDatum(extension_name));
-    SysScanDesc scan =
-        systable_beginscan(relation, ExtensionNameIndexId, true, nullptr, 1, &key);
+    SysScanDesc scan = systable_beginscan(relation, ExtensionNameIndexId, true, nullptr, 1, &key);
     HeapTuple tuple = systable_getnext(scan);
     if (HeapTupleIsValid(tuple)) {
         const Form_pg_extension row = reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple));
@@ -20,8 +19,8 @@ Extension find_extension() {
         found.created_here =
             TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
         bool absent;
-        const Datum version = heap_getattr(tuple, Anum_pg_extension_extversion,
-                                           RelationGetDescr(relation), &absent);
+        const Datum version =
+            heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(relation), &absent);
         found.version_supported =
             !absent && strcmp(TextDatumGetCString(version), supported_version) == 0;
     }

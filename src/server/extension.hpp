@@ -12,10 +12,10 @@ inline constexpr const char *extension_name = "job_alerting";
 inline constexpr const char *supported_version = "1.0";
 
 struct Extension {
-    Oid oid;    // InvalidOid when the database does not have it
-    Oid owner;  // whom the ledger is written as
-    bool created_here;       // by the transaction that asks
-    bool version_supported;  // extversion is supported_version
+    Oid oid;                // InvalidOid when the database does not have it
+    Oid owner;              // whom the ledger is written as
+    bool created_here;      // by the transaction that asks
+    bool version_supported; // extversion is supported_version
 };
 
 Extension find_extension();
@@ -24,4 +24,4 @@ Extension find_extension();
 // transaction, so that DROP EXTENSION waits for us and we for it.
 Extension hold_extension();
 
-}  // namespace job_alerting::server
+} // namespace job_alerting::server

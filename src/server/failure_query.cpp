@@ -57,8 +57,7 @@ void check_required(const FailureColumns &columns) {
                      errmsg("the failure query returns no column \"%s\"", failure_columns[i].name),
                      errdetail("A failure query must return job_id text and failed_at timestamp "
                                "with time zone."),
-                     errhint("Name the column in the query: ... AS %s.",
-                             failure_columns[i].name)));
+                     errhint("Name the column in the query: ... AS %s.", failure_columns[i].name)));
 }
 
 // What tells one failure of a job from the next, as the query has it; NULL where it has nothing.
@@ -82,10 +81,10 @@ const char *from_query(const char *query, TimestampTz since) {
 }
 
 pg_attribute_noreturn() void not_a_select(const char *detail) {
-    ereport(ERROR, (errcode(ERRCODE_SYNTAX_ERROR),
-                    errmsg("the failure query is not a single plain SELECT"),
-                    errdetail("%s", detail),
-                    errhint("Give one SELECT that returns the jobs that stand failed now.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_SYNTAX_ERROR),
+             errmsg("the failure query is not a single plain SELECT"), errdetail("%s", detail),
+             errhint("Give one SELECT that returns the jobs that stand failed now.")));
     pg_unreachable();
 }
 

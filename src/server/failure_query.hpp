@@ -11,7 +11,7 @@ struct FailureColumn {
     const char *name;
     Oid type;
     bool required;
-    int most;  // characters of it that the ledger keeps; 0 for all
+    int most; // characters of it that the ledger keeps; 0 for all
 };
 
 inline constexpr int failure_column_count = 12;
@@ -23,7 +23,8 @@ struct FailureColumns {
 };
 
 // The text of the one plain SELECT that `text` must be, without what follows it. Otherwise an
-// error: a syntax error, no or several statements, another kind of statement, SELECT INTO, or a WITH that modifies data.
+// error: a syntax error, no or several statements, another kind of statement, SELECT INTO, or a
+// WITH that modifies data.
 char *single_select(const char *text);
 
 // Looks at the columns that the query returns, without running it. An error when one is
@@ -46,4 +47,4 @@ char *standing_keys_query(const char *query, const FailureColumns &columns, Time
 // The key of ledger row f, in SQL.
 extern const char *const ledger_key;
 
-}  // namespace job_alerting::server
+} // namespace job_alerting::server

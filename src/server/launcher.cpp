@@ -148,8 +148,8 @@ long shortage_pause(int shortages) {
 }
 
 void run() {
-    MemoryContext cycle = AllocSetContextCreate(TopMemoryContext, "job_alerting launcher",
-                                                ALLOCSET_DEFAULT_SIZES);
+    MemoryContext cycle =
+        AllocSetContextCreate(TopMemoryContext, "job_alerting launcher", ALLOCSET_DEFAULT_SIZES);
     int shortages = 0;
     for (;;) {
         MemoryContextReset(cycle);

@@ -11,16 +11,19 @@ namespace job_alerting::server::ledger {
 
 namespace {
 
-// Which database a digest was composed in. A copy has another oid, or runs under another system identifier.
+// Which database a digest was composed in. A copy has another oid, or runs under another system
+// identifier.
 std::string here() {
     return std::to_string(GetSystemIdentifier()) + "/" + std::to_string(MyDatabaseId);
 }
 
-bool flag(const Value &value) { return value == "t"; }
+bool flag(const Value &value) {
+    return value == "t";
+}
 
 core::State state_of(const std::string &text) {
-    for (const core::State state : {core::State::pending, core::State::sending,
-                                    core::State::in_doubt, core::State::accepted})
+    for (const core::State state :
+         {core::State::pending, core::State::sending, core::State::in_doubt, core::State::accepted})
         if (text == core::to_string(state))
             return state;
     throw std::runtime_error("a digest is in the unknown state \"" + text + "\"");
@@ -204,18 +207,17 @@ std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind chann
         "             AND newest.id > d.last_failure) "
         "INSERT INTO job_alerting.digest (channel, first_failure, last_failure, composed_in) "
         "SELECT $1, oldest.id, newest.id, $2 FROM newest, covered, "
-        "LATERAL (SELECT min(f.id) AS id FROM job_alerting.failure f "
-        "         WHERE CASE WHEN covered.id IS NULL THEN f.cleared_at IS NULL "
-        "                    ELSE f.id > covered.id END) oldest "
-        "WHERE oldest.id IS NOT NULL AND NOT EXISTS (SELECT FROM job_alerting.digest d "
+        "LATERAL (SELECT f.id FROM job_alerting.failure f WHERE f.id > coalesce(covered.id, 0) "
+        "         AND (covered.id IS NOT NULL OR f.cleared_at IS NULL) "
+        "         ORDER BY f.id LIMIT 1) oldest "
+        "WHERE NOT EXISTS (SELECT FROM job_alerting.digest d "
         "      WHERE d.channel = $1 AND d.state = 'pending')",
         {to_string(channel), here()});
-    const Result result =
-        transaction.execute((std::string("SELECT ") + digest_columns +
-                             " FROM job_alerting.digest d "
-                             "WHERE d.channel = $1 AND d.state = 'pending'")
-                                .c_str(),
-                            digest_parameters(channel, false));
+    const Result result = transaction.execute((std::string("SELECT ") + digest_columns +
+                                               " FROM job_alerting.digest d "
+                                               "WHERE d.channel = $1 AND d.state = 'pending'")
+                                                  .c_str(),
+                                              digest_parameters(channel, false));
     if (result.rows.empty())
         return std::nullopt;
     return digest_of(result.rows[0]);
@@ -239,8 +241,9 @@ void failures_of(Transaction &transaction, const DigestRow &digest,
     transaction.stream(
         "SELECT f.id, f.queue, f.job_id, f.source, f.job_type, f.target_type, f.target_id, "
         "f.status, f.attempts, f.max_attempts, f.error, "
-        "CASE f.failed_at WHEN 'infinity' THEN 9223372036854775807 "
-        "WHEN '-infinity' THEN -9223372036854775808 "
+        // The last years that a timestamp can hold are beyond what 64 bits count from 1970.
+        "CASE WHEN f.failed_at >= '294247-01-01 00:00:00+00' THEN 9223372036854775807 "
+        "WHEN f.failed_at = '-infinity' THEN -9223372036854775808 "
         "ELSE (1000000 * extract(epoch FROM f.failed_at))::bigint END, "
         "CASE WHEN isfinite(f.failed_at) "
         "THEN to_char(f.failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') ELSE f.failed_at::text END, "
@@ -250,10 +253,9 @@ void failures_of(Transaction &transaction, const DigestRow &digest,
 }
 
 std::int64_t count_failures(Transaction &transaction, const DigestRow &digest) {
-    const Result result =
-        transaction.execute("SELECT count(*) FROM job_alerting.failure f "
-                            "WHERE f.id BETWEEN $1::bigint AND $2::bigint",
-                            stretch(digest));
+    const Result result = transaction.execute("SELECT count(*) FROM job_alerting.failure f "
+                                              "WHERE f.id BETWEEN $1::bigint AND $2::bigint",
+                                              stretch(digest));
     return number(result.rows[0][0]);
 }
 

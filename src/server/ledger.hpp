@@ -16,8 +16,8 @@ struct Queue {
     std::string failure_query;
     std::string owner;
     std::string since;
-    bool never_ended = false;  // its last scan did not end: nobody else is scanning, so it died
-    bool due = true;           // false while such a queue is left alone
+    bool never_ended = false; // its last scan did not end: nobody else is scanning, so it died
+    bool due = true;          // false while such a queue is left alone
 };
 
 // One digest, as its row has it.
@@ -27,12 +27,12 @@ struct DigestRow {
     std::int64_t last_failure = 0;
     core::State state = core::State::pending;
     std::int64_t attempts = 0;
-    std::string message_id;  // empty before the first try
-    std::string request;     // empty before the first try
-    bool due = true;         // false while its next try is to be waited for
-    bool told_to_wait = false;  // it was the provider who asked for the wait
-    bool held = false;       // not sent again: a copy of its database, or on_in_doubt = hold
-    bool blocking = false;   // in doubt, and first tried less than a day ago
+    std::string message_id;    // empty before the first try
+    std::string request;       // empty before the first try
+    bool due = true;           // false while its next try is to be waited for
+    bool told_to_wait = false; // it was the provider who asked for the wait
+    bool held = false;         // not sent again: a copy of its database, or on_in_doubt = hold
+    bool blocking = false;     // in doubt, and first tried less than a day ago
     std::string error;
 };
 
@@ -50,8 +50,8 @@ void begin_scan(Transaction &transaction, const std::string &queue);
 std::int64_t scan(Transaction &transaction, const Queue &queue, int time_limit);
 
 // The queue cannot be read, which is recorded as a failure of its own, once for each breakage:
-// at once when it is `certain`, and otherwise when the scan before this one failed as well. Returns whether it
-// was recorded.
+// at once when it is `certain`, and otherwise when the scan before this one failed as well. Returns
+// whether it was recorded.
 bool break_queue(Transaction &transaction, const std::string &queue, const std::string &error,
                  bool certain);
 
@@ -100,6 +100,6 @@ void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
 std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels,
                                bool hold);
 
-}  // namespace ledger
+} // namespace ledger
 
-}  // namespace job_alerting::server
+} // namespace job_alerting::server

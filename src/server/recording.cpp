@@ -30,6 +30,17 @@ void keep_broken(const Queue &queue, const ServerError &error) {
     transaction.commit();
 }
 
+// Somebody who holds the queue's own row (an open transaction that called watch(), say) keeps us
+// from noting what is wrong with it, but not from going on.
+template <typename Note> void note(const Queue &queue, Note &&write) {
+    try {
+        write();
+    } catch (const ServerError &error) {
+        ereport(WARNING, (errmsg("job_alerting cannot note what is wrong with queue \"%s\": %s",
+                                 queue.name.c_str(), error.what())));
+    }
+}
+
 // A failure query can release the lock of the round. When another round has it, this one is over.
 void hold_round_lock() {
     bool held = false;
@@ -41,15 +52,23 @@ void hold_round_lock() {
 } // namespace
 
 std::string record_queue(const Queue &queue) {
-    announce(queue);
     try {
+        announce(queue);
         scan(queue);
         return {};
     } catch (const ServerError &error) {
         hold_round_lock();
-        keep_broken(queue, error);
+        note(queue, [&] { keep_broken(queue, error); });
         return "queue " + queue.name + " cannot be read: " + error.what();
     }
+}
+
+void note_unended(const Queue &queue) {
+    note(queue, [&] {
+        Transaction transaction(lock_timeout_setting());
+        ledger::break_unended(transaction, queue.name);
+        transaction.commit();
+    });
 }
 
 } // namespace job_alerting::server

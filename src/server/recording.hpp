@@ -7,7 +7,12 @@
 namespace job_alerting::server {
 
 // Scans a queue. When it cannot be read, that is kept with the queue and, once it is certain,
-// recorded as a failure of its own, and the round goes on. Returns what is wrong, empty when nothing is.
+// recorded as a failure of its own, and the round goes on. Returns what is wrong, empty when
+// nothing is.
 std::string record_queue(const Queue &queue);
+
+// Keeps with the queue that its last scan never ended; two such scans in succession are recorded
+// as a failure of its own.
+void note_unended(const Queue &queue);
 
 } // namespace job_alerting::server

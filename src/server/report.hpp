@@ -35,11 +35,12 @@ struct Report {
 // What the launcher, or run_digest(), asks a worker for; travels in bgw_extra.
 struct WorkOrder {
     Oid database;
-    bool by_hand;          // by run_digest(): wait for a round in progress
-    dsm_handle report;     // where to report to; 0 for nowhere
+    bool by_hand;      // by run_digest(): wait for a round in progress
+    dsm_handle report; // where to report to; 0 for nowhere
 };
 
-// Registers a worker. Returns false when there is no free slot. It notifies this process when it starts and ends.
+// Registers a worker. Returns false when there is no free slot. It notifies this process when it
+// starts and ends.
 bool start_worker(const WorkOrder &order, const char *database_name,
                   BackgroundWorkerHandle **handle);
 

@@ -14,12 +14,12 @@ std::vector<Queue> begin() {
     Transaction transaction(lock_timeout_setting());
     ledger::doubt_interrupted(transaction);
     std::vector<Queue> queues = ledger::queues(transaction);
-    for (const Queue &queue : queues)
-        if (queue.never_ended)
-            ledger::break_unended(transaction, queue.name);
     transaction.commit();
     if (queues.empty())
         throw NothingWatched();
+    for (const Queue &queue : queues)
+        if (queue.never_ended)
+            note_unended(queue);
     return queues;
 }
 
@@ -29,9 +29,9 @@ void record(const std::vector<Queue> &queues, bool never_ended, std::string &tro
     for (const Queue &queue : queues) {
         if (queue.never_ended != never_ended)
             continue;
-        const std::string wrong = queue.due ? record_queue(queue)
-                                            : "queue " + queue.name +
-                                                  " is left alone, since its scans do not end";
+        const std::string wrong =
+            queue.due ? record_queue(queue)
+                      : "queue " + queue.name + " is left alone, since its scans do not end";
         if (!wrong.empty())
             trouble += (trouble.empty() ? "" : "; ") + wrong;
     }

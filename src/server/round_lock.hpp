@@ -9,7 +9,8 @@ namespace job_alerting::server {
 // Takes the lock of this database's rounds, for the life of the process. Waits for it,
 // interruptibly, or returns false. To be called outside a transaction.
 //
-// It is an advisory lock of a kind that SQL has no words for, so no role can hold it against the rounds.
+// It is an advisory lock of a kind that SQL has no words for, so no role can hold it against the
+// rounds.
 bool take_round_lock(bool wait);
 
 // Whether this process holds it still: a failure query can call pg_advisory_unlock_all().

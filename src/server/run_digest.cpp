@@ -24,8 +24,9 @@ void refuse_where_it_cannot_work() {
     PreventCommandIfReadOnly("run_digest()");
     PreventCommandIfParallelMode("run_digest()");
     if (InSecurityRestrictedOperation())
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                        errmsg("run_digest() cannot be called in a security-restricted operation")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                 errmsg("run_digest() cannot be called in a security-restricted operation")));
     if (find_extension().created_here)
         ereport(ERROR,
                 (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -55,10 +56,11 @@ BackgroundWorkerHandle *start(const WorkOrder &order) {
 
 void raise_what_failed(const Report *report) {
     if (!report->finished)
-        ereport(ERROR, (errcode(ERRCODE_OPERATOR_INTERVENTION),
-                        errmsg("the round was ended before it was over"),
-                        errdetail("What it had committed stays; the next round goes on from there."),
-                        errhint("See the server's log.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_OPERATOR_INTERVENTION),
+                 errmsg("the round was ended before it was over"),
+                 errdetail("What it had committed stays; the next round goes on from there."),
+                 errhint("See the server's log.")));
     if (report->sqlstate != 0)
         ereport(ERROR, (errcode(report->sqlstate), errmsg("%s", report->message),
                         report->detail[0] ? errdetail("%s", report->detail) : 0,

@@ -26,8 +26,8 @@ void confine(Oid owner) {
     set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
                       GUC_ACTION_SAVE, true, 0, false);
     // Timestamps become text in identities.
-    set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-                      0, false);
+    set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+                      false);
     set_config_option("lock_timeout", limit, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
                       false);
     // So that row-level security hides rows from the owner as it does in a session of the owner's.
@@ -53,7 +53,9 @@ void stop_limits(int time_limit) {
 
 } // namespace
 
-void prepare_time_limits() { process_limit = RegisterTimeout(USER_TIMEOUT, end_process); }
+void prepare_time_limits() {
+    process_limit = RegisterTimeout(USER_TIMEOUT, end_process);
+}
 
 bool is_limit(int sqlstate) {
     return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_QUERY_CANCELED;

@@ -7,8 +7,8 @@
 namespace job_alerting::server {
 
 // Runs `work` as role `owner` in a subtransaction that is rolled back afterwards, so that nothing
-// of it stays but what `work` copied out of it: read-only, in a security-restricted operation (no SET ROLE, no
-// temporary objects), with search_path = pg_catalog, pg_temp and lock_timeout as
+// of it stays but what `work` copied out of it: read-only, in a security-restricted operation (no
+// SET ROLE, no temporary objects), with search_path = pg_catalog, pg_temp and lock_timeout as
 // job_alerting.lock_timeout says.
 //
 // `time_limit` milliseconds (0: none): past it the work is cancelled; when it swallows the
@@ -29,4 +29,4 @@ void prepare_time_limits();
 // Whether an error says that a lock or a time limit ended the work, rather than that it is wrong.
 bool is_limit(int sqlstate);
 
-}  // namespace job_alerting::server
+} // namespace job_alerting::server

@@ -163,9 +163,9 @@ void try_failure_query(const char *query, Oid owner, TimestampTz since) {
 
 int64 record_failures(const ScannedQueue &queue, int time_limit) {
     const Oid owner = get_role_oid(queue.owner, false);
-    const TimestampTz since = DatumGetTimestampTz(
-        DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
-                            ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+    const TimestampTz since =
+        DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
+                                                ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
     const Known known = load_known(queue.name);
     const MemoryContext context = CurrentMemoryContext;
     Tuplestorestate *found = tuplestore_begin_heap(false, false, work_mem);

@@ -90,20 +90,24 @@ bool has_control(const std::string &text) {
 Secret::Secret(const std::string &file, const char *variable)
     : text_(file.empty() ? read_environment(variable) : read_file(file)) {
     strip_line_end(text_);
-    const char *wrong = text_.empty()           ? "is empty"
-                        : text_.size() > most   ? "is larger than 4 KiB"
-                        : has_control(text_)    ? "contains a control character or a second line"
-                                                : nullptr;
+    const char *wrong = text_.empty()         ? "is empty"
+                        : text_.size() > most ? "is larger than 4 KiB"
+                        : has_control(text_)  ? "contains a control character or a second line"
+                                              : nullptr;
     if (!wrong)
         return;
     wipe(text_);
-    throw BadSecret((file.empty() ? std::string("the key in ") + variable
-                                  : "key file \"" + file + "\"") +
-                    " " + wrong);
+    throw BadSecret(
+        (file.empty() ? std::string("the key in ") + variable : "key file \"" + file + "\"") + " " +
+        wrong);
 }
 
-Secret::~Secret() { wipe(text_); }
+Secret::~Secret() {
+    wipe(text_);
+}
 
-void wipe(std::string &text) { explicit_bzero(text.data(), text.size()); }
+void wipe(std::string &text) {
+    explicit_bzero(text.data(), text.size());
+}
 
 } // namespace job_alerting::server

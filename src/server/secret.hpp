@@ -16,8 +16,9 @@ struct BadSecret : std::runtime_error {
 class Secret {
 public:
     // From `file`, or, when that is empty, from the environment variable `variable`. The file must
-    // be a regular one as the server wants ssl_key_file: the server user's with no access for others, or root's with
-    // at most read access for the group. At most 4 KiB, one line, no control characters. Throws BadSecret.
+    // be a regular one as the server wants ssl_key_file: the server user's with no access for
+    // others, or root's with at most read access for the group. At most 4 KiB, one line, no control
+    // characters. Throws BadSecret.
     Secret(const std::string &file, const char *variable);
     Secret(const Secret &) = delete;
     Secret &operator=(const Secret &) = delete;
@@ -32,4 +33,4 @@ private:
 // Overwrites a text that held a secret.
 void wipe(std::string &text);
 
-}  // namespace job_alerting::server
+} // namespace job_alerting::server

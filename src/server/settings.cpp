@@ -95,7 +95,9 @@ void define_number(const char *name, const char *meaning, int *variable, int lea
                             flags, nullptr, nullptr, nullptr);
 }
 
-std::string text_of(const char *value) { return value ? value : ""; }
+std::string text_of(const char *value) {
+    return value ? value : "";
+}
 
 } // namespace
 
@@ -125,10 +127,18 @@ Settings current_settings() {
             .proxy = text_of(proxy)};
 }
 
-int lock_timeout_setting() { return lock_timeout; }
-int scan_timeout_setting() { return scan_timeout; }
-int http_timeout_setting() { return http_timeout; }
-std::int64_t interval_setting() { return interval; }
+int lock_timeout_setting() {
+    return lock_timeout;
+}
+int scan_timeout_setting() {
+    return scan_timeout;
+}
+int http_timeout_setting() {
+    return http_timeout;
+}
+std::int64_t interval_setting() {
+    return interval;
+}
 
 bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::string &unknown) {
     const std::string_view text = list ? list : "";

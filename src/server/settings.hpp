@@ -14,17 +14,17 @@ const char *to_string(ChannelKind kind);
 
 // The settings of the server and the database, as they stand now. A worker reads them once a round.
 struct Settings {
-    std::int64_t interval;  // seconds
-    std::string channels;   // as written; see parse_channels
+    std::int64_t interval; // seconds
+    std::string channels;  // as written; see parse_channels
     std::string mail_from;
     std::string mail_to;
     std::string job_url;
     std::size_t max_listed;
     std::string sendgrid_api_key_file;
     std::string sendgrid_url;
-    int http_timeout;        // milliseconds
-    bool hold_in_doubt;      // on_in_doubt = hold
-    std::int64_t retention;  // seconds
+    int http_timeout;       // milliseconds
+    bool hold_in_doubt;     // on_in_doubt = hold
+    std::int64_t retention; // seconds
     std::string ca_file;
     std::string proxy;
 };
@@ -35,7 +35,7 @@ Settings current_settings();
 int lock_timeout_setting();
 int scan_timeout_setting();
 int http_timeout_setting();
-std::int64_t interval_setting();  // seconds
+std::int64_t interval_setting(); // seconds
 
 // The channels of a comma list, each once, in its order; nothing for an empty list. On a name
 // that is no channel, returns false and gives the name.
@@ -44,4 +44,4 @@ bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::s
 // Defines the settings; called once by each process that loads the library.
 void define_settings();
 
-}  // namespace job_alerting::server
+} // namespace job_alerting::server

@@ -24,9 +24,8 @@ shmem_startup_hook_type next_startup_hook = nullptr;
 void request_memory() {
     if (next_request_hook)
         next_request_hook();
-    RequestAddinShmemSpace(
-        add_size(MAXALIGN(sizeof(Header)),
-                 hash_estimate_size(most_databases, sizeof(DatabaseState))));
+    RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Header)),
+                                    hash_estimate_size(most_databases, sizeof(DatabaseState))));
     RequestNamedLWLockTranche(tranche, 1);
 }
 
@@ -38,7 +37,8 @@ void start_memory() {
     control.entrysize = sizeof(DatabaseState);
     LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
     bool found;
-    header = static_cast<Header *>(ShmemInitStruct("job_alerting launcher", sizeof(Header), &found));
+    header =
+        static_cast<Header *>(ShmemInitStruct("job_alerting launcher", sizeof(Header), &found));
     if (!found)
         *header = {};
     databases = ShmemInitHash("job_alerting databases", most_databases, most_databases, &control,
@@ -50,8 +50,8 @@ void start_memory() {
 // The entry of a database, made when there is none; null when there is no room.
 DatabaseState *enter(Oid database) {
     bool found;
-    DatabaseState *state = static_cast<DatabaseState *>(
-        hash_search(databases, &database, HASH_ENTER_NULL, &found));
+    DatabaseState *state =
+        static_cast<DatabaseState *>(hash_search(databases, &database, HASH_ENTER_NULL, &found));
     if (state && !found) {
         *state = {};
         state->database = database;

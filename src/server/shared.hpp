@@ -38,7 +38,8 @@ void round_unended(Oid database, double due_in);
 // The database does not have the extension.
 void extension_absent(Oid database);
 
-// The worker of this database will have come further within so many milliseconds; 0 ends that promise.
+// The worker of this database will have come further within so many milliseconds; 0 ends that
+// promise.
 void set_deadline(Oid database, int milliseconds);
 
 // Forgets all databases but these.

@@ -23,9 +23,8 @@ RawRows copy_rows(SPITupleTable *table) {
         return raw;
     raw.rows = table->numvals;
     raw.columns = table->tupdesc->natts;
-    raw.values = static_cast<char **>(
-        MemoryContextAllocHuge(CurrentMemoryContext,
-                               sizeof(char *) * Max(raw.rows * raw.columns, 1)));
+    raw.values = static_cast<char **>(MemoryContextAllocHuge(
+        CurrentMemoryContext, sizeof(char *) * Max(raw.rows * raw.columns, 1)));
     for (uint64 row = 0; row < raw.rows; row++)
         for (int column = 0; column < raw.columns; column++)
             raw.values[row * raw.columns + column] =
@@ -77,7 +76,9 @@ Transaction::Transaction(int lock_timeout) {
     }
 }
 
-Transaction::~Transaction() { roll_back(); }
+Transaction::~Transaction() {
+    roll_back();
+}
 
 void Transaction::begin(int lock_timeout) {
     Extension extension = {};
@@ -97,9 +98,9 @@ void Transaction::begin(int lock_timeout) {
     if (!OidIsValid(extension.oid))
         throw ExtensionGone("the database does not have the extension");
     if (!extension.version_supported)
-        throw std::runtime_error(
-            std::string("this library works with version ") + supported_version +
-            " of the extension's SQL objects, and the database has another");
+        throw std::runtime_error(std::string("this library works with version ") +
+                                 supported_version +
+                                 " of the extension's SQL objects, and the database has another");
 }
 
 void Transaction::roll_back() noexcept {
@@ -149,8 +150,8 @@ void Transaction::stream(const char *query, const std::vector<Value> &parameters
         const int count = static_cast<int>(given.texts.size());
         pgstat_report_activity(STATE_RUNNING, query);
         portal = SPI_cursor_open_with_args(nullptr, query, count, given.types.data(),
-                                           datums_of(given.texts.data(), count),
-                                           given.nulls.data(), true, 0);
+                                           datums_of(given.texts.data(), count), given.nulls.data(),
+                                           true, 0);
         batch = AllocSetContextCreate(CurrentMemoryContext, "job_alerting stream",
                                       ALLOCSET_DEFAULT_SIZES);
     });
@@ -188,12 +189,16 @@ void Transaction::commit() {
     open_ = false;
 }
 
-Value value(std::int64_t number) { return std::to_string(number); }
+Value value(std::int64_t number) {
+    return std::to_string(number);
+}
 
 Value value(std::optional<std::int64_t> number) {
     return number ? value(*number) : std::nullopt;
 }
 
-std::int64_t number(const Value &value) { return std::stoll(value.value()); }
+std::int64_t number(const Value &value) {
+    return std::stoll(value.value());
+}
 
 } // namespace job_alerting::server

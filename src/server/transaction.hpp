@@ -25,7 +25,8 @@ struct Result {
 // casts them. All statements run with search_path = pg_catalog, pg_temp.
 class Transaction {
 public:
-    // Waits for locks at most `lock_timeout` milliseconds (0: for ever). Throws ExtensionGone or ServerError.
+    // Waits for locks at most `lock_timeout` milliseconds (0: for ever). Throws ExtensionGone or
+    // ServerError.
     explicit Transaction(int lock_timeout);
     Transaction(const Transaction &) = delete;
     Transaction &operator=(const Transaction &) = delete;
@@ -58,4 +59,4 @@ Value value(std::optional<std::int64_t> number);
 // Reads a number that the statement promised.
 std::int64_t number(const Value &value);
 
-}  // namespace job_alerting::server
+} // namespace job_alerting::server

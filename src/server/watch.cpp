@@ -67,8 +67,8 @@ char *find_owner(const char *queue) {
     return owner;
 }
 
-// Whether the queue exists; an error when it does and the caller has no say in it. A queue whose owner is
-// gone is a superuser's.
+// Whether the queue exists; an error when it does and the caller has no say in it. A queue whose
+// owner is gone is a superuser's.
 bool check_existing(const char *queue) {
     const char *owner = find_owner(queue);
     if (!owner)
@@ -116,14 +116,24 @@ struct JobColumn {
     const char *result;     // as which of its columns; null when it is only compared
 };
 
-bool is_any(Oid) { return true; }
-bool is_timestamptz(Oid type) { return type == TIMESTAMPTZOID; }
-bool is_integer(Oid type) { return type == INT2OID || type == INT4OID || type == INT8OID; }
-bool is_json(Oid type) { return type == JSONBOID || type == JSONOID; }
+bool is_any(Oid) {
+    return true;
+}
+bool is_timestamptz(Oid type) {
+    return type == TIMESTAMPTZOID;
+}
+bool is_integer(Oid type) {
+    return type == INT2OID || type == INT4OID || type == INT8OID;
+}
+bool is_json(Oid type) {
+    return type == JSONBOID || type == JSONOID;
+}
 bool is_word(Oid type) {
     return type == TEXTOID || type == VARCHAROID || type == BPCHAROID || type_is_enum(type);
 }
-bool is_text(Oid type) { return type == TEXTOID || type == VARCHAROID; }
+bool is_text(Oid type) {
+    return type == TEXTOID || type == VARCHAROID;
+}
 
 const JobColumn job_columns[] = {
     {"status", true, "text", is_word, "%s::text", "status"},
@@ -178,8 +188,8 @@ const char *key_column(Relation relation) {
 
 // Text as it is, so that an index on it serves; an enumeration by its labels.
 const char *status_of(Relation relation) {
-    const Oid type = get_atttype(RelationGetRelid(relation),
-                                 get_attnum(RelationGetRelid(relation), "status"));
+    const Oid type =
+        get_atttype(RelationGetRelid(relation), get_attnum(RelationGetRelid(relation), "status"));
     return type_is_enum(type) ? "status::text" : "status";
 }
 
@@ -210,9 +220,8 @@ char *write_failure_query(Relation relation) {
             appendStringInfo(&query, " AS %s", column.result);
         }
     appendStringInfo(&query, "\n  FROM %s",
-                     quote_qualified_identifier(
-                         get_namespace_name(RelationGetNamespace(relation)),
-                         RelationGetRelationName(relation)));
+                     quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+                                                RelationGetRelationName(relation)));
     append_condition(&query, relation);
     return query.data;
 }

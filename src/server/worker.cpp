@@ -45,8 +45,8 @@ void prepare_session() {
 }
 
 void copy_text(char *target, size_t size, const std::string &text) {
-    const int length = pg_mbcliplen(text.data(), static_cast<int>(text.size()),
-                                    static_cast<int>(size) - 1);
+    const int length =
+        pg_mbcliplen(text.data(), static_cast<int>(text.size()), static_cast<int>(size) - 1);
     memcpy(target, text.data(), length);
     target[length] = '\0';
 }

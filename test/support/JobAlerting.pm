@@ -25,6 +25,7 @@ use Time::HiRes ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils ();
 
+use JobAlerting::Call;
 use JobAlerting::Stub;
 
 # The key that node() hands out. Tests look for it wherever it must not be.
@@ -117,21 +118,70 @@ sub run_digest {
     return rows($node, $db, 'SELECT * FROM job_alerting.run_digest()');
 }
 
+# One round now: the jobs that its mail lists, sorted; none when the round was silent. Dies when it
+# sent more than one mail, or when what it returned is not what came. Options: `db`, `queue`.
+sub reported {
+    my ($node, $stub, %options) = @_;
+    my $before = $stub->count;
+    my ($row, @others) = run_digest($node, $options{db});
+    my @mails = ($stub->requests)[ $before .. $stub->count - 1 ];
+    my $expected = @mails ? 'accepted' : 'silent';
+    die "not one row of one channel\n" if !$row || @others;
+    die scalar(@mails) . " mails in one round\n" if @mails > 1;
+    die "outcome $row->{outcome}, and not $expected\n" if $row->{outcome} ne $expected;
+    return sort map { named_jobs($_, $options{queue}) } @mails;
+}
+
+# The same in the background: a JobAlerting::Call. `db`, `before`: statements to run before it.
+sub begin_digest {
+    my ($node, %options) = @_;
+    my $before = $options{before} ? "$options{before};" : '';
+    return JobAlerting::Call->start($node, $options{db},
+        $before . _as_json('SELECT * FROM job_alerting.run_digest()'));
+}
+
 # The rows of a query as hashes. By way of JSON, so that any text comes through.
 sub rows {
     my ($node, $db, $query) = @_;
     local $ENV{PGCLIENTENCODING} = 'UTF8';
-    my $json = $node->safe_psql($db // 'postgres', "SELECT coalesce(json_agg(r), '[]') FROM ($query) r");
+    my $json = $node->safe_psql($db // 'postgres', _as_json($query));
     return @{ JSON::PP->new->utf8->decode($json) };
 }
 
-# The ids of the jobs that a received mail lists, in its order, each as often as it is listed.
-# The text part says `research_jobs/17`; the same in a link does not count.
+# Settings of the server, in force when it returns.
+sub configure {
+    my ($node, %settings) = @_;
+    # A new session has it from the postmaster, which reads its files in its own time.
+    my $loaded = sub { $node->safe_psql('postgres', 'SELECT pg_conf_load_time()') };
+    my $before = $loaded->();
+    $node->safe_psql('postgres', "ALTER SYSTEM SET job_alerting.$_ = " . _sql($settings{$_}))
+      for sort keys %settings;
+    $node->reload;
+    poll(sub { $loaded->() ne $before }, 30, 'the new settings');
+    return;
+}
+
+# The process id of the worker whose round is under way; undef when there is none.
+sub worker {
+    my ($node) = @_;
+    my ($worker) = rows($node, undef, <<'SQL');
+        SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting worker' ORDER BY backend_start
+SQL
+    return $worker && $worker->{pid};
+}
+
+# The ids of the jobs that a received mail lists, in its order, each as often as it is listed. The
+# text part begins each with `job 17 in research_jobs`, and breaks long lines between words.
 sub named_jobs {
     my ($request, $queue) = @_;
-    $queue //= 'research_jobs';
+    my $name = join '\s+', map { quotemeta } split / /, $queue // 'research_jobs';
+    return map { s/\s+/ /gr } text_part($request) =~ m{^    job (.+?)\s+in\s+$name(?=,|$)}gms;
+}
+
+sub text_part {
+    my ($request) = @_;
     my ($text) = grep { $_->{type} eq 'text/plain' } @{ $request->{json}{content} };
-    return $text->{value} =~ m{(?<![\w/.-])\Q$queue\E/([^\s,;:()\[\]<>]+)}g;
+    return $text->{value};
 }
 
 # Waits until the condition holds and returns what it returned; dies naming what it waited for.
@@ -197,6 +247,11 @@ sub _secret_file {
     PostgreSQL::Test::Utils::append_to_file($path, "$secret\n");
     chmod 0600, $path or die "cannot protect $path: $!";
     return Cwd::abs_path($path);
+}
+
+sub _as_json {
+    my ($query) = @_;
+    return "SELECT coalesce(json_agg(r), '[]') FROM ($query) r";
 }
 
 sub _sql {

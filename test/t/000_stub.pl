@@ -133,18 +133,23 @@ subtest 'a request is recorded however it is cut into packets' => sub {
     is $stub->count, $count + 1, 'recorded once';
 };
 
+sub person {
+    my ($mail) = @_;
+    return $mail->{personalizations}[0];
+}
+
 # What SendGrid refuses: name => status, what the verdict says, and how the good mail is spoilt.
 my %bad_mail = (
     'unknown property'       => [ 400, qr/unknown property to/,    sub { $_[0]{to} = [] } ],
     'top-level custom_args'  => [ 400, qr/property custom_args/,   sub { $_[0]{custom_args} = { a => 'b' } } ],
     'no personalizations'    => [ 400, qr/personalizations: /,     sub { $_[0]{personalizations} = [] } ],
-    'no recipient'           => [ 400, qr/personalizations.0.to:/, sub { $_[0]{personalizations}[0]{to} = [] } ],
-    'recipient twice'        => [ 400, qr/more than once/,         sub { $_[0]{personalizations}[0]{cc} = [ { email => 'OPS@example.com' } ] } ],
-    'bad recipient'          => [ 400, qr/valid address/,          sub { $_[0]{personalizations}[0]{to}[0]{email} = 'Ops <ops@example.com>' } ],
-    'comma in a name'        => [ 400, qr/names may not/,          sub { $_[0]{personalizations}[0]{to}[0]{name} = 'a, b' } ],
-    'number in custom_args'  => [ 400, qr/Bad Request/,            sub { $_[0]{personalizations}[0]{custom_args}{digest_id} = 17 } ],
-    'long number, too'       => [ 400, qr/Bad Request/,            sub { $_[0]{personalizations}[0]{custom_args}{digest_id} = 2**62 } ],
-    'empty custom_args'      => [ 400, qr/custom_args/,            sub { $_[0]{personalizations}[0]{custom_args} = {} } ],
+    'no recipient'           => [ 400, qr/personalizations.0.to:/, sub { person($_[0])->{to} = [] } ],
+    'recipient twice'        => [ 400, qr/more than once/,         sub { person($_[0])->{cc} = [ { email => 'OPS@example.com' } ] } ],
+    'bad recipient'          => [ 400, qr/valid address/,          sub { person($_[0])->{to}[0]{email} = 'Ops <ops@example.com>' } ],
+    'comma in a name'        => [ 400, qr/names may not/,          sub { person($_[0])->{to}[0]{name} = 'a, b' } ],
+    'number in custom_args'  => [ 400, qr/Bad Request/,            sub { person($_[0])->{custom_args}{digest_id} = 17 } ],
+    'long number, too'       => [ 400, qr/Bad Request/,            sub { person($_[0])->{custom_args}{digest_id} = 2**62 } ],
+    'empty custom_args'      => [ 400, qr/custom_args/,            sub { person($_[0])->{custom_args} = {} } ],
     'no sender'              => [ 400, qr/from/,                   sub { delete $_[0]{from} } ],
     'bad sender'             => [ 400, qr/from.email/,             sub { $_[0]{from}{email} = 'alerts' } ],
     'no subject'             => [ 400, qr/subject/,                sub { delete $_[0]{subject} } ],

@@ -1,0 +1,223 @@
+#include "core/digest.hpp"
+
+#include "samples.hpp"
+
+#include <gtest/gtest.h>
+
+namespace job_alerting::core {
+
+namespace {
+
+// The promise that every failure is counted once.
+void expect_exact_counts(const Digest &digest) {
+    std::int64_t all = digest.unnamed;
+    for (const Group &group : digest.groups) {
+        std::int64_t in_group = 0;
+        for (const Cause &cause : group.causes) {
+            in_group += cause.count;
+            EXPECT_LE(static_cast<std::int64_t>(cause.listed.size()), cause.count);
+        }
+        EXPECT_EQ(in_group, group.count);
+        all += group.count;
+    }
+    EXPECT_EQ(all, digest.count);
+}
+
+std::size_t listed(const Digest &digest) {
+    std::size_t count = 0;
+    for (const Group &group : digest.groups)
+        for (const Cause &cause : group.causes)
+            count += cause.listed.size();
+    return count;
+}
+
+TEST(Kind, is_source_and_job_type_or_what_there_is) {
+    Cause cause;
+    cause.queue = "q";
+    EXPECT_EQ(cause.kind(), "q");
+    cause.job_type = "t";
+    EXPECT_EQ(cause.kind(), "t");
+    cause.source = "s";
+    EXPECT_EQ(cause.kind(), "s/t");
+    cause.job_type = "";
+    EXPECT_EQ(cause.kind(), "s");
+}
+
+TEST(DigestBuilder, puts_failures_of_one_cause_into_one_block) {
+    DigestBuilder builder(50);
+    Failure one = sample_failure(1);
+    Failure two = sample_failure(2);
+    one.error = "timeout after 31 s on host 10.0.0.7";
+    two.error = "timeout after 45 s on host 10.0.0.9";
+    builder.add(two);
+    builder.add(one);
+    const Digest digest = builder.finish();
+    ASSERT_EQ(digest.groups.size(), 1U);
+    ASSERT_EQ(digest.groups[0].causes.size(), 1U);
+    const Cause &cause = digest.groups[0].causes[0];
+    EXPECT_EQ(cause.count, 2);
+    EXPECT_EQ(cause.first->micros, 1);
+    EXPECT_EQ(cause.last->micros, 2);
+    ASSERT_EQ(cause.listed.size(), 2U);
+    EXPECT_EQ(cause.listed[0].job_id, two.job_id) << "the order of the ledger";
+    expect_exact_counts(digest);
+}
+
+TEST(DigestBuilder, tells_apart_by_queue_source_job_type_error_and_chain) {
+    DigestBuilder builder(50);
+    Failure failure = sample_failure();
+    builder.add(failure);
+    failure.queue = "other";
+    builder.add(failure);
+    failure.source = "other";
+    builder.add(failure);
+    failure.job_type = "other";
+    builder.add(failure);
+    failure.error = "other";
+    builder.add(failure);
+    failure.chain = "other";
+    builder.add(failure);
+    const Digest digest = builder.finish();
+    ASSERT_EQ(digest.groups.size(), 2U);
+    EXPECT_EQ(digest.groups[0].causes.size(), 1U);
+    EXPECT_EQ(digest.groups[1].causes.size(), 5U);
+    expect_exact_counts(digest);
+}
+
+TEST(DigestBuilder, puts_chains_in_the_order_of_the_ledger_before_jobs_without_one) {
+    DigestBuilder builder(50);
+    for (const char *chain : {"", "b", "", "a", "b"}) {
+        Failure failure = sample_failure();
+        failure.chain = chain;
+        builder.add(failure);
+    }
+    const Digest digest = builder.finish();
+    ASSERT_EQ(digest.groups.size(), 3U);
+    EXPECT_EQ(digest.groups[0].chain, "b");
+    EXPECT_EQ(digest.groups[0].count, 2);
+    EXPECT_EQ(digest.groups[1].chain, "a");
+    EXPECT_EQ(digest.groups[2].chain, "");
+    EXPECT_EQ(digest.groups[2].count, 2);
+}
+
+TEST(DigestBuilder, takes_failures_of_which_nothing_is_known) {
+    DigestBuilder builder(50);
+    builder.add(Failure());
+    builder.add(bare_failure());
+    const Digest digest = builder.finish();
+    EXPECT_EQ(digest.count, 2);
+    EXPECT_FALSE(digest.first);
+    EXPECT_FALSE(digest.last);
+    expect_exact_counts(digest);
+}
+
+TEST(DigestBuilder, keeps_only_clean_and_clipped_text) {
+    const std::string hostile = repeated("a\xE2\x80\xAE\x80\n\x1B", 100000);
+    Failure failure = sample_failure();
+    failure.queue = failure.job_id = hostile;
+    failure.source = failure.job_type = failure.target_type = failure.target_id = hostile;
+    failure.status = failure.chain = failure.error = hostile;
+    DigestBuilder builder(50);
+    builder.add(failure);
+    const Digest digest = builder.finish();
+    const Cause &cause = digest.groups[0].causes[0];
+    const Failure &kept = cause.listed[0];
+    for (const std::string &text :
+         {digest.groups[0].chain, cause.queue, cause.source, cause.job_type, kept.queue,
+          kept.job_id, *kept.source, *kept.job_type, *kept.target_type, *kept.target_id,
+          *kept.status}) {
+        EXPECT_LE(text.size(), most_name);
+        EXPECT_FALSE(contains(text, "\n") || contains(text, "\x1B") || contains(text, "\xE2"));
+    }
+    EXPECT_LE(kept.error->size(), most_error);
+}
+
+TEST(DigestBuilder, counts_a_hundred_thousand_failures_of_one_cause_and_keeps_few) {
+    DigestBuilder builder(50);
+    for (int i = 0; i < 100000; ++i)
+        builder.add(sample_failure(i));
+    const Digest digest = builder.finish();
+    EXPECT_EQ(digest.count, 100000);
+    EXPECT_EQ(digest.groups[0].causes[0].count, 100000);
+    EXPECT_EQ(digest.groups[0].causes[0].listed.size(), 50U);
+    expect_exact_counts(digest);
+}
+
+std::string name_of(int number) {
+    std::string name;
+    for (; number > 0; number /= 26)
+        name += static_cast<char>('a' + number % 26);
+    return name;
+}
+
+TEST(DigestBuilder, tells_ten_thousand_causes_apart_and_counts_the_rest) {
+    DigestBuilder builder(50);
+    for (int i = 0; i < 100000; ++i) {
+        Failure failure = sample_failure(i);
+        failure.job_type = name_of(i);
+        builder.add(failure);
+    }
+    builder.add(unreadable_queue("mail_jobs"));
+    const Digest digest = builder.finish();
+    EXPECT_EQ(digest.count, 100001);
+    EXPECT_EQ(digest.unnamed, 90000);
+    EXPECT_EQ(digest.groups[0].causes.size(), most_causes + 1);
+    EXPECT_TRUE(digest.groups[0].causes.back().unreadable_queue) << "it must not drown";
+    EXPECT_EQ(listed(digest), 51U);
+    expect_exact_counts(digest);
+}
+
+TEST(DigestBuilder, keeps_a_job_of_each_cause_though_the_first_has_many) {
+    DigestBuilder builder(50);
+    for (int i = 0; i < 1000; ++i)
+        builder.add(sample_failure(i));
+    for (int i = 0; i < 49; ++i) {
+        Failure failure = sample_failure(i);
+        failure.job_type = name_of(i);
+        builder.add(failure);
+    }
+    const Digest digest = builder.finish();
+    for (const Cause &cause : digest.groups[0].causes)
+        EXPECT_GE(cause.listed.size(), 1U);
+}
+
+TEST(DigestBuilder, keeps_as_many_jobs_as_a_mail_lists_whatever_their_order) {
+    for (const std::size_t most : {1U, 2U, 7U, 50U, 500U}) {
+        for (const int causes : {1, 2, 3, 7, 40, 300}) {
+            DigestBuilder builder(most);
+            for (int i = 0; i < 1000; ++i) {
+                Failure failure = sample_failure(i);
+                failure.job_type = name_of(i * i % causes);
+                builder.add(failure);
+            }
+            const Digest digest = builder.finish();
+            EXPECT_GE(listed(digest), most);
+            EXPECT_LE(listed(digest), most * 8);
+        }
+    }
+}
+
+TEST(DigestBuilder, keeps_nothing_but_the_counts_where_nothing_is_listed) {
+    DigestBuilder builder(0);
+    builder.add(sample_failure());
+    builder.add(unreadable_queue("mail_jobs"));
+    const Digest digest = builder.finish();
+    EXPECT_EQ(digest.count, 2);
+    EXPECT_EQ(listed(digest), 1U) << "why a queue cannot be read";
+}
+
+TEST(DigestBuilder, is_empty_after_it_has_finished) {
+    DigestBuilder builder(1);
+    builder.add(sample_failure());
+    builder.finish();
+    EXPECT_EQ(builder.finish().count, 0);
+    builder.add(sample_failure());
+    const Digest digest = builder.finish();
+    EXPECT_EQ(digest.count, 1);
+    EXPECT_EQ(listed(digest), 1U);
+    expect_exact_counts(digest);
+}
+
+} // namespace
+
+} // namespace job_alerting::core

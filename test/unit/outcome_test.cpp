@@ -1,0 +1,163 @@
+#include "core/outcome.hpp"
+
+#include "samples.hpp"
+
+#include <gtest/gtest.h>
+
+namespace job_alerting::core {
+
+namespace {
+
+constexpr std::int64_t now = 1800000000;
+
+Answer answer(int status, std::string body = "", std::map<std::string, std::string> headers = {}) {
+    Answer made;
+    made.status = status;
+    made.handed_over = true;
+    made.body = std::move(body);
+    made.headers = std::move(headers);
+    return made;
+}
+
+Outcome interpret(const Answer &answer) {
+    return interpret_sendgrid(answer, now);
+}
+
+std::optional<std::int64_t> wait(std::map<std::string, std::string> headers, int status = 429) {
+    return interpret(answer(status, "", std::move(headers))).wait;
+}
+
+TEST(InterpretSendgrid, takes_202_for_accepted) {
+    const Outcome outcome = interpret(answer(202, "", {{"x-message-id", " 14c5d75ce93.dfd \x01"}}));
+    EXPECT_EQ(outcome.state, State::accepted);
+    EXPECT_EQ(outcome.http_status, 202);
+    EXPECT_EQ(outcome.provider_id, "14c5d75ce93.dfd");
+    EXPECT_EQ(outcome.error, "");
+    EXPECT_FALSE(outcome.wait);
+}
+
+TEST(InterpretSendgrid, clips_a_long_provider_id) {
+    const Outcome outcome = interpret(answer(202, "", {{"x-message-id", repeated("x", 9999)}}));
+    EXPECT_EQ(outcome.provider_id.size(), 200U);
+}
+
+TEST(InterpretSendgrid, takes_202_for_accepted_though_the_rest_was_cut_off) {
+    Answer cut = answer(202);
+    cut.error = "transfer closed";
+    cut.handed_over = false;
+    EXPECT_EQ(interpret(cut).state, State::accepted);
+}
+
+TEST(InterpretSendgrid, takes_what_was_refused_for_pending) {
+    for (const int status : {200, 300, 301, 302, 307, 308, 399, 400, 401, 403, 404, 405, 406, 413,
+                             415, 422, 429, 451, 499}) {
+        const Outcome outcome = interpret(answer(status));
+        EXPECT_EQ(outcome.state, State::pending) << status;
+        EXPECT_EQ(outcome.http_status, status);
+        EXPECT_TRUE(outcome.error.starts_with("HTTP " + std::to_string(status))) << outcome.error;
+    }
+}
+
+TEST(InterpretSendgrid, takes_what_says_nothing_sure_for_in_doubt) {
+    for (const int status :
+         {100, 101, 201, 203, 204, 206, 299, 500, 502, 503, 504, 520, 599, 600, 999, 1, -1}) {
+        const Outcome outcome = interpret(answer(status));
+        EXPECT_EQ(outcome.state, State::in_doubt) << status;
+        EXPECT_FALSE(outcome.error.empty());
+    }
+}
+
+TEST(InterpretSendgrid, without_a_status_asks_whether_all_was_handed_over) {
+    Answer lost;
+    lost.error = "could not connect\nto \xC3\xA9 host";
+    EXPECT_EQ(interpret(lost).state, State::pending);
+    EXPECT_EQ(interpret(lost).error, "could not connect to ? host");
+    EXPECT_EQ(interpret(lost).http_status, 0);
+    lost.handed_over = true;
+    EXPECT_EQ(interpret(lost).state, State::in_doubt);
+    lost.error = "";
+    EXPECT_EQ(interpret(lost).error, "no answer");
+}
+
+TEST(InterpretSendgrid, says_what_the_provider_says_and_which_setting_is_wrong) {
+    EXPECT_EQ(interpret(answer(401, R"({"errors":[{"message":"The provided authorization grant is )"
+                                    R"(invalid, expired, or revoked","field":null}]})"))
+                  .error,
+              "HTTP 401: The provided authorization grant is invalid, expired, or revoked "
+              "(check the API key and the account's credits)");
+    EXPECT_EQ(interpret(answer(200)).error, "HTTP 200: sandbox: not queued");
+    EXPECT_TRUE(contains(interpret(answer(403)).error, "mail_from"));
+    EXPECT_TRUE(contains(interpret(answer(404)).error, "sendgrid_url"));
+    EXPECT_TRUE(contains(interpret(answer(405)).error, "sendgrid_url"));
+    EXPECT_TRUE(contains(interpret(answer(413)).error, "max_listed"));
+    EXPECT_TRUE(contains(interpret(answer(302)).error, "sendgrid_url"));
+    EXPECT_EQ(interpret(answer(500)).error, "HTTP 500");
+    EXPECT_EQ(interpret(answer(400, R"({"errors":[{"message":"a\nb"},{"message":"c"}]})")).error,
+              "HTTP 400: a b; c");
+}
+
+TEST(InterpretSendgrid, bears_any_body) {
+    for (const std::string &body :
+         {std::string("{"), std::string("[]"), std::string("null"), std::string("\"errors\""),
+          std::string(R"({"errors":7})"), std::string(R"({"errors":[]})"),
+          std::string(R"({"errors":[7,null,{}]})"), std::string(R"({"errors":[{"message":7}]})"),
+          std::string("<html>502</html>"), std::string(2000, '['), std::string("\x80\xFF\0", 3),
+          std::string(R"({"errors":[{"message":"cut o)")})
+        EXPECT_EQ(interpret(answer(500, body)).error, "HTTP 500") << body;
+}
+
+TEST(InterpretSendgrid, keeps_the_error_to_a_short_line_of_ascii) {
+    const std::string message = repeated("\\u202e\xC3\xA9\xF0\x9F\x8E\xB5\\n", 300);
+    const std::string error =
+        interpret(answer(401, R"({"errors":[{"message":")" + message + "\"}]}")).error;
+    EXPECT_LE(error.size(), 500U);
+    EXPECT_TRUE(contains(error, "check the API key")) << error;
+    for (const char c : error)
+        EXPECT_TRUE(c >= ' ' && c <= '~');
+}
+
+TEST(InterpretSendgrid, waits_until_the_rate_limit_is_reset) {
+    EXPECT_EQ(wait({{"x-ratelimit-reset", "1800000030"}}), 30);
+    EXPECT_EQ(wait({{"x-ratelimit-reset", " 1800000030 "}, {"retry-after", "7"}}), 30);
+    EXPECT_EQ(wait({{"x-ratelimit-reset", "1799999999"}}), 1);
+    EXPECT_EQ(wait({{"x-ratelimit-reset", "0"}}), 1);
+    EXPECT_EQ(wait({{"x-ratelimit-reset", "1800009999"}}), 3600);
+    EXPECT_EQ(wait({{"x-ratelimit-reset", "9223372036854775807"}}), 3600);
+}
+
+TEST(InterpretSendgrid, else_waits_as_long_as_retry_after_says) {
+    EXPECT_EQ(wait({{"retry-after", "120"}}), 120);
+    EXPECT_EQ(wait({{"retry-after", "0"}}), 1);
+    EXPECT_EQ(wait({{"retry-after", "86400"}}), 3600);
+    EXPECT_EQ(wait({{"x-ratelimit-reset", "soon"}, {"retry-after", "7"}}), 7);
+}
+
+TEST(InterpretSendgrid, takes_no_wait_from_anything_else) {
+    EXPECT_EQ(wait({}), std::nullopt);
+    EXPECT_EQ(wait({{"retry-after", "Tue, 14 Jul 2026 03:00:00 GMT"}}), std::nullopt);
+    EXPECT_EQ(wait({{"retry-after", ""}}), std::nullopt);
+    EXPECT_EQ(wait({{"retry-after", "1.5"}}), std::nullopt);
+    EXPECT_EQ(wait({{"retry-after", "-5"}}), std::nullopt);
+    EXPECT_EQ(wait({{"retry-after", "99999999999999999999999"}}), std::nullopt);
+    EXPECT_EQ(wait({{"x-ratelimit-reset", "1e9"}}), std::nullopt);
+    EXPECT_EQ(wait({{"retry-after", "120"}}, 503), std::nullopt);
+    EXPECT_EQ(wait({{"x-ratelimit-reset", "1800000030"}}, 202), std::nullopt);
+}
+
+TEST(NotSent, is_pending_and_says_why) {
+    const Outcome outcome = not_sent("the key file\nis missing");
+    EXPECT_EQ(outcome.state, State::pending);
+    EXPECT_EQ(outcome.http_status, 0);
+    EXPECT_EQ(outcome.error, "the key file is missing");
+}
+
+TEST(ToString, gives_the_words_of_the_digest_table) {
+    EXPECT_STREQ(to_string(State::pending), "pending");
+    EXPECT_STREQ(to_string(State::sending), "sending");
+    EXPECT_STREQ(to_string(State::in_doubt), "in_doubt");
+    EXPECT_STREQ(to_string(State::accepted), "accepted");
+}
+
+} // namespace
+
+} // namespace job_alerting::core

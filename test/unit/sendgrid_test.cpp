@@ -1,0 +1,174 @@
+#include "core/sendgrid.hpp"
+
+#include "samples.hpp"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+namespace job_alerting::core {
+
+namespace {
+
+using nlohmann::json;
+
+Mail sample_mail() {
+    return {"subject \xC3\xA9", "text\n", "<p>html \xF0\x9F\x8E\xB5</p>"};
+}
+
+Envelope sample_envelope() {
+    Envelope envelope;
+    envelope.digest_id = 17;
+    envelope.from = {"jobs@example.com", "Jobs"};
+    envelope.to = {{"a@example.com", "A"}, {"b@example.com", ""}};
+    envelope.message_id = "<17.abc@example.com>";
+    envelope.date = "Tue, 14 Jul 2026 03:00:00 +0000";
+    return envelope;
+}
+
+void expect_bad(std::string_view list, std::string_view why) {
+    try {
+        parse_addresses(list);
+        ADD_FAILURE() << list << " passes";
+    } catch (const BadAddress &bad) {
+        EXPECT_TRUE(contains(bad.what(), why)) << bad.what();
+    }
+}
+
+TEST(SendgridBody, holds_all_that_a_mail_needs) {
+    const json expected = json::parse(R"({
+        "personalizations": [{
+            "to": [{"email": "a@example.com", "name": "A"}, {"email": "b@example.com"}],
+            "custom_args": {"digest_id": "17"}
+        }],
+        "from": {"email": "jobs@example.com", "name": "Jobs"},
+        "subject": "subject \u00e9",
+        "content": [
+            {"type": "text/plain", "value": "text\n"},
+            {"type": "text/html", "value": "<p>html \ud83c\udfb5</p>"}
+        ],
+        "headers": {
+            "Message-ID": "<17.abc@example.com>",
+            "Date": "Tue, 14 Jul 2026 03:00:00 +0000",
+            "Auto-Submitted": "auto-generated"
+        },
+        "categories": ["job_alerting"],
+        "tracking_settings": {
+            "click_tracking": {"enable": false, "enable_text": false},
+            "open_tracking": {"enable": false},
+            "subscription_tracking": {"enable": false},
+            "ganalytics": {"enable": false}
+        },
+        "mail_settings": {"footer": {"enable": false}}
+    })");
+    EXPECT_EQ(json::parse(sendgrid_body(sample_mail(), sample_envelope())), expected);
+}
+
+TEST(SendgridBody, holds_its_one_recipient_in_a_list) {
+    Envelope envelope = sample_envelope();
+    envelope.to.pop_back();
+    const json body = json::parse(sendgrid_body(sample_mail(), envelope));
+    ASSERT_TRUE(body["personalizations"].is_array());
+    ASSERT_TRUE(body["personalizations"][0]["to"].is_array());
+    EXPECT_EQ(body["personalizations"][0]["to"].size(), 1U);
+}
+
+TEST(SendgridBody, is_ascii_whatever_the_mail_holds) {
+    Mail mail = sample_mail();
+    mail.text = "\x01\"\\\x80\xED\xA0\x80 \xE2\x80\xA8";
+    const std::string body = sendgrid_body(mail, sample_envelope());
+    for (const char c : body)
+        EXPECT_TRUE(c >= ' ' && c <= '~');
+    EXPECT_EQ(json::parse(body)["subject"], mail.subject);
+}
+
+TEST(SendgridBody, is_the_same_for_the_same_mail) {
+    EXPECT_EQ(sendgrid_body(sample_mail(), sample_envelope()),
+              sendgrid_body(sample_mail(), sample_envelope()));
+}
+
+TEST(SendgridRequest, goes_to_mail_send_below_the_endpoint) {
+    for (const char *endpoint : {"https://api.sendgrid.com", "https://api.sendgrid.com//"}) {
+        const Request request = sendgrid_request(endpoint, "SG.key", "{}");
+        EXPECT_EQ(request.url, "https://api.sendgrid.com/v3/mail/send");
+        EXPECT_EQ(request.body, "{}");
+        EXPECT_EQ(request.headers, (std::vector<std::string>{"Authorization: Bearer SG.key",
+                                                             "Content-Type: application/json",
+                                                             "Accept: application/json"}));
+    }
+}
+
+TEST(SendgridRequest, refuses_a_key_that_would_break_the_header_without_naming_it) {
+    for (const char *key : {"", "SG.key\n", "SG.\r\nX: y", "\tSG", "SG\x7F"}) {
+        try {
+            sendgrid_request("https://api.sendgrid.com", key, "{}");
+            ADD_FAILURE();
+        } catch (const std::invalid_argument &refused) {
+            EXPECT_FALSE(contains(refused.what(), "SG"));
+        }
+    }
+}
+
+TEST(ParseAddresses, takes_addresses_with_and_without_names) {
+    const auto addresses = parse_addresses(
+        " a@example.com ,Ops Team <ops@example.com>,\"Doe, \\\"J\\\"; Jr\" <j@x>, <k@x.org>");
+    ASSERT_EQ(addresses.size(), 4U);
+    EXPECT_EQ(addresses[0].email, "a@example.com");
+    EXPECT_EQ(addresses[0].name, "");
+    EXPECT_EQ(addresses[1].email, "ops@example.com");
+    EXPECT_EQ(addresses[1].name, "Ops Team");
+    EXPECT_EQ(addresses[2].email, "j@x");
+    EXPECT_EQ(addresses[2].name, "Doe \"J\" Jr");
+    EXPECT_EQ(addresses[3].email, "k@x.org");
+    EXPECT_EQ(addresses[3].name, "");
+}
+
+TEST(ParseAddresses, keeps_an_address_once) {
+    const auto addresses = parse_addresses("A@Example.com, b@x.org, a@example.COM");
+    ASSERT_EQ(addresses.size(), 2U);
+    EXPECT_EQ(addresses[0].email, "A@Example.com");
+    EXPECT_EQ(addresses[1].email, "b@x.org");
+}
+
+TEST(ParseAddresses, cleans_a_name_and_keeps_its_letters) {
+    EXPECT_EQ(parse_addresses("\xC3\x9C"
+                              "b\xE2\x80\xAE  er; <a@x>")[0]
+                  .name,
+              "\xC3\x9C"
+              "b er");
+}
+
+TEST(ParseAddresses, refuses_what_is_no_address_and_says_why) {
+    expect_bad("", "missing");
+    expect_bad("  ", "missing");
+    expect_bad("a@x,", "missing");
+    expect_bad("a@x,,b@x", "missing");
+    expect_bad("nobody", "one @");
+    expect_bad("Name <nobody>", "one @");
+    expect_bad("a@b@c", "one @");
+    expect_bad("@x", "before or after");
+    expect_bad("a@", "before or after");
+    expect_bad("a b@x", "character");
+    expect_bad("a@x b@x", "character");
+    expect_bad("a@x;b@x", "character");
+    expect_bad("<a@x> Name", "character");
+    expect_bad("Name <a@x", "character");
+    expect_bad("a@x>", "without a <");
+    expect_bad("\xC3\xA9@x", "character");
+    expect_bad("\"Doe, J <a@x>", "not closed");
+    expect_bad("a@x\r\nBcc: b@x", "control");
+    expect_bad(std::string("a@") + std::string(400, 'x'), "320");
+}
+
+TEST(ParseAddresses, names_the_bad_one_and_clips_it) {
+    expect_bad("a@x, b", "\"b\"");
+    try {
+        parse_addresses(std::string(100000, 'x'));
+        ADD_FAILURE();
+    } catch (const BadAddress &bad) {
+        EXPECT_LE(std::string_view(bad.what()).size(), 200U);
+    }
+}
+
+} // namespace
+
+} // namespace job_alerting::core

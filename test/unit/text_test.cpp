@@ -1,0 +1,201 @@
+#include "core/text.hpp"
+#include "core/wrap.hpp"
+
+#include "samples.hpp"
+
+#include <gtest/gtest.h>
+
+namespace job_alerting::core {
+
+namespace {
+
+using namespace std::string_view_literals;
+
+TEST(Clean, keeps_plain_text_and_letters_of_all_scripts) {
+    EXPECT_EQ(clean("a b\nc"), "a b\nc");
+    const std::string scripts = "\xC3\xA9\xD0\x96\xE4\xB8\xAD\xF0\x9F\x8E\xB5";
+    EXPECT_EQ(clean(scripts), scripts);
+    EXPECT_EQ(clean(""), "");
+}
+
+TEST(Clean, makes_a_line_feed_of_every_line_end) {
+    EXPECT_EQ(clean("a\r\nb\rc\nd"), "a\nb\nc\nd");
+    EXPECT_EQ(clean("a\xC2\x85"
+                    "b\xE2\x80\xA8"
+                    "c\xE2\x80\xA9"
+                    "d"),
+              "a\nb\nc\nd");
+}
+
+TEST(Clean, makes_a_space_of_a_tab) {
+    EXPECT_EQ(clean("a\tb\vc\fd"), "a b c d");
+}
+
+TEST(Clean, removes_control_characters) {
+    EXPECT_EQ(clean("a\0b\x01\x1B[31mc\x7F\xC2\x80\xC2\x9F"
+                    "d"sv),
+              "ab[31mcd");
+}
+
+TEST(Clean, removes_bidirectional_characters) {
+    for (const char *bidi : {"\xD8\x9C", "\xE2\x80\x8E", "\xE2\x80\x8F", "\xE2\x80\xAA",
+                             "\xE2\x80\xAE", "\xE2\x81\xA6", "\xE2\x81\xA9"})
+        EXPECT_EQ(clean(std::string("a") + bidi + "b"), "ab");
+}
+
+TEST(Clean, removes_what_shows_nothing) {
+    for (const char *invisible :
+         {"\xC2\xAD", "\xCD\x8F", "\xE1\x85\x9F", "\xE2\x80\x8B", "\xE2\x80\x8D", "\xE2\x81\xA0",
+          "\xE3\x85\xA4", "\xEF\xB8\x8F", "\xEF\xBB\xBF", "\xEF\xBE\xA0", "\xEF\xBF\xB9",
+          "\xEF\xBF\xBF", "\xF3\xA0\x80\x81", "\xF3\xA0\x81\x81", "\xF0\x9F\xBF\xBE"})
+        EXPECT_EQ(clean(std::string("a") + invisible + "b"), "ab");
+}
+
+TEST(Clean, keeps_the_neighbours_of_what_it_removes) {
+    for (const char *visible : {"\xC2\xA0", "\xC2\xAC", "\xC2\xAE", "\xE2\x80\x90", "\xE2\x80\xAF",
+                                "\xEF\xBF\xBD", "\xEE\x80\x80"})
+        EXPECT_EQ(clean(visible), visible);
+}
+
+TEST(Clean, makes_a_question_mark_of_every_malformed_byte) {
+    EXPECT_EQ(clean("a\x80z"), "a?z") << "a continuation byte alone";
+    EXPECT_EQ(clean("a\xC3z"), "a?z") << "a lead byte alone";
+    EXPECT_EQ(clean("a\xC0\x80z"), "a??z") << "an overlong NUL";
+    EXPECT_EQ(clean("a\xC1\xBFz"), "a??z") << "an overlong ASCII character";
+    EXPECT_EQ(clean("a\xE0\x80\xAFz"), "a???z") << "an overlong slash in three bytes";
+    EXPECT_EQ(clean("a\xF0\x80\x80\xAFz"), "a????z") << "an overlong slash in four bytes";
+    EXPECT_EQ(clean("a\xED\xA0\x80z"), "a???z") << "a surrogate";
+    EXPECT_EQ(clean("a\xED\xBF\xBFz"), "a???z") << "the last surrogate";
+    EXPECT_EQ(clean("a\xF4\x90\x80\x80z"), "a????z") << "beyond U+10FFFF";
+    EXPECT_EQ(clean("a\xF5\x80\x80\x80z"), "a????z") << "a byte that begins nothing";
+    EXPECT_EQ(clean("a\xFE\xFFz"), "a??z") << "bytes that are never used";
+    EXPECT_EQ(clean("a\xC3"), "a?") << "cut off after one of two";
+    EXPECT_EQ(clean("a\xE4\xB8"), "a??") << "cut off after two of three";
+    EXPECT_EQ(clean("a\xF0\x9F\x8E"), "a???") << "cut off after three of four";
+    EXPECT_EQ(clean("\xE4\xB8\xE4\xB8\xAD"), "??\xE4\xB8\xAD") << "a whole one after a broken one";
+}
+
+TEST(CleanLine, makes_one_space_of_all_white_space) {
+    EXPECT_EQ(clean_line("  a \t\r\n\xC2\xA0\xE3\x80\x80 b\n"), "a b");
+    EXPECT_EQ(clean_line(" \n\t "), "");
+}
+
+TEST(OneLine, is_what_clean_line_and_clip_make) {
+    const std::string hostile = repeated("a \xF0\x9F\x8E\xB5\n\x80\xE2\x80\xAE", 50);
+    for (std::size_t most = 0; most < 120; ++most)
+        EXPECT_EQ(one_line(hostile, most), clip(clean_line(hostile), most));
+}
+
+TEST(Clip, leaves_what_fits) {
+    EXPECT_EQ(clip("abcde", 5), "abcde");
+    EXPECT_EQ(clip("", 0), "");
+}
+
+TEST(Clip, marks_a_cut_within_the_limit) {
+    EXPECT_EQ(clip("abcdef", 5), "ab...");
+    EXPECT_EQ(clip("abcdef", 3), "...");
+    EXPECT_EQ(clip("abcdef", 1), ".");
+    EXPECT_EQ(clip("abcdef", 0), "");
+}
+
+TEST(Clip, cuts_on_a_character_boundary) {
+    const std::string notes = repeated("\xF0\x9F\x8E\xB5", 6);
+    EXPECT_EQ(clip(notes, 6), notes);
+    EXPECT_EQ(clip(notes, 5), repeated("\xF0\x9F\x8E\xB5", 2) + "...");
+    EXPECT_EQ(clip("\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9", 4), "\xC3\xA9...");
+}
+
+TEST(FirstLines, skips_empty_lines_and_keeps_the_indentation) {
+    EXPECT_EQ(first_lines("\n\n error  \n\n   at a\n", 6, 600), " error\n   at a");
+}
+
+TEST(FirstLines, marks_lines_that_are_left_out) {
+    EXPECT_EQ(first_lines("a\nb\nc", 2, 600), "a\nb ...");
+    EXPECT_EQ(first_lines("a\nb\n \n", 2, 600), "a\nb");
+}
+
+TEST(FirstLines, marks_characters_that_are_left_out) {
+    EXPECT_EQ(first_lines("abcdefgh", 6, 6), "abc...");
+    EXPECT_EQ(first_lines("abcdef\ng", 1, 6), "abc...");
+}
+
+TEST(FirstLines, changes_nothing_the_second_time) {
+    for (const std::string &error : {repeated("a\n", 20), repeated("\xF0\x9F\x8E\xB5", 900),
+                                     repeated("word ", 200), repeated("x", 597) + "\n\n y\nz"}) {
+        const std::string once = first_lines(error, 6, 600);
+        EXPECT_EQ(first_lines(once, 6, 600), once);
+    }
+}
+
+TEST(FirstLines, finds_text_after_megabytes_of_nothing) {
+    EXPECT_EQ(first_lines(repeated(" \n\xE2\x80\x8B", 1000000) + "late", 6, 600), "late");
+}
+
+TEST(NormaliseError, masks_what_differs_from_job_to_job) {
+    const std::pair<const char *, const char *> alike[] = {
+        {"timeout after 31 s on host 10.0.0.7", "timeout after 45 s on host 10.0.0.9"},
+        {"took 31s", "took 1,204.5s"},
+        {"row 6f2c1a52-0d8e-4c7f-9b1c-2f3f5c1f7a10", "row 00000000-ABCD-ABCD-ABCD-abcdefabcdef"},
+        {"at 0x7f3a10", "at 0xdeadbeef"},
+        {"commit 1a2b3c4d5e gone", "commit ffeeddcc00bb gone"},
+        {"no 'a' here", "no 'b c, can't d' here"},
+        {"no \"a\" here", "no \"it's b\" here"},
+        {"no `a` here", "no `b` here"},
+        {"at 2026-07-14T03:12:09Z!", "at 2026-07-15 03:12:09.123456+02:00!"},
+        {"at 2026-07-14T03:12!", "at 2026-07-15 03:12:09,5+0200!"},
+        {"step12b of 3", "step7b of 4"},
+        {"same\nat line 1", "\n  same  \nelsewhere"},
+    };
+    for (const auto &[one, other] : alike) {
+        EXPECT_EQ(normalise_error(one), normalise_error(other)) << one;
+        EXPECT_TRUE(contains(normalise_error(one), "#") || contains(one, "same")) << one;
+    }
+}
+
+TEST(NormaliseError, keeps_apart_what_differs_in_words) {
+    EXPECT_NE(normalise_error("can't open a"), normalise_error("can't open b"));
+    EXPECT_NE(normalise_error("don't and can't a"), normalise_error("don't and can't b"));
+    EXPECT_NE(normalise_error("users' rows of a"), normalise_error("users' rows of b"));
+    EXPECT_NE(normalise_error("an open ' quote a"), normalise_error("an open ' quote b"));
+    EXPECT_NE(normalise_error("facade"), normalise_error("decade"));
+    EXPECT_NE(normalise_error("a 'x' b"), normalise_error("a 'x' c"));
+}
+
+TEST(NormaliseError, is_bounded_and_quick_for_any_input) {
+    for (const char *piece : {"a", "'", "' '", "\"`'", "0", "f", "0x", "2026-07-14 ", "\xC3", "\n ",
+                              "\xE2\x80\x8B", "'a", "f-"}) {
+        const std::string huge = repeated(piece, 5000000 / std::string_view(piece).size());
+        EXPECT_LE(characters(normalise_error(huge)), 200U) << piece;
+    }
+}
+
+TEST(PercentEncode, encodes_all_but_unreserved_characters) {
+    EXPECT_EQ(percent_encode("Az09-._~"), "Az09-._~");
+    EXPECT_EQ(percent_encode("/?#&=+ %\"<>{}'\n"), "%2F%3F%23%26%3D%2B%20%25%22%3C%3E%7B%7D%27%0A");
+    EXPECT_EQ(percent_encode("\xC3\xA9"), "%C3%A9");
+    EXPECT_EQ(percent_encode(std::string_view("\0\xFF", 2)), "%00%FF");
+}
+
+TEST(Wrap, breaks_long_lines_between_words) {
+    EXPECT_EQ(wrap("aaa bbb ccc", 7), "aaa bbb\nccc\n");
+    EXPECT_EQ(wrap("aaa  bbb", 20), "aaa  bbb\n");
+    EXPECT_EQ(wrap("\xC3\xA9\xC3\xA9 \xC3\xA9\xC3\xA9", 5), "\xC3\xA9\xC3\xA9 \xC3\xA9\xC3\xA9\n");
+}
+
+TEST(Wrap, repeats_indentation_and_bar) {
+    EXPECT_EQ(wrap("  aaa bbb", 6), "  aaa\n  bbb\n");
+    EXPECT_EQ(wrap("  | aaa bbb", 8), "  | aaa\n  | bbb\n");
+}
+
+TEST(Wrap, never_breaks_a_word) {
+    EXPECT_EQ(wrap("  aaaaaaaaaa b", 5), "  aaaaaaaaaa\n  b\n");
+}
+
+TEST(Wrap, leaves_no_space_at_an_end_and_no_double_empty_line) {
+    EXPECT_EQ(wrap("\n\na  \n \n\n\nb \n\n", 78), "a\n\nb\n");
+    EXPECT_EQ(wrap("", 78), "\n");
+}
+
+} // namespace
+
+} // namespace job_alerting::core
