@@ -22,7 +22,7 @@ constexpr std::size_t most_note = 500; // characters
 constexpr std::size_t most_moment = 40;
 constexpr std::size_t most_preheader = 150;
 
-data or_nothing(std::string text);
+data or_nothing(const std::string &text);
 std::string period(const std::optional<Moment> &first, const std::optional<Moment> &last);
 std::string preheader(const Layout &layout);
 void add_notes(data &view, const Digest &digest);
@@ -50,8 +50,8 @@ data view_of(const Digest &digest, Extent extent, const std::string &job_url) {
 
 namespace {
 
-data section_view(const Section &section, bool alone, const std::string &job_url);
-std::string section_title(const Section &section, bool alone);
+data section_view(const Section &section, bool chains, const std::string &job_url);
+std::string section_title(const Section &section, bool chains);
 data block_view(const Block &block, const std::string &job_url);
 void describe_queue(data &view, const Cause &cause);
 void describe_cause(data &view, const Block &block, const std::string &job_url);
@@ -61,7 +61,7 @@ std::string facts_of(const Failure &job);
 bool add_error(data &view, const std::optional<std::string> &error);
 
 // Mustache takes an empty string for something to show.
-data or_nothing(std::string text) {
+data or_nothing(const std::string &text) {
     return text.empty() ? data(false) : data(text);
 }
 
@@ -101,32 +101,39 @@ void add_notes(data &view, const Digest &digest) {
     view["notes"] = notes;
 }
 
+// Whether some jobs belong to a chain, shown or not.
+bool has_chains(const Layout &layout) {
+    return layout.rest.causes > 0 ||
+           std::any_of(layout.sections.begin(), layout.sections.end(),
+                       [](const Section &section) { return section.kind == Section::Kind::chain; });
+}
+
 list section_views(const Layout &layout, const std::string &job_url) {
-    const bool alone = layout.sections.size() == 1 && layout.rest.causes == 0;
+    const bool chains = has_chains(layout);
     list views;
     for (const Section &section : layout.sections)
-        views.push_back(section_view(section, alone, job_url));
+        views.push_back(section_view(section, chains, job_url));
     return views;
 }
 
-data section_view(const Section &section, bool alone, const std::string &job_url) {
+data section_view(const Section &section, bool chains, const std::string &job_url) {
     list blocks;
     for (const Block &block : section.blocks)
         blocks.push_back(block_view(block, job_url));
     data view;
-    view["section_title"] = or_nothing(section_title(section, alone));
+    view["section_title"] = or_nothing(section_title(section, chains));
     view["blocks"] = blocks;
     view["section_rest"] = or_nothing(rest_of(section.rest));
     return view;
 }
 
 // Empty where the blocks say all, and where nothing belongs to a chain.
-std::string section_title(const Section &section, bool alone) {
+std::string section_title(const Section &section, bool chains) {
     if (section.kind == Section::Kind::chain) {
         return "Chain " + one_line(section.chain, most_name) + ": " +
                std::to_string(section.failures) + " of its jobs failed";
     }
-    if (section.kind == Section::Kind::unreadable_queues || alone)
+    if (section.kind == Section::Kind::unreadable_queues || !chains)
         return {};
     return "Without a chain: " + counted(section.failures, "job", "jobs") + " failed";
 }
@@ -201,7 +208,7 @@ std::string shown(const std::optional<std::string> &text) {
 
 std::string name_of(const Failure &job) {
     const std::string where =
-        "job " + one_line(job.job_id, most_name) + " in " + one_line(job.queue, most_name);
+        join({"job", one_line(job.job_id, most_name), "in", one_line(job.queue, most_name)}, " ");
     return join({where, join({shown(job.target_type), shown(job.target_id)}, "/")}, ", ");
 }
 

@@ -19,6 +19,7 @@ use strict;
 use warnings;
 
 use Cwd ();
+use File::Basename ();
 use JSON::PP ();
 use Time::HiRes ();
 
@@ -27,6 +28,8 @@ use PostgreSQL::Test::Utils ();
 
 use JobAlerting::Call;
 use JobAlerting::Stub;
+
+my $SUPPORT = Cwd::abs_path(File::Basename::dirname(__FILE__));
 
 # The key that node() hands out. Tests look for it wherever it must not be.
 our $KEY = 'SG.canary-key-AAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB';
@@ -58,33 +61,8 @@ sub create_jobs {
 
 sub create_jobs_table {
     my ($node, $db) = @_;
-    $node->safe_psql($db // 'postgres', <<'SQL');
-CREATE TABLE public.research_jobs (
-    id           bigserial PRIMARY KEY,
-    source       text NOT NULL,
-    job_type     text NOT NULL,
-    target_type  text,
-    target_id    uuid,
-    payload      jsonb NOT NULL DEFAULT '{}',
-    result       jsonb,
-    status       text NOT NULL DEFAULT 'queued'
-                 CHECK (status IN ('queued', 'running', 'done', 'failed', 'dead')),
-    priority     smallint NOT NULL DEFAULT 100,
-    attempts     smallint NOT NULL DEFAULT 0,
-    max_attempts smallint DEFAULT 3,
-    run_after    timestamptz NOT NULL DEFAULT now(),
-    claimed_at   timestamptz,
-    claimed_by   text,
-    finished_at  timestamptz,
-    last_error   text,
-    created_at   timestamptz NOT NULL DEFAULT now(),
-    updated_at   timestamptz NOT NULL DEFAULT now()
-);
-CREATE FUNCTION public.set_updated_at() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN NEW.updated_at := now(); RETURN NEW; END $$;
-CREATE TRIGGER research_jobs_updated_at BEFORE UPDATE ON public.research_jobs
-    FOR EACH ROW EXECUTE FUNCTION public.set_updated_at();
-SQL
+    my $table = PostgreSQL::Test::Utils::slurp_file("$SUPPORT/research_jobs.sql");
+    $node->safe_psql($db // 'postgres', $table);
     return;
 }
 
@@ -132,12 +110,12 @@ sub reported {
     return sort map { named_jobs($_, $options{queue}) } @mails;
 }
 
-# The same in the background: a JobAlerting::Call. `db`, `before`: statements to run before it.
+# The same in the background, as a JobAlerting::Call. Options: `db`; `before` and `after`,
+# statements of the same session.
 sub begin_digest {
     my ($node, %options) = @_;
-    my $before = $options{before} ? "$options{before};" : '';
-    return JobAlerting::Call->start($node, $options{db},
-        $before . _as_json('SELECT * FROM job_alerting.run_digest()'));
+    return JobAlerting::Call->start($node, $options{db}, @{ $options{before} // [] },
+        _as_json('SELECT * FROM job_alerting.run_digest()'), @{ $options{after} // [] });
 }
 
 # The rows of a query as hashes. By way of JSON, so that any text comes through.
@@ -175,7 +153,8 @@ SQL
 sub named_jobs {
     my ($request, $queue) = @_;
     my $name = join '\s+', map { quotemeta } split / /, $queue // 'research_jobs';
-    return map { s/\s+/ /gr } text_part($request) =~ m{^    job (.+?)\s+in\s+$name(?=,|$)}gms;
+    my @jobs = text_part($request) =~ /^    (job .+?)(?=\n\n|\n    \||\z)/gms;
+    return map { /\Ajob (.+?)\s+in\s+$name(?=,|$)/ms ? $1 =~ s{\s+}{ }gr : () } @jobs;
 }
 
 sub text_part {

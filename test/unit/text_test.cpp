@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 namespace job_alerting::core {
 
 namespace {
@@ -70,6 +72,7 @@ TEST(Clean, makes_a_question_mark_of_every_malformed_byte) {
     EXPECT_EQ(clean("a\xF5\x80\x80\x80z"), "a????z") << "a byte that begins nothing";
     EXPECT_EQ(clean("a\xFE\xFFz"), "a??z") << "bytes that are never used";
     EXPECT_EQ(clean("a\xC3"), "a?") << "cut off after one of two";
+    EXPECT_EQ(clean("a\xC3\xA9"sv.substr(0, 2)), "a?") << "cut off, with more behind the end";
     EXPECT_EQ(clean("a\xE4\xB8"), "a??") << "cut off after two of three";
     EXPECT_EQ(clean("a\xF0\x9F\x8E"), "a???") << "cut off after three of four";
     EXPECT_EQ(clean("\xE4\xB8\xE4\xB8\xAD"), "??\xE4\xB8\xAD") << "a whole one after a broken one";
@@ -155,6 +158,7 @@ TEST(NormaliseError, masks_what_differs_from_job_to_job) {
 TEST(NormaliseError, keeps_apart_what_differs_in_words) {
     EXPECT_NE(normalise_error("can't open a"), normalise_error("can't open b"));
     EXPECT_NE(normalise_error("don't and can't a"), normalise_error("don't and can't b"));
+    EXPECT_NE(normalise_error("can't open 'x'"), normalise_error("can't shut 'x'"));
     EXPECT_NE(normalise_error("users' rows of a"), normalise_error("users' rows of b"));
     EXPECT_NE(normalise_error("an open ' quote a"), normalise_error("an open ' quote b"));
     EXPECT_NE(normalise_error("facade"), normalise_error("decade"));
@@ -167,6 +171,16 @@ TEST(NormaliseError, is_bounded_and_quick_for_any_input) {
         const std::string huge = repeated(piece, 5000000 / std::string_view(piece).size());
         EXPECT_LE(characters(normalise_error(huge)), 200U) << piece;
     }
+}
+
+TEST(NormaliseError, takes_no_longer_for_quotes_that_are_never_closed) {
+    const auto time = [](const std::string &error) {
+        const auto begin = std::chrono::steady_clock::now();
+        for (int i = 0; i < 100; ++i)
+            normalise_error(error);
+        return std::chrono::steady_clock::now() - begin;
+    };
+    EXPECT_LT(time(repeated(" 'a", 1000)), 10 * time(repeated(" -a", 1000)));
 }
 
 TEST(PercentEncode, encodes_all_but_unreserved_characters) {

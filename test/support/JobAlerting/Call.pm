@@ -1,8 +1,8 @@
 package JobAlerting::Call;
 
-# SQL that runs in the background, in a psql of its own.
+# Statements that run in the background, in a psql of their own.
 #
-#   my $call = JobAlerting::Call->start($node, 'postgres', 'SELECT ...');   one or more statements
+#   my $call = JobAlerting::Call->start($node, 'postgres', 'BEGIN', 'SELECT ...');
 #   $call->running             still
 #   $call->finish              waits for the end, and returns the call
 #   $call->out, $call->error   what psql printed; an error with its SQLSTATE, DETAIL and HINT
@@ -19,16 +19,18 @@ use JSON::PP ();
 use Time::HiRes ();
 
 sub start {
-    my ($class, $node, $db, $sql) = @_;
+    my ($class, $node, $db, @statements) = @_;
     my $self = bless { out => '', err => '', start => Time::HiRes::time() }, $class;
-    my @psql = ('psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose', '-f', '-');
-    $self->{psql} = IPC::Run::start([ @psql, '-d', $node->connstr($db // 'postgres') ],
-        '<', \$sql, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(120));
+    my @psql = ('psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose');
+    my @command = (@psql, '-d', $node->connstr($db // 'postgres'), map { ('-c', $_) } @statements);
+    $self->{psql} = IPC::Run::start(\@command,
+        '<', \undef, '>', \$self->{out}, '2>', \$self->{err}, IPC::Run::timeout(120));
     return $self;
 }
 
 sub running {
     my ($self) = @_;
+    $self->{psql}->pump_nb if $self->{psql}->pumpable;
     return $self->{psql}->pumpable;
 }
 

@@ -1,0 +1,368 @@
+# Several queues in one database: side by side, of any shape, broken and mended, unwatched and
+# watched again. A queue that cannot be read is told once, and stops none of the others.
+
+use strict;
+use warnings;
+use utf8;
+
+use Encode qw(decode_utf8 encode_utf8);
+use FindBin;
+use Test::More;
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
+job_alerting.lock_timeout = 200ms
+job_alerting.scan_timeout = 500ms
+CONF
+JobAlerting::create_jobs($node);
+
+# Statements and results are characters here, and bytes on their way.
+sub sql {
+    my ($statement) = @_;
+    local $ENV{PGCLIENTENCODING} = 'UTF8';
+    return decode_utf8($node->safe_psql('postgres', encode_utf8($statement)));
+}
+
+sub fail_job {
+    my (%columns) = @_;
+    return JobAlerting::fail_job($node, %columns);
+}
+
+# One round. What its mail lists of the queues asked for, as queue/job, and which queues it says
+# could not be read, as `broken queue`; and the row of run_digest().
+sub round {
+    my (@queues) = @_;
+    my $before = $stub->count;
+    my ($row) = JobAlerting::run_digest($node);
+    my @mails = ($stub->requests)[ $before .. $stub->count - 1 ];
+    my @told;
+    for my $mail (@mails) {
+        push @told, map { "broken $_" } JobAlerting::text_part($mail) =~ /^\* queue (\S+) could not be read/gm;
+        for my $queue (@queues) {
+            push @told, map { "$queue/$_" } JobAlerting::named_jobs($mail, $queue);
+        }
+    }
+    return ($row, sort @told);
+}
+
+# A round tells just that; and as many failures as that come in its one mail.
+sub tells {
+    my ($queues, $told, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my ($row, @got) = round(@$queues);
+    my @got_in_all = ($row->{outcome}, @got ? $row->{failures} + 0 : (), @got);
+    my @expected = (@$told ? ('accepted', scalar @$told, sort @$told) : 'silent');
+    return is_deeply \@got_in_all, \@expected, $name;
+}
+
+sub queue {
+    my ($name) = @_;
+    my ($queue) = JobAlerting::rows($node, undef, "SELECT * FROM job_alerting.queue WHERE name = '$name'");
+    return $queue;
+}
+
+sub quoted {
+    my ($text) = @_;
+    return q(') . $text =~ s/'/''/gr . q(');
+}
+
+# The smallest table that can be watched, in public, and one failed job in it.
+sub create_small {
+    my ($name, $columns) = @_;
+    sql("CREATE TABLE $name (id text PRIMARY KEY, failed_at timestamptz)");
+    sql("SELECT job_alerting.watch_query('$name', 'SELECT id AS job_id, failed_at FROM public.$name')");
+    return;
+}
+
+subtest 'two queues whose jobs have the same numbers come in one mail, each with its own' => sub {
+    sql('CREATE SCHEMA mails; CREATE TABLE mails.outbox (LIKE research_jobs INCLUDING ALL)');
+    is sql(q(SELECT job_alerting.watch('mails.outbox'))), 'outbox', 'named after the table';
+    my $job = fail_job(finished_at => '2026-01-01');
+    sql('INSERT INTO mails.outbox SELECT * FROM research_jobs');
+    tells([qw(research_jobs outbox)], [ "research_jobs/$job", "outbox/$job" ], 'both');
+    sql('UPDATE mails.outbox SET finished_at = now()');
+    tells([qw(research_jobs outbox)], ["outbox/$job"], 'one of them again');
+    is sql(q(SELECT job_alerting.watch('mails.outbox', 'second name'))), 'second name', 'a name of choice';
+    tells([qw(research_jobs outbox second\ name)], ["second name/$job"], 'is a queue of its own');
+    sql(q(SELECT job_alerting.unwatch(name) FROM unnest('{outbox, second name}'::text[]) name));
+};
+
+subtest 'a failure query says by its occurrence what is another failure' => sub {
+    sql(<<'SQL');
+CREATE TABLE runs (job text, run text, failed_at timestamptz);
+SELECT job_alerting.watch_query('runs', 'SELECT job AS job_id, failed_at, run AS occurrence FROM public.runs');
+INSERT INTO runs VALUES ('j', '1', '2026-01-01'), ('j', '2', '2026-01-01'), ('k', NULL, '2026-01-01'), ('l', NULL, NULL);
+SQL
+    tells(['runs'], [qw(runs/j runs/j runs/k runs/l)], 'two runs of a job; jobs without an occurrence');
+    sql(q(UPDATE runs SET failed_at = '2026-02-02' WHERE job = 'j'));
+    tells(['runs'], [], 'the time does not matter where there is an occurrence');
+    sql(q(UPDATE runs SET failed_at = '2026-02-02' WHERE job = 'k'));
+    tells(['runs'], ['runs/k'], 'and does where there is none');
+    sql(q(UPDATE runs SET run = '3' WHERE run = '1'));
+    tells(['runs'], ['runs/j'], 'another run');
+    sql(q(INSERT INTO runs VALUES ('j', '3', '2026-03-03')));
+    tells(['runs'], [], 'a row that comes twice is one failure');
+    sql(q(TRUNCATE runs; INSERT INTO runs VALUES ('1', '23', now()), ('12', '3', now()), ('1', '2:3', now()), ('1:2', '3', now())));
+    tells(['runs'], [qw(runs/1 runs/12 runs/1 runs/1:2)], 'a job and its occurrence are never mixed up');
+    sql(q(TRUNCATE runs; INSERT INTO runs VALUES ('j', 'unknown x', now()), ('j', 'unknown y', now()), ('j', 'unknown', now())));
+    tells(['runs'], [qw(runs/j runs/j runs/j)], 'an occurrence that is named as we name the unknown');
+    tells(['runs'], [], 'once');
+    sql(q(SELECT job_alerting.unwatch('runs')));
+};
+
+my %breakages = (
+    'table renamed' => {
+        break => 'ALTER TABLE fragile RENAME TO kept',
+        mend  => 'ALTER TABLE kept RENAME TO fragile',
+        error => qr/relation "public.fragile" does not exist/,
+    },
+    'column renamed' => {
+        break => 'ALTER TABLE fragile RENAME failed_at TO ended_at',
+        mend  => 'ALTER TABLE fragile RENAME ended_at TO failed_at',
+        error => qr/column "failed_at" does not exist/,
+    },
+    'column of another type' => {
+        break => 'ALTER TABLE fragile ALTER failed_at TYPE timestamp USING failed_at::timestamp',
+        mend  => 'ALTER TABLE fragile ALTER failed_at TYPE timestamptz USING failed_at::timestamptz',
+        error => qr/column "failed_at" of the failure query is of the wrong type/,
+    },
+    'job without job_id' => {
+        break => q(INSERT INTO fragile VALUES (NULL, now())),
+        mend  => q(DELETE FROM fragile WHERE id IS NULL),
+        error => qr/returns a job without a job_id/,
+    },
+    'job_id beyond what can be kept' => {
+        break => q(INSERT INTO fragile SELECT string_agg(gen_random_uuid()::text, ''), now() FROM generate_series(1, 500)),
+        mend  => q(DELETE FROM fragile WHERE length(id) > 1000),
+        error => qr/index row requires/,
+    },
+    'error at run time' => {
+        break => q(UPDATE fragile_divisor SET n = 0),
+        mend  => q(UPDATE fragile_divisor SET n = 1),
+        error => qr/division by zero/,
+    },
+    'role dropped' => {
+        break => 'REASSIGN OWNED BY fragile_owner TO postgres; DROP OWNED BY fragile_owner; DROP ROLE fragile_owner',
+        mend  => 'CREATE ROLE fragile_owner; GRANT SELECT ON fragile, fragile_divisor TO fragile_owner',
+        error => qr/role "fragile_owner" does not exist/,
+    },
+    'SELECT revoked' => {
+        break => 'REVOKE SELECT ON fragile FROM fragile_owner',
+        mend  => 'GRANT SELECT ON fragile TO fragile_owner',
+        error => qr/permission denied for table fragile/,
+    },
+);
+
+subtest 'a queue that cannot be read is told once for each breakage, and stops no other' => sub {
+    sql(<<'SQL');
+CREATE ROLE fragile_owner;
+CREATE TABLE fragile (id text, failed_at timestamptz);
+CREATE TABLE fragile_divisor AS SELECT 1 AS n;
+GRANT SELECT ON fragile, fragile_divisor TO fragile_owner;
+INSERT INTO fragile VALUES ('old', now());
+SELECT job_alerting.watch_query('fragile',
+    'SELECT id AS job_id, failed_at FROM public.fragile WHERE 1 / (SELECT n FROM public.fragile_divisor) = 1',
+    owner => 'fragile_owner');
+SQL
+    tells(['fragile'], ['fragile/old'], 'whole');
+    my $breakages = 0;
+    for my $kind (sort keys %breakages) {
+        my ($break, $mend, $error) = @{ $breakages{$kind} }{qw(break mend error)};
+        for my $time ('', ', again') {
+            sql($break);
+            my $job = fail_job();
+            tells([qw(research_jobs fragile)], [ "research_jobs/$job", 'broken fragile' ], "$kind$time: told beside the others");
+            my $broken = queue('fragile');
+            like $broken->{last_error}, $error, "$kind$time: the queue says why";
+            my ($row, @told) = round();
+            is_deeply [ $row->{outcome}, @told ], ['silent'], "$kind$time: told once";
+            like $row->{detail}, qr/queue fragile cannot be read: .*$error/, "$kind$time: the caller hears it each time";
+            is queue('fragile')->{broken_since}, $broken->{broken_since}, "$kind$time: broken since the first";
+            sql($mend);
+            sql(q(INSERT INTO fragile VALUES ('new', clock_timestamp())));
+            tells(['fragile'], ['fragile/new'], "$kind$time: mended: only what failed meanwhile");
+            my $mended = queue('fragile');
+            is_deeply [ @$mended{qw(last_error broken_since)} ], [ undef, undef ], "$kind$time: the queue is whole";
+            sql(q(DELETE FROM fragile WHERE id = 'new'));
+            $breakages++;
+        }
+    }
+    is sql(<<'SQL'), "$breakages|$breakages|$breakages", 'the ledger has each breakage, none of which stands';
+SELECT count(*), count(DISTINCT occurrence), count(cleared_at)
+FROM job_alerting.failure WHERE queue = 'fragile' AND job_id = 'unreadable' AND status = 'unreadable'
+SQL
+};
+
+subtest 'the failure of a queue bears the time since which it is broken' => sub {
+    sql('DROP TABLE fragile');
+    tells([], ['broken fragile'], 'told');
+    is sql(<<'SQL'), 't|t|t', 'in its ledger row';
+SELECT f.occurrence::timestamp AT TIME ZONE 'UTC' = q.broken_since, f.failed_at = q.broken_since, f.error = q.last_error
+FROM job_alerting.failure f JOIN job_alerting.queue q ON q.name = f.queue
+WHERE f.job_id = 'unreadable' AND f.cleared_at IS NULL
+SQL
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'fragile' AND job_id = 'old' AND cleared_at IS NULL)),
+      1, 'what stood before still counts as standing';
+    sql('CREATE TABLE fragile (id text, failed_at timestamptz); GRANT SELECT ON fragile TO fragile_owner');
+    tells(['fragile'], [], 'a new table of that name mends it');
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'fragile' AND cleared_at IS NULL)), 0,
+      'and what stood in the old one does no more';
+};
+
+subtest 'all queues broken at once are told in one mail' => sub {
+    create_small($_) for qw(small_a small_b);
+    sql('DROP TABLE small_a, small_b');
+    tells([], [ 'broken small_a', 'broken small_b' ], 'both');
+    sql(q(SELECT job_alerting.unwatch(name) FROM unnest('{small_a, small_b}'::text[]) name));
+};
+
+subtest 'a lock is told when two rounds in succession meet it' => sub {
+    my $held = $node->background_psql('postgres', on_error_stop => 1);
+    my $lock = sub { $held->query_safe('BEGIN; LOCK TABLE fragile') };
+    my $job = fail_job();
+    $lock->();
+    tells(['research_jobs'], ["research_jobs/$job"], 'once: not told, and the others are');
+    like queue('fragile')->{last_error}, qr/lock timeout/, 'but known';
+    $held->query_safe('COMMIT');
+    tells([], [], 'it was gone');
+    is queue('fragile')->{last_error}, undef, 'and is forgotten';
+    $lock->();
+    tells([], [], 'once more: the first of a new succession');
+    tells([], ['broken fragile'], 'twice');
+    tells([], [], 'told once');
+    $held->query_safe('COMMIT');
+    tells([], [], 'mended');
+    $lock->();
+    tells([], [], 'met again: the first');
+    tells([], ['broken fragile'], 'the second is another breakage');
+    $held->query_safe('COMMIT');
+    $held->quit;
+    tells([], [], 'mended');
+};
+
+subtest 'so is a time limit' => sub {
+    sql(<<'SQL');
+CREATE TABLE slowness AS SELECT 0.0 AS seconds;
+SELECT job_alerting.watch_query('slow', 'SELECT ''x''::text AS job_id, now() AS failed_at '
+    'FROM (SELECT pg_sleep(seconds) FROM public.slowness OFFSET 0) s WHERE false');
+SELECT job_alerting.watch_query('slow',
+    'SELECT id AS job_id, failed_at FROM public.fragile WHERE (SELECT pg_sleep(seconds) IS NOT NULL FROM public.slowness)');
+UPDATE slowness SET seconds = 60;
+INSERT INTO fragile VALUES ('f', now());
+SQL
+    tells(['fragile'], ['fragile/f'], 'once: not told, and the others are');
+    like queue('slow')->{last_error}, qr/took longer than job_alerting.scan_timeout \(500 ms\)/, 'but known';
+    tells([], ['broken slow'], 'twice');
+    tells([], [], 'told once');
+    sql('UPDATE slowness SET seconds = 0');
+    tells(['slow'], ['slow/f'], 'mended');
+    sql(q(UPDATE slowness SET seconds = 60));
+    tells([], [], 'a limit met once');
+    sql(q(ALTER TABLE slowness RENAME TO slow_ness));
+    tells([], ['broken slow'], 'and then an error, which is certain');
+    sql(q(SELECT job_alerting.unwatch('slow', true)));
+};
+
+subtest 'what an unwatched queue has recorded is still delivered' => sub {
+    create_small('small');
+    sql(q(INSERT INTO small VALUES ('before', now())));
+    $stub->mode('401');
+    my ($row) = round();
+    is $row->{outcome}, 'pending', 'recorded, and not delivered';
+    is sql(q(SELECT job_alerting.unwatch('small'))), 't', 'unwatched';
+    is sql(q(SELECT job_alerting.unwatch('small'))), 'f', 'there is no such queue any more';
+    sql(q(INSERT INTO small VALUES ('after', now())));
+    $stub->mode('202');
+    tells(['small'], ['small/before'], 'delivered; what failed later is not');
+};
+
+subtest 'a queue that is watched again tells only what is new' => sub {
+    sql(q(SELECT job_alerting.watch_query('small', 'SELECT id AS job_id, failed_at FROM public.small')));
+    tells(['small'], ['small/after'], 'what failed while nobody watched');
+    sql(q(SELECT job_alerting.unwatch('small')));
+    tells(['small'], [], 'unwatched');
+    sql(q(SELECT job_alerting.watch_query('small', 'SELECT id AS job_id, failed_at FROM public.small WHERE true')));
+    tells(['small'], [], 'watched again with all its failures standing');
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'small' AND cleared_at IS NULL)), 2, 'which stand';
+    sql(q(SELECT job_alerting.watch_query('small', 'SELECT id AS job_id, failed_at FROM public.small')));
+    tells(['small'], [], 'its query replaced');
+};
+
+subtest 'a queue that is forgotten leaves nothing' => sub {
+    sql(q(INSERT INTO small VALUES ('waiting', now())));
+    $stub->mode('401');
+    round();
+    is sql(q(SELECT job_alerting.unwatch('small', forget => true))), 't', 'forgotten while its failure waits';
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'small')), 0, 'no ledger row';
+    $stub->mode('202');
+    tells(['small'], [], 'and no mail');
+    sql(q(SELECT job_alerting.watch_query('small', 'SELECT id AS job_id, failed_at FROM public.small', since => now())));
+    tells(['small'], [], 'watched again from now on');
+    sql(q(INSERT INTO small VALUES ('fresh', clock_timestamp())));
+    tells(['small'], ['small/fresh'], 'and what fails then');
+    sql(q(SELECT job_alerting.unwatch('small', true)));
+};
+
+subtest 'tables of many shapes' => sub {
+    my %shapes = (
+        'an enumeration for a status' => [ 'public.shape_enum', 'shape_enum', <<'SQL' ],
+CREATE TYPE outcome AS ENUM ('queued', 'failed', 'dead');
+CREATE TABLE shape_enum (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), status outcome, attempts int, max_attempts int,
+    finished_at timestamptz, last_error varchar(100));
+SQL
+        'a status of fixed length' => [ 'public.shape_char', 'shape_char', <<'SQL' ],
+CREATE TABLE shape_char (id text PRIMARY KEY DEFAULT gen_random_uuid(), status char(10), attempts bigint, max_attempts bigint,
+    finished_at timestamptz, last_error text, payload json DEFAULT '{"chain_started_at": "2026-01-01"}');
+SQL
+        'a partitioned table' => [ 'public.shape_parts', 'shape_parts', <<'SQL' ],
+CREATE TABLE shape_parts (id bigserial PRIMARY KEY, status text, attempts int, max_attempts int,
+    finished_at timestamptz, last_error text) PARTITION BY RANGE (id);
+CREATE TABLE shape_parts_1 PARTITION OF shape_parts FOR VALUES FROM (1) TO (2);
+CREATE TABLE shape_parts_2 PARTITION OF shape_parts DEFAULT;
+SQL
+        'no column but the needed ones' => [ 'public.shape_bare', 'shape_bare', <<'SQL' ],
+CREATE TABLE shape_bare (status varchar PRIMARY KEY, attempts smallint, max_attempts smallint, finished_at timestamptz,
+    last_error xml, payload text);
+SQL
+        'odd names' => [ q('"Ödd ""schema"""."Jobs, ''old''; --%s"'::regclass), q(Jobs, 'old'; --%s), <<'SQL' ],
+CREATE SCHEMA "Ödd ""schema""";
+CREATE TABLE "Ödd ""schema"""."Jobs, 'old'; --%s" ("Job ""Id""" bigserial PRIMARY KEY, status text, attempts int,
+    max_attempts int, finished_at timestamptz, last_error text, source text DEFAULT 'x');
+SQL
+    );
+    for my $shape (sort keys %shapes) {
+        my ($table, $queue, $definition) = @{ $shapes{$shape} };
+        my $argument = $table =~ /regclass/ ? $table : "'$table'";
+        sql($definition);
+        is sql("SELECT job_alerting.watch($argument)"), $queue, "$shape: watched";
+        my $name = sql("SELECT $argument" . '::regclass');
+        sql("INSERT INTO $name (status, attempts, max_attempts, finished_at) VALUES ('failed', 3, 3, now()), ('dead', 1, 3, now())");
+        my ($row) = round();
+        is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', 2 ], "$shape: told";
+        is sql('SELECT count(*) FROM job_alerting.failure WHERE queue = ' . quoted($queue)), 2, "$shape: recorded";
+        tells([], [], "$shape: once");
+    }
+    is sql(q(SELECT DISTINCT chain FROM job_alerting.failure WHERE queue = 'shape_char')), '2026-01-01', 'a chain from json';
+};
+
+subtest 'job_id and queue names may be any text' => sub {
+    my $queue = q(quoted' "queue" \\ naïve/🐌 :1);
+    my @ids = ('', ' ', q('), q("), q(''"\\), '\\n', "two\nlines", "a\tb", '1:1', ':', '%s{{job_id}}', '🐌', "e\x{301}", "\x{e9}",
+        'unreadable', "\x{202e}evil", 'x' x 1000, '{a,b}', 'NULL', '<b>');
+    sql('CREATE TABLE odd (id text PRIMARY KEY, failed_at timestamptz)');
+    my $query = 'SELECT id AS job_id, failed_at FROM public.odd -- all';
+    is sql('SELECT job_alerting.watch_query(' . join(', ', map { quoted($_) } $queue, $query) . ')'), $queue, 'watched, by a query that ends in a comment';
+    sql('INSERT INTO odd VALUES ' . join ', ', map { '(' . quoted($_) . ', now())' } @ids);
+    my ($row) = round();
+    is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', scalar @ids ], 'told';
+    is sql('SELECT count(*) FROM job_alerting.failure f JOIN odd ON f.job_id = odd.id WHERE f.queue = ' . quoted($queue)),
+      scalar @ids, 'recorded as they are';
+    tells([], [], 'once');
+    is sql('SELECT job_alerting.unwatch(' . quoted($queue) . ', true)'), 't', 'forgotten';
+};
+
+$node->stop;
+done_testing();

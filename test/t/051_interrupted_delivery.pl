@@ -1,0 +1,154 @@
+# A round that is ended while the receiver holds its request: by a crash of its process, of the
+# server, by an administrator. Whether the mail arrived nobody knows, so it comes again, byte for
+# byte; nothing is lost, and nothing is held meanwhile.
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+use Time::HiRes ();
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, conf => "job_alerting.http_timeout = '60s'");
+JobAlerting::create_jobs($node);
+
+sub sql {
+    my ($statement) = @_;
+    return $node->safe_psql('postgres', $statement);
+}
+
+# A failure whose request the stub holds; the next one it answers.
+sub stall {
+    $stub->modes('stall', '202');
+    my %stalled = (before => $stub->count, job => JobAlerting::fail_job($node));
+    $stalled{call} = JobAlerting::begin_digest($node);
+    $stub->wait_for($stalled{before} + 1);
+    $stalled{worker} = JobAlerting::worker($node);
+    return \%stalled;
+}
+
+# The server is there again after a crash.
+sub wait_for_server {
+    return JobAlerting::poll(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }, 60, 'the server');
+}
+
+sub is_sent_again {
+    my ($stalled) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my @requests = ($stub->wait_for($stalled->{before} + 2))[ $stalled->{before}, $stalled->{before} + 1 ];
+    is $requests[1]{body}, $requests[0]{body}, 'the same bytes come again';
+    like $requests[0]{json}{headers}{'Message-ID'}, qr/\A<.+>\z/, 'with the same Message-ID, then';
+    is_deeply [ JobAlerting::named_jobs($requests[1]) ], [ $stalled->{job} ], 'naming the failure';
+    my $accepted = sub { sql("SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted'") eq '0' };
+    ok JobAlerting::poll($accepted, 30, 'the digest to be accepted'), 'accepted';
+    my ($row) = JobAlerting::run_digest($node);
+    is $row->{outcome}, 'silent', 'then silence';
+    is $stub->count, $stalled->{before} + 2, 'two requests in all';
+    return;
+}
+
+subtest 'while a request is under way, nothing is held in the database' => sub {
+    my $stalled = stall();
+    my ($activity) = JobAlerting::rows($node, undef, <<"SQL");
+        SELECT backend_xid, backend_xmin, xact_start, query, datname
+        FROM pg_stat_activity WHERE pid = $stalled->{worker}
+SQL
+    is $activity->{datname}, 'postgres', 'the worker is there';
+    is $activity->{$_}, undef, "no $_" for qw(backend_xid backend_xmin xact_start);
+    my @locks = JobAlerting::rows($node, undef, <<"SQL");
+        SELECT locktype, relation::regclass::text, mode FROM pg_locks WHERE pid = $stalled->{worker}
+SQL
+    is_deeply [ map { $_->{locktype} } @locks ], ['advisory'], 'no lock but that of the round' or diag explain \@locks;
+
+    sql('VACUUM research_jobs');
+    sql('BEGIN; LOCK TABLE research_jobs, job_alerting.queue, job_alerting.failure, job_alerting.digest'
+          . ' IN ACCESS EXCLUSIVE MODE NOWAIT; COMMIT');
+    sql('ALTER TABLE research_jobs ADD COLUMN note text');
+    is sql("SELECT state FROM job_alerting.digest WHERE id = (SELECT max(id) FROM job_alerting.digest)"), 'sending',
+      'the state that everybody sees';
+    ok $stalled->{call}->running, 'all that while the round is under way';
+
+    $stub->release;
+    my ($row) = $stalled->{call}->rows;
+    is $row->{outcome}, 'accepted', 'and then it ends well';
+    is $stub->count, $stalled->{before} + 1, 'with one request';
+};
+
+subtest 'SIGTERM ends the worker within a second, and loses nothing' => sub {
+    my $stalled = stall();
+    my $start = Time::HiRes::time();
+    sql("SELECT pg_terminate_backend($stalled->{worker})");
+    like $stalled->{call}->error, qr/ERROR:  57P0[0-9]: the round was ended before it was over/, 'the caller hears of it';
+    cmp_ok Time::HiRes::time() - $start, '<', 1, 'within a second';
+    is JobAlerting::worker($node), undef, 'the worker is gone';
+    JobAlerting::run_digest($node);
+    is_sent_again($stalled);
+};
+
+subtest 'cancelling the worker ends the round, and loses nothing' => sub {
+    my $stalled = stall();
+    my $start = Time::HiRes::time();
+    sql("SELECT pg_cancel_backend($stalled->{worker})");
+    like $stalled->{call}->error, qr/ERROR:  57014: /, 'the caller hears of it';
+    cmp_ok Time::HiRes::time() - $start, '<', 1, 'within a second';
+    JobAlerting::run_digest($node);
+    is_sent_again($stalled);
+};
+
+subtest 'a fast shutdown does not wait for the receiver' => sub {
+    my $stalled = stall();
+    my $start = Time::HiRes::time();
+    $node->stop('fast');
+    cmp_ok Time::HiRes::time() - $start, '<', 5, 'no wait';
+    $stalled->{call}->finish;
+    $node->start;
+    is_sent_again($stalled);
+};
+
+subtest 'kill -9 of the worker: the server recovers and the failure is delivered' => sub {
+    my $stalled = stall();
+    kill KILL => $stalled->{worker};
+    $stalled->{call}->finish;
+    wait_for_server();
+    is_sent_again($stalled);
+};
+
+subtest 'an immediate stop of the server: the failure is delivered after the start' => sub {
+    my $stalled = stall();
+    $node->stop('immediate');
+    $stalled->{call}->finish;
+    $node->start;
+    is_sent_again($stalled);
+};
+
+subtest 'a crash with failures that came later: they follow, and are not mixed in' => sub {
+    my $stalled = stall();
+    my $later = JobAlerting::fail_job($node);
+    kill KILL => $stalled->{worker};
+    $stalled->{call}->finish;
+    wait_for_server();
+    my @requests = ($stub->wait_for($stalled->{before} + 3))[ map { $stalled->{before} + $_ } 0 .. 2 ];
+    is $requests[1]{body}, $requests[0]{body}, 'the old digest first, byte for byte';
+    is_deeply [ JobAlerting::named_jobs($requests[2]) ], [$later], 'then one with what is new';
+};
+
+subtest 'on_in_doubt = hold: after a crash nothing is sent by itself' => sub {
+    JobAlerting::configure($node, on_in_doubt => 'hold');
+    my $stalled = stall();
+    kill KILL => $stalled->{worker};
+    $stalled->{call}->finish;
+    wait_for_server();
+    my ($row) = JobAlerting::run_digest($node);
+    is $row->{outcome}, 'in_doubt', 'the round says so';
+    is $stub->count, $stalled->{before} + 1, 'and sends nothing';
+    JobAlerting::configure($node, on_in_doubt => 'resend');
+    JobAlerting::run_digest($node);
+    is_sent_again($stalled);
+};
+
+$node->stop;
+done_testing();

@@ -1,0 +1,53 @@
+#include "core/link.hpp"
+
+#include "core/digest.hpp"
+
+#include "samples.hpp"
+
+#include <gtest/gtest.h>
+
+namespace job_alerting::core {
+
+namespace {
+
+TEST(JobLink, fills_in_what_the_job_has) {
+    Failure job = sample_failure();
+    EXPECT_EQ(
+        job_link("http://x/{queue}/{job_id}/{source}/{job_type}/{target_type}/{target_id}", job),
+        "http://x/research_jobs/4711/apple/refresh_catalog/album/"
+        "6f2c1a52-0d8e-4c7f-9b1c-2f3f5c1f7a10");
+    EXPECT_EQ(job_link("https://x/{job_id}?s={source}&q={queue}", bare_failure()),
+              "https://x/4711?s=&q=research_jobs");
+    EXPECT_EQ(job_link("https://x/{other}{", job), "https://x/{other}{");
+    EXPECT_EQ(job_link("", job), "");
+}
+
+TEST(JobLink, encodes_a_hostile_id) {
+    Failure job = bare_failure();
+    job.job_id = "../\"><b>?a=1&b=2#{queue}\r\nX \xC3\xA9%";
+    EXPECT_EQ(job_link("https://x/{job_id}", job),
+              "https://x/..%2F%22%3E%3Cb%3E%3Fa%3D1%26b%3D2%23%7Bqueue%7D%20X%20%C3%A9%25");
+}
+
+TEST(JobLink, is_an_http_address_or_nothing) {
+    Failure job = bare_failure();
+    job.job_id = "javascript:alert(1)";
+    for (const char *url : {"javascript:alert(1)", "{job_id}", "ftp://x/{job_id}", "//x",
+                            "HTTPS//x", "data:text/html,x", "mailto:x@y"})
+        EXPECT_EQ(job_link(url, job), "");
+}
+
+TEST(JobLink, is_not_made_from_an_id_that_was_cut) {
+    Failure job = bare_failure();
+    job.job_id = repeated("x", most_name);
+    EXPECT_NE(job_link("https://x/{job_id}", job), "");
+    job.job_id += "x";
+    EXPECT_EQ(job_link("https://x/{job_id}", job), "");
+    EXPECT_NE(job_link("https://x/{queue}", job), "");
+    job.job_id = repeated("\xF0\x9F\x8E\xB5", most_name);
+    EXPECT_EQ(job_link("https://x/{job_id}", job), "") << "too long an address";
+}
+
+} // namespace
+
+} // namespace job_alerting::core
