@@ -17,13 +17,19 @@ as_root() {
 }
 
 # As an ordinary user, which PostgreSQL insists on: the caller, or nobody where that is root.
-as_user() {
-    local environment=(PATH="$bindir:$PATH" HOME="$work" TMPDIR="$work/tmp" LC_ALL=C.UTF-8)
-    if [ "$(id -u)" -eq 0 ]; then
-        setpriv --reuid=nobody --regid=nogroup --clear-groups env "${environment[@]}" "$@"
-    else
-        env "${environment[@]}" "$@"
-    fi
+as_user() { (exec_as_user "$@"); }
+
+# The same in the background; $! is then the command itself. It is ended when we end.
+start_as_user() {
+    exec_as_user "$@" &
+    started+=($!)
+}
+
+exec_as_user() {
+    local stepping_down=()
+    [ "$(id -u)" -ne 0 ] || stepping_down=(setpriv --reuid=nobody --regid=nogroup --clear-groups)
+    exec "${stepping_down[@]}" \
+        env PATH="$bindir:$PATH" HOME="$work" TMPDIR="$work/tmp" LC_ALL=C.UTF-8 "$@"
 }
 
 give_to_user() {
@@ -53,6 +59,7 @@ build_packages=(g++ make git ca-certificates postgresql-15 postgresql-server-dev
     libcurl4-openssl-dev nlohmann-json3-dev libkainjow-mustache-dev)
 
 make_workplace() {
+    started=()
     work=$(mktemp -d "${TMPDIR:-/tmp}/job_alerting.XXXXXX")
     mkdir "$work/tmp"
     trap clean_up EXIT
@@ -63,7 +70,8 @@ make_workplace() {
 clean_up() {
     local status=$?
     trap - EXIT
-    [ -f "$work/data/postmaster.pid" ] && stop_cluster
+    [ ${#started[@]} -eq 0 ] || kill "${started[@]}" 2>/dev/null || true
+    [ ! -f "$work/data/postmaster.pid" ] || stop_cluster
     rm -rf "$work"
     exit $status
 }

@@ -2,8 +2,8 @@
 //
 // A group is one chain (the jobs that say they belong together), or the jobs of no chain. In a
 // group, failures of the same queue, source, job type and normalised error are one cause. Every
-// failure is counted in exactly one cause; only the first few of each are kept to be listed, so the
-// memory needed does not grow with the number of failures.
+// failure is counted in exactly one cause, or as unnamed when there are too many causes; only the
+// first few of each are kept to be listed, so the memory needed does not grow with the failures.
 
 #pragma once
 

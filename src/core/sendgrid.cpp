@@ -19,9 +19,7 @@ std::vector<std::string> split(std::string_view list);
 Address parse_address(const std::string &item);
 bool has_email(const std::vector<Address> &addresses, const std::string &email);
 Json to_json(const Address &address);
-bool is_control(char c) {
-    return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
-}
+bool is_control(char c);
 
 } // namespace
 
@@ -79,6 +77,10 @@ Request sendgrid_request(const std::string &endpoint, const std::string &key, st
 }
 
 namespace {
+
+bool is_control(char c) {
+    return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+}
 
 // The message of a fault in an address, which is quoted so that it can be found in the list.
 std::string fault(const std::string &item, const char *what) {

@@ -82,6 +82,20 @@ void serve_interrupts() {
     });
 }
 
+void conceal(std::string &text, const std::string &key) {
+    constexpr std::string_view instead = "(key)";
+    for (std::size_t at = 0; (at = text.find(key, at)) != text.npos; at += instead.size())
+        text.replace(at, key.size(), instead);
+}
+
+// An answer can quote its request, and what it says is stored and logged.
+void conceal(core::Answer &answer, const std::string &key) {
+    conceal(answer.error, key);
+    conceal(answer.body, key);
+    for (auto &[name, value] : answer.headers)
+        conceal(value, key);
+}
+
 core::Outcome send_through_sendgrid(const std::string &body, const Settings &settings) {
     const std::string endpoint = http::endpoint_fault(settings.sendgrid_url);
     if (!endpoint.empty())
@@ -92,13 +106,14 @@ core::Outcome send_through_sendgrid(const std::string &body, const Settings &set
     try {
         const Secret key(settings.sendgrid_api_key_file, "SENDGRID_API_KEY");
         core::Request request = core::sendgrid_request(settings.sendgrid_url, key.text(), body);
-        const core::Answer answer = http::post(request,
-                                               {.timeout = settings.http_timeout,
-                                                .ca_file = settings.ca_file,
-                                                .proxy = settings.proxy},
-                                               serve_interrupts);
+        core::Answer answer = http::post(request,
+                                         {.timeout = settings.http_timeout,
+                                          .ca_file = settings.ca_file,
+                                          .proxy = settings.proxy},
+                                         serve_interrupts);
         for (std::string &header : request.headers)
             wipe(header);
+        conceal(answer, key.text());
         return core::interpret_sendgrid(answer, static_cast<std::int64_t>(time(nullptr)));
     } catch (const BadSecret &bad) {
         return core::not_sent(bad.what());

@@ -88,6 +88,28 @@ pg_attribute_noreturn() void not_a_select(const char *detail) {
     pg_unreachable();
 }
 
+// Its place is one in the failure query, not in the statement that has that as an argument.
+void place_syntax_error(void *query) {
+    const int position = geterrposition();
+    if (position <= 0)
+        return;
+    errposition(0);
+    internalerrposition(position);
+    internalerrquery(static_cast<const char *>(query));
+    errdetail("The failure query cannot be parsed.");
+    errhint("Give one SELECT that returns the jobs that stand failed now.");
+}
+
+List *parse(const char *query) {
+    ErrorContextCallback callback = {.previous = error_context_stack,
+                                     .callback = place_syntax_error,
+                                     .arg = const_cast<char *>(query)};
+    error_context_stack = &callback;
+    List *statements = pg_parse_query(query);
+    error_context_stack = callback.previous;
+    return statements;
+}
+
 } // namespace
 
 const FailureColumn failure_columns[failure_column_count] = {
@@ -112,7 +134,7 @@ const char *const ledger_key =
                     "THEN 'unknown' ELSE f.occurrence END");
 
 char *single_select(const char *text) {
-    List *statements = pg_parse_query(text);
+    List *statements = parse(text);
     if (list_length(statements) != 1)
         not_a_select(statements == NIL ? "It is empty." : "It has more than one statement.");
     const RawStmt *raw = linitial_node(RawStmt, statements);

@@ -15,8 +15,6 @@ std::vector<Queue> begin() {
     ledger::doubt_interrupted(transaction);
     std::vector<Queue> queues = ledger::queues(transaction);
     transaction.commit();
-    if (queues.empty())
-        throw NothingWatched();
     for (const Queue &queue : queues)
         if (queue.never_ended)
             note_unended(queue);
@@ -61,6 +59,11 @@ void end(RoundReport &report, const Settings &settings, const std::string &troub
     transaction.commit();
 }
 
+bool is_silent(const RoundReport &report) {
+    return std::all_of(report.channels.begin(), report.channels.end(),
+                       [](const ChannelReport &channel) { return channel.outcome == "silent"; });
+}
+
 } // namespace
 
 RoundReport run_round(bool by_hand) {
@@ -84,6 +87,9 @@ RoundReport run_round(bool by_hand) {
     }
 
     end(report, settings, trouble);
+    // What the last queue had recorded is delivered even after it was unwatched.
+    if (queues.empty() && is_silent(report))
+        throw NothingWatched();
     return report;
 }
 

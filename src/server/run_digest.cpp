@@ -21,7 +21,10 @@ void refuse_where_it_cannot_work() {
         ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
                         errmsg("run_digest() cannot be called during recovery"),
                         errhint("Call it on the primary server.")));
-    PreventCommandIfReadOnly("run_digest()");
+    if (XactReadOnly)
+        ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+                        errmsg("cannot execute run_digest() in a read-only transaction"),
+                        errhint("Call it in a transaction that may write.")));
     PreventCommandIfParallelMode("run_digest()");
     if (InSecurityRestrictedOperation())
         ereport(ERROR,

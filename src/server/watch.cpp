@@ -29,6 +29,9 @@ template <typename Work> void as_extension(Work &&work) {
     const int nesting = NewGUCNestLevel();
     set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
                       GUC_ACTION_SAVE, true, 0, false);
+    // Values travel as text: times with an offset, never with an abbreviation that means another.
+    set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+                      false);
     SetUserIdAndSecContext(extension.owner, context | SECURITY_LOCAL_USERID_CHANGE);
     SPI_connect();
     work();
@@ -227,7 +230,10 @@ char *write_failure_query(Relation relation) {
 }
 
 Relation open_jobs(Oid table) {
-    Relation relation = relation_open(table, AccessShareLock);
+    Relation relation = try_relation_open(table, AccessShareLock);
+    if (!relation)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                        errmsg("table with OID %u does not exist", table)));
     if (relation->rd_rel->relkind != RELKIND_RELATION &&
         relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),

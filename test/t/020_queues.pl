@@ -86,7 +86,7 @@ subtest 'two queues whose jobs have the same numbers come in one mail, each with
     sql('UPDATE mails.outbox SET finished_at = now()');
     tells([qw(research_jobs outbox)], ["outbox/$job"], 'one of them again');
     is sql(q(SELECT job_alerting.watch('mails.outbox', 'second name'))), 'second name', 'a name of choice';
-    tells([qw(research_jobs outbox second\ name)], ["second name/$job"], 'is a queue of its own');
+    tells([ 'outbox', 'second name' ], ["second name/$job"], 'is a queue of its own');
     sql(q(SELECT job_alerting.unwatch(name) FROM unnest('{outbox, second name}'::text[]) name));
 };
 
@@ -246,8 +246,6 @@ subtest 'a lock is told when two rounds in succession meet it' => sub {
 subtest 'so is a time limit' => sub {
     sql(<<'SQL');
 CREATE TABLE slowness AS SELECT 0.0 AS seconds;
-SELECT job_alerting.watch_query('slow', 'SELECT ''x''::text AS job_id, now() AS failed_at '
-    'FROM (SELECT pg_sleep(seconds) FROM public.slowness OFFSET 0) s WHERE false');
 SELECT job_alerting.watch_query('slow',
     'SELECT id AS job_id, failed_at FROM public.fragile WHERE (SELECT pg_sleep(seconds) IS NOT NULL FROM public.slowness)');
 UPDATE slowness SET seconds = 60;
@@ -362,6 +360,17 @@ subtest 'job_id and queue names may be any text' => sub {
       scalar @ids, 'recorded as they are';
     tells([], [], 'once');
     is sql('SELECT job_alerting.unwatch(' . quoted($queue) . ', true)'), 't', 'forgotten';
+};
+
+subtest 'what the last queue has recorded is delivered before there is nothing to do' => sub {
+    my $job = fail_job();
+    $stub->mode('401');
+    round();
+    sql('SELECT job_alerting.unwatch(name) FROM job_alerting.queue');
+    $stub->mode('202');
+    tells(['research_jobs'], ["research_jobs/$job"], 'delivered, with no queue watched');
+    isnt $node->psql('postgres', 'SELECT job_alerting.run_digest()', stderr => \my $error), 0, 'then a round is refused';
+    like $error, qr/ERROR:  no queue is watched.*HINT:  Call job_alerting\.watch/s, 'with a hint';
 };
 
 $node->stop;

@@ -1,0 +1,324 @@
+# The ledger: what it keeps and for how long, what a dump carries into another database, and what
+# CREATE EXTENSION finds and refuses.
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub);
+
+sub sql {
+    my ($db, $statement) = @_;
+    return $node->safe_psql($db, $statement);
+}
+
+sub create_database {
+    my ($db) = @_;
+    sql('postgres', "CREATE DATABASE $db");
+    return $db;
+}
+
+sub reports {
+    my ($db, $jobs, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return is_deeply [ JobAlerting::reported($node, $stub, db => $db) ], [ sort @$jobs ], $name;
+}
+
+sub fail_job {
+    my ($db, %columns) = @_;
+    return JobAlerting::fail_job($node, db => $db, %columns);
+}
+
+# What the ledger has of research_jobs, as jobs.
+sub ledger {
+    my ($db) = @_;
+    return join ' ', split /\n/, sql($db, q(SELECT job_id FROM job_alerting.failure WHERE queue = 'research_jobs' ORDER BY id));
+}
+
+subtest 'the ledger has one row for each failure, and a round is what writes it' => sub {
+    my $db = create_database('ledger');
+    JobAlerting::create_jobs_table($node, $db);
+    my @jobs = map { fail_job($db) } 1 .. 3;
+    sql($db, 'CREATE EXTENSION job_alerting');
+    sql($db, q(SELECT job_alerting.watch('research_jobs')));
+    is ledger($db), '', 'not by watching';
+    sql($db, 'BEGIN; SELECT job_alerting.run_digest(); ROLLBACK');
+    is ledger($db), "@jobs", 'by a round, and nothing that its caller rolls back';
+    reports($db, [], 'reported');
+    is ledger($db), "@jobs", 'known';
+    my $error = do { $node->psql($db, q(SELECT job_alerting.watch('research_jobs'); SELECT 1/0), stderr => \my $stderr); $stderr };
+    like $error, qr/division by zero/, 'an error after watching';
+    is ledger($db), "@jobs", 'a queue that is watched anew keeps its rows';
+    my $id = sql($db, 'SELECT max(id) FROM job_alerting.failure');
+    is_deeply [ map { fail_job($db) } 1 .. 2 ], [ split / /, '4 5' ], 'two more';
+    reports($db, [ 4, 5 ], 'in one round');
+    is sql($db, "SELECT string_agg(id - $id || ':' || job_id, ' ' ORDER BY id) FROM job_alerting.failure WHERE id > $id"),
+      '1:4 2:5', 'numbered in the order of their failing, without a gap';
+};
+
+subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
+    my $db = create_database('pruning');
+    JobAlerting::create_jobs($node, $db);
+    my ($deleted, $standing, $retried) = map { fail_job($db) } 1 .. 3;
+    reports($db, [ $deleted, $standing, $retried ], 'reported');
+    sql($db, "DELETE FROM research_jobs WHERE id = $deleted");
+    sql($db, "UPDATE research_jobs SET status = 'queued', finished_at = NULL WHERE id = $retried");
+    reports($db, [], 'no longer failed');
+    is ledger($db), "$deleted $standing $retried", 'kept for 90 days';
+
+    my $age = sub {
+        my ($job, $days) = @_;
+        sql($db, "UPDATE job_alerting.failure SET cleared_at = cleared_at - interval '$days days' WHERE job_id = '$job'");
+    };
+    $age->($deleted, 89.9);
+    reports($db, [], 'a round');
+    is ledger($db), "$deleted $standing $retried", 'almost so old';
+    $age->($deleted, 0.2);
+    sql($db, q(UPDATE job_alerting.failure SET recorded_at = '2001-01-01', failed_at = '2001-01-01'));
+    reports($db, [], 'a round');
+    is ledger($db), "$standing $retried", 'the one cleared so long ago is forgotten, however old the others are';
+
+    sql($db, "ALTER DATABASE $db SET job_alerting.retention = 0");
+    reports($db, [], 'a round that keeps nothing longer than it must');
+    is ledger($db), $standing, 'what stands is kept';
+    reports($db, [], 'and not reported again') for 1 .. 2;
+
+    $stub->mode('401');
+    my $waiting = fail_job($db);
+    JobAlerting::run_digest($node, $db);
+    sql($db, "DELETE FROM research_jobs WHERE id = $waiting");
+    JobAlerting::run_digest($node, $db);
+    is ledger($db), "$standing $waiting", 'what is not reported yet is kept, cleared or not';
+    $stub->mode('202');
+    reports($db, [$waiting], 'reported');
+    is ledger($db), $standing, 'and forgotten at once';
+
+    is sql($db, 'SELECT count(*) FROM job_alerting.digest'), 2, 'of its digests, two are left: the newest,';
+    is sql($db, 'SELECT count(DISTINCT digest_id) FROM job_alerting.digest_failure'), 1, 'and the one of what stands';
+    sql($db, "UPDATE research_jobs SET finished_at = now() WHERE id = $standing");
+    reports($db, [$standing], 'failed again');
+    is sql($db, 'SELECT string_agg(id::text, $$ $$ ORDER BY id) FROM job_alerting.digest'), 3, 'one is left';
+    reports($db, [], 'which says how far the channel has come');
+    is ledger($db), $standing, 'one failure stands';
+};
+
+subtest 'a failure is kept until every channel has reported it' => sub {
+    my $db = create_database('channels');
+    JobAlerting::create_jobs($node, $db);
+    sql($db, "ALTER DATABASE $db SET job_alerting.retention = 0");
+    sql($db, "ALTER DATABASE $db SET job_alerting.channels = 'log, sendgrid'");
+    my $outcomes = sub { join ' ', map { "$_->{channel}:$_->{outcome}" } JobAlerting::run_digest($node, $db) };
+    my $job = fail_job($db);
+    $stub->mode('401');
+    is $outcomes->(), 'log:accepted sendgrid:pending', 'one has';
+    sql($db, 'TRUNCATE research_jobs');
+    is $outcomes->(), 'log:silent sendgrid:pending', 'still one';
+    is ledger($db), $job, 'kept';
+    $stub->mode('202');
+    is $outcomes->(), 'log:silent sendgrid:accepted', 'both have';
+    is_deeply [ JobAlerting::named_jobs(($stub->requests)[-1]) ], [$job], 'the receiver has it';
+    is ledger($db), '', 'forgotten';
+};
+
+# The tables, and what the sequences give next.
+sub contents {
+    my ($cluster, $db) = @_;
+    my @tables = map { [ JobAlerting::rows($cluster, $db, "SELECT * FROM job_alerting.$_ ORDER BY 1") ] } qw(queue failure digest);
+    my @sequences = map { [ JobAlerting::rows($cluster, $db, "SELECT last_value, is_called FROM job_alerting.${_}_id_seq") ] }
+      qw(failure digest);
+    return [ @tables, @sequences ];
+}
+
+sub dump_database {
+    my ($db, @options) = @_;
+    my $file = $node->basedir . "/$db.dump";
+    PostgreSQL::Test::Utils::system_or_bail('pg_dump', '-f', $file, @options, '-d', $node->connstr($db));
+    return $file;
+}
+
+# A database with a bit of everything: failures that stand and that do not, one reported, one in
+# doubt, one recorded after it; the jobs table belongs to a role of its own.
+sub create_eventful_database {
+    my ($db) = @_;
+    create_database($db);
+    sql($db, 'CREATE ROLE app') if sql($db, q(SELECT count(*) FROM pg_roles WHERE rolname = 'app')) == 0;
+    JobAlerting::create_jobs_table($node, $db);
+    sql($db, 'ALTER TABLE research_jobs OWNER TO app; CREATE EXTENSION job_alerting');
+    my @jobs = map { fail_job($db) } 1 .. 3;
+    push @jobs, fail_job($db, finished_at => undef);
+    reports($db, \@jobs, "$db: before the dump");
+    sql($db, "UPDATE research_jobs SET status = 'queued' WHERE id = $jobs[0]");
+    $stub->mode('close-after-read');
+    my $doubtful = fail_job($db);
+    my ($row) = JobAlerting::run_digest($node, $db);
+    $stub->mode('202');
+    is $row->{outcome}, 'in_doubt', "$db: one digest in doubt";
+    is sql($db, 'SELECT owner FROM job_alerting.queue'), 'app', "$db: the queue runs as the role";
+    return ($doubtful, $jobs[0]);
+}
+
+# The outcome of a round, and the jobs that its mails list.
+sub round {
+    my ($cluster, $db) = @_;
+    my $before = $stub->count;
+    my ($row) = JobAlerting::run_digest($cluster, $db);
+    return ($row, map { JobAlerting::named_jobs($_) } ($stub->requests)[ $before .. $stub->count - 1 ]);
+}
+
+for my $format ([ custom => '-Fc' ], [ plain => '-Fp' ], [ inserts => '-Fp', '--inserts' ]) {
+    my ($name, @options) = @$format;
+    subtest "a database restored from a dump ($name) is silent about the past" => sub {
+        my ($doubtful, $retried) = create_eventful_database("old_$name");
+        my $file = dump_database("old_$name", @options);
+        my $db = create_database("new_$name");
+        PostgreSQL::Test::Utils::system_or_bail($name eq 'custom'
+            ? ('pg_restore', '--exit-on-error', '-d', $node->connstr($db), $file)
+            : ('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-d', $node->connstr($db), '-f', $file));
+        is_deeply contents($node, $db), contents($node, "old_$name"), 'its tables and sequences are those that were dumped';
+        my ($row, @told) = round($node, $db);
+        is_deeply [ $row->{outcome}, @told ], ['in_doubt'], 'nothing is sent: what is in doubt is not its own';
+        my $newest = sql($db, 'SELECT max(id) FROM job_alerting.failure');
+        my $new = fail_job($db);
+        sql($db, "UPDATE research_jobs SET status = 'dead', finished_at = clock_timestamp() WHERE id = $retried");
+        ($row, @told) = round($node, $db);
+        is_deeply [ $row->{outcome}, sort @told ], [ 'accepted', sort $new, $retried ], 'what fails there is told, and only that';
+        is sql($db, "SELECT string_agg((id - $newest)::text, ' ' ORDER BY id) FROM job_alerting.failure WHERE id > $newest"),
+          '1 2', 'under numbers that follow those restored';
+        ($row, @told) = round($node, "old_$name");
+        is_deeply [ $row->{outcome}, @told ], [ 'accepted', $doubtful ], 'the one that was dumped resends what it has in doubt';
+    };
+}
+
+subtest 'a dump restored where the role is missing tells that, and nothing of the past' => sub {
+    create_eventful_database('moved');
+    my $file = dump_database('moved', '-Fc');
+    my $other = JobAlerting::node('other', stub => $stub);
+    $other->safe_psql('postgres', 'CREATE DATABASE moved');
+    my $failed = !IPC::Run::run([ 'pg_restore', '-d', $other->connstr('moved'), $file ], '2>', \my $errors);
+    ok $failed, 'the restore complains';
+    is_deeply [ $errors =~ /^pg_restore: error:.*ERROR:  (.*)$/gm ], [ ('role "app" does not exist') x 2 ],
+      'of the missing role, for the table and its sequence only';
+    is_deeply contents($other, 'moved'), contents($node, 'moved'), 'the tables and sequences are those that were dumped';
+    my ($row, @told) = round($other, 'moved');
+    is_deeply [ $row->{outcome}, $row->{failures}, @told ], [ 'accepted', 1 ], 'one failure is told, of no job';
+    like JobAlerting::text_part(($stub->requests)[-1]), qr/queue research_jobs could not be read.*role "app" does not exist/s, 'the queue itself';
+    ($row, @told) = round($other, 'moved');
+    is_deeply [ $row->{outcome}, @told ], ['in_doubt'], 'once';
+    $other->safe_psql('moved', 'CREATE ROLE app; GRANT SELECT ON research_jobs TO app');
+    ($row, @told) = round($other, 'moved');
+    is_deeply [ $row->{outcome}, @told ], ['in_doubt'], 'the role is there: nothing that stood before is told again';
+    my $new = JobAlerting::fail_job($other, db => 'moved');
+    ($row, @told) = round($other, 'moved');
+    is_deeply [ $row->{outcome}, @told ], [ 'accepted', $new ], 'what fails now is';
+    $other->stop;
+};
+
+subtest 'the extension can be dropped and created again in one session' => sub {
+    my $db = create_database('again');
+    JobAlerting::create_jobs_table($node, $db);
+    my $job = fail_job($db);
+    my $count = $stub->count;
+    my $outcome = 'SELECT outcome, failures FROM job_alerting.run_digest();';
+    is sql($db, <<"SQL"), join("\n", 'accepted|1', 'research_jobs', 'accepted|1', 'silent|0', 'accepted|1'), 'and works each time';
+CREATE EXTENSION job_alerting;
+$outcome
+DROP EXTENSION job_alerting;
+CREATE EXTENSION job_alerting;
+SELECT job_alerting.watch('research_jobs');
+$outcome
+$outcome
+BEGIN; DROP EXTENSION job_alerting; CREATE EXTENSION job_alerting; COMMIT;
+$outcome
+SQL
+    is_deeply [ map { JobAlerting::named_jobs($_) } ($stub->requests)[ $count .. $count + 2 ] ], [ ($job) x 3 ],
+      'each of the three ledgers began empty';
+    sql($db, 'DROP EXTENSION job_alerting');
+    is sql($db, q(SELECT count(*) FROM pg_namespace WHERE nspname = 'job_alerting')), 0, 'nothing is left of it';
+    is sql($db, 'SELECT count(*) FROM research_jobs'), 1, 'and the jobs are as they were';
+};
+
+subtest 'a schema that somebody planted is not adopted' => sub {
+    my $db = create_database('planted');
+    sql($db, 'CREATE ROLE planter; GRANT CREATE ON DATABASE planted TO planter');
+    sql($db, 'SET ROLE planter; CREATE SCHEMA job_alerting; CREATE TABLE job_alerting.queue (name text)');
+    for my $statement ('CREATE EXTENSION job_alerting', 'CREATE EXTENSION job_alerting SCHEMA job_alerting') {
+        isnt $node->psql($db, $statement, stderr => \my $error), 0, "$statement fails";
+        like $error, qr/ERROR:  schema "job_alerting" already exists/, 'and says why';
+    }
+    is sql($db, q(SELECT count(*) FROM pg_extension WHERE extname = 'job_alerting')), 0, 'no extension';
+    is sql($db, q(SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'job_alerting')), 'planter', 'the schema is as it was';
+    sql($db, 'GRANT planter TO CURRENT_USER; DROP SCHEMA job_alerting CASCADE');
+    isnt $node->psql($db, 'SET ROLE planter; CREATE EXTENSION job_alerting', stderr => \my $error), 0,
+      'an ordinary role that may create schemas cannot create it';
+    like $error, qr/permission denied to create extension/, 'and is told so';
+};
+
+# What CREATE EXTENSION says, without its first line's place.
+sub messages_of_creation {
+    my ($db) = @_;
+    my $status = $node->psql($db, 'CREATE EXTENSION job_alerting', stderr => \my $messages);
+    return ($status, $messages =~ s/^psql:<stdin>:\d+: //gmr);
+}
+
+my %databases = (
+    no_table => [ 'SELECT 1', qr/\A\z/, '' ],
+    one_table => [
+        'CREATE SCHEMA s; CREATE TABLE s.research_jobs (LIKE public.model INCLUDING ALL)',
+        qr/\AINFO:  job_alerting watches table s\.research_jobs\z/, 'research_jobs',
+    ],
+    beside_others => [
+        'CREATE TABLE research_jobs (LIKE public.model INCLUDING ALL); CREATE TEMP TABLE research_jobs (id int);'
+          . 'CREATE SCHEMA s; CREATE VIEW s.research_jobs AS SELECT 1 AS id; CREATE TABLE research_jobs_old (id int)',
+        qr/\AINFO:  job_alerting watches table public\.research_jobs\z/, 'research_jobs',
+    ],
+    two_tables => [
+        'CREATE TABLE research_jobs (LIKE public.model INCLUDING ALL); CREATE SCHEMA s; CREATE TABLE s.research_jobs (LIKE public.model)',
+        qr/\AINFO:  job_alerting watches nothing yet: there are 2 tables named research_jobs\nHINT:  Call job_alerting\.watch/, '',
+    ],
+    unfit => [
+        'CREATE TABLE research_jobs (id int PRIMARY KEY, status text)',
+        qr/\AINFO:  job_alerting does not watch table public\.research_jobs: table "research_jobs" is not shaped like a job table\nHINT:  Call job/, '',
+    ],
+    without_key => [
+        'CREATE TABLE research_jobs (LIKE public.model)',
+        qr/\AINFO:  job_alerting does not watch table public\.research_jobs: .*no primary key/, '',
+    ],
+    unreadable => [
+        'CREATE TABLE research_jobs (LIKE public.model INCLUDING ALL); ALTER TABLE research_jobs OWNER TO app;'
+          . 'REVOKE SELECT ON research_jobs FROM app',
+        qr/\AINFO:  job_alerting does not watch table public\.research_jobs: permission denied/, '',
+    ],
+);
+
+subtest 'CREATE EXTENSION watches research_jobs where it is meant, and never fails for it' => sub {
+    for my $db (sort keys %databases) {
+        my ($tables, $message, $watched) = @{ $databases{$db} };
+        create_database($db);
+        JobAlerting::create_jobs_table($node, $db);
+        sql($db, "ALTER TABLE research_jobs RENAME TO model; $tables");
+        my ($status, $messages) = messages_of_creation($db);
+        is $status, 0, "$db: created";
+        like $messages, $message, "$db: what it says";
+        is sql($db, 'SELECT name FROM job_alerting.queue'), $watched, "$db: what it watches";
+    }
+};
+
+subtest 'without shared_preload_libraries rounds by hand work' => sub {
+    my $bare = JobAlerting::node('bare', stub => $stub, preload => 0);
+    JobAlerting::create_jobs($bare);
+    my @jobs = map { JobAlerting::fail_job($bare) } 1 .. 2;
+    is_deeply [ JobAlerting::reported($bare, $stub) ], \@jobs, 'a mail';
+    is_deeply [ JobAlerting::reported($bare, $stub) ], [], 'and silence';
+    is $bare->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting%')), 0,
+      'no launcher';
+    $bare->stop;
+};
+
+$node->stop;
+done_testing();

@@ -1,0 +1,343 @@
+# run_digest(): one round now, in a process of its own. What it returns, whom it refuses, and that
+# neither the caller's transaction nor its session, patience or end have any part in it.
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+use Time::HiRes ();
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, streaming => 1, conf => <<'CONF');
+job_alerting.lock_timeout = '1s'
+job_alerting.http_timeout = '60s'
+CONF
+JobAlerting::create_jobs($node);
+
+sub sql {
+    my ($statement, $db) = @_;
+    return $node->safe_psql($db // 'postgres', $statement);
+}
+
+sub fail_job {
+    my (%columns) = @_;
+    return JobAlerting::fail_job($node, %columns);
+}
+
+sub named {
+    my ($number) = @_;
+    return [ sort { $a <=> $b } JobAlerting::named_jobs(($stub->requests)[ $number - 1 ]) ];
+}
+
+sub is_silent {
+    my ($name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return is((JobAlerting::run_digest($node))[0]{outcome}, 'silent', $name // 'then silence');
+}
+
+# A call whose request the stub holds; later ones it answers.
+sub stall {
+    my (%options) = @_;
+    $stub->modes('stall', '202');
+    my %stalled = (before => $stub->count, job => fail_job());
+    $stalled{call} = JobAlerting::begin_digest($node, %options);
+    $stub->wait_for($stalled{before} + 1);
+    return \%stalled;
+}
+
+# The session whose call waits for its round.
+sub caller_of_round {
+    my ($row) = JobAlerting::rows($node, undef, <<'SQL');
+        SELECT pid FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND query LIKE '%run_digest%' AND pid <> pg_backend_pid()
+SQL
+    return $row->{pid};
+}
+
+sub is_refused {
+    my ($call, $sqlstate, $message, $hint) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $error = $call->error;
+    like $error, qr/ERROR:  $sqlstate: $message/, "refused: $message";
+    like $error, qr/^HINT:  .*$hint/m, "with a hint: $hint" if $hint;
+    return;
+}
+
+# ---------------------------------------------------------------- what it returns
+
+subtest 'a row for each configured channel' => sub {
+    is_deeply [ JobAlerting::run_digest($node) ],
+      [ { channel => 'sendgrid', digest_id => undef, failures => 0, outcome => 'silent', detail => undef } ],
+      'silent: no digest';
+    fail_job();
+    fail_job();
+    sql("ALTER DATABASE postgres SET job_alerting.channels = 'log, sendgrid'");
+    my @rows = JobAlerting::run_digest($node);
+    is_deeply [ map { $_->{channel} } @rows ], [ 'log', 'sendgrid' ], 'two channels, in their order';
+    is_deeply [ map { $_->{outcome} } @rows ], [ 'accepted', 'accepted' ], 'both accepted';
+    is_deeply [ map { $_->{failures} } @rows ], [ 2, 2 ], 'the failures of each';
+    isnt $rows[0]{digest_id}, $rows[1]{digest_id}, 'each has its own digest';
+    is $stub->count, 1, 'one mail';
+
+    sql("ALTER DATABASE postgres SET job_alerting.channels = ''");
+    my $job = fail_job();
+    is_deeply [ JobAlerting::run_digest($node) ], [], 'no channel, no row';
+    is sql("SELECT count(*) FROM job_alerting.failure WHERE job_id = '$job'"), 1, 'but it records';
+    sql('ALTER DATABASE postgres RESET job_alerting.channels');
+    is +(JobAlerting::run_digest($node))[0]{failures}, 1, 'and sends when there is one again';
+};
+
+# ---------------------------------------------------------------- the caller's transaction
+
+subtest "the caller's rollback changes nothing" => sub {
+    my $before = $stub->count;
+    my $job = fail_job();
+    my $unborn = sql(q(SELECT nextval('research_jobs_id_seq') + 1));
+    my $insert = "INSERT INTO research_jobs (source, job_type, status, finished_at) VALUES ('x', 'y', 'dead', now())";
+    my $call = JobAlerting::begin_digest($node, before => [ 'BEGIN', $insert ], after => ['ROLLBACK']);
+    is +($call->rows)[0]{outcome}, 'accepted', 'accepted';
+    is $stub->count, $before + 1, 'the mail is sent';
+    is_deeply named($before + 1), [$job], 'of what was committed';
+    is sql("SELECT count(*) FROM job_alerting.failure WHERE job_id = '$job'"), 1, 'the ledger is kept';
+    is_silent();
+};
+
+subtest 'a caller that holds the jobs table gets an answer' => sub {
+    my $job = fail_job();
+    my $call = JobAlerting::begin_digest($node, before => [ 'BEGIN', 'LOCK TABLE research_jobs IN ACCESS EXCLUSIVE MODE' ]);
+    my ($row) = $call->rows;
+    cmp_ok $call->seconds, '<', 5, 'within lock_timeout';
+    is $row->{outcome}, 'silent', 'nothing could be read';
+    like $row->{detail}, qr/queue research_jobs cannot be read: .*lock timeout/, 'the detail names the queue';
+    is_deeply [ JobAlerting::reported($node, $stub) ], [$job], 'the next round, after it, reports the failure';
+    is sql('SELECT last_error FROM job_alerting.queue'), '', 'and the queue is well';
+};
+
+subtest 'a caller that holds the ledger gets an answer too' => sub {
+    my $job = fail_job();
+    for my $table (qw(queue failure digest)) {
+        my $call = JobAlerting::begin_digest($node,
+            before => [ 'BEGIN', "LOCK TABLE job_alerting.$table IN ACCESS EXCLUSIVE MODE" ]);
+        $call->finish;
+        cmp_ok $call->seconds, '<', 10, "$table: within lock_timeout";
+        like $call->out . $call->error, qr/lock timeout/, "$table: which says why";
+    }
+    is_deeply [ JobAlerting::reported($node, $stub) ], [$job], 'the next round reports the failure';
+};
+
+# ---------------------------------------------------------------- at the same time
+
+subtest 'sixteen at once send one mail, and all get an answer' => sub {
+    my $before = $stub->count;
+    my $job = fail_job();
+    my @calls = map { JobAlerting::begin_digest($node) } 1 .. 16;
+    my @rows = map { $_->rows } @calls;
+    is scalar @rows, 16, 'sixteen answers';
+    my %outcomes;
+    $outcomes{ $_->{outcome} }++ for @rows;
+    is_deeply \%outcomes, { accepted => 1, silent => 15 }, 'one of them of the mail';
+    is $stub->count, $before + 1, 'one request';
+    is_deeply named($before + 1), [$job], 'naming the failure';
+};
+
+subtest 'a call waits for the round in progress, and then does its own' => sub {
+    my $stalled = stall();
+    my $new = fail_job();
+    my $second = JobAlerting::begin_digest($node);
+    my $workers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'job_alerting worker');
+    JobAlerting::poll(sub { sql($workers) == 2 }, 10, 'the second worker');
+    JobAlerting::poll(sub { sql('SELECT count(*) FROM pg_locks WHERE NOT granted') == 1 }, 10, 'it to wait');
+    is $stub->count, $stalled->{before} + 1, 'nothing is sent meanwhile';
+    ok $second->running, 'it waits';
+
+    $stub->release;
+    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'the first ends';
+    is +($second->rows)[0]{outcome}, 'accepted', 'the second too';
+    is_deeply [ named($stalled->{before} + 1), named($stalled->{before} + 2) ], [ [ $stalled->{job} ], [$new] ],
+      'each with its own failures';
+};
+
+# ---------------------------------------------------------------- the caller's end
+
+for my $way ('cancel', 'terminate') {
+    subtest "pg_${way}_backend() ends the caller's wait, not the round" => sub {
+        my $stalled = stall();
+        my $pid = caller_of_round();
+        my $start = Time::HiRes::time();
+        sql("SELECT pg_${way}_backend($pid)");
+        like $stalled->{call}->error, $way eq 'cancel' ? qr/57014/ : qr/57P01/, 'the wait ends';
+        cmp_ok Time::HiRes::time() - $start, '<', 1, 'at once';
+        ok JobAlerting::worker($node), 'the worker goes on';
+        $stub->release;
+        my $waiting = q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted');
+        ok JobAlerting::poll(sub { sql($waiting) eq '0' }, 10, 'the round to end'), 'and finishes';
+        is_silent();
+        is $stub->count, $stalled->{before} + 1, 'with one request';
+    };
+}
+
+subtest 'statement_timeout ends the wait, not the round' => sub {
+    my $stalled = stall(before => [q(SET statement_timeout = '1s')]);
+    like $stalled->{call}->error, qr/57014.*statement timeout/, 'the wait ends';
+    cmp_ok $stalled->{call}->seconds, '<', 3, 'in time';
+    $stub->release;
+    is_silent('the next call finds the round over');
+    is $stub->count, $stalled->{before} + 1, 'one request';
+};
+
+# ---------------------------------------------------------------- settings
+
+subtest "the caller's session settings have no part in the round" => sub {
+    my $before = $stub->count;
+    my $job = fail_job();
+    sql('CREATE SCHEMA decoy; CREATE TABLE decoy.research_jobs (LIKE public.research_jobs);'
+          . 'CREATE FUNCTION decoy.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT NULL::timestamptz $$');
+    my $call = JobAlerting::begin_digest($node, before => [
+        q(SET search_path = decoy, pg_catalog),
+        q(SET job_alerting.channels = 'log'),
+        q(SET job_alerting.mail_to = 'session@example.com'),
+        q(SET job_alerting.job_url = 'https://session.example.com/{job_id}'),
+        q(SET job_alerting.max_listed = 0),
+        q(SET TimeZone = 'Asia/Tokyo'),
+        q(SET DateStyle = 'SQL, DMY'),
+        q(SET session_replication_role = replica),
+    ]);
+    is_deeply [ map { "$_->{channel} $_->{outcome}" } $call->rows ], ['sendgrid accepted'], 'channels: those of the server';
+    my $request = ($stub->requests)[$before];
+    is_deeply named($before + 1), [$job], 'the job is listed';
+    is $request->{json}{personalizations}[0]{to}[0]{email}, 'ops@example.com', 'mail_to: that of the server';
+    unlike $request->{body}, qr/session\.example\.com/, 'job_url: that of the server';
+    unlike $request->{body}, qr/\+09:00/, "TimeZone: not the session's";
+    sql('DROP SCHEMA decoy CASCADE');
+};
+
+subtest 'settings that would stop a session do not stop the round' => sub {
+    my %setting = (
+        default_transaction_read_only       => 'on',
+        default_transaction_isolation       => 'serializable',
+        default_transaction_deferrable      => 'on',
+        statement_timeout                   => '1ms',
+        lock_timeout                        => '1ms',
+        idle_in_transaction_session_timeout => '1ms',
+        idle_session_timeout                => '1ms',
+        search_path                         => 'nowhere',
+        DateStyle                           => 'SQL, DMY',
+        IntervalStyle                       => 'sql_standard',
+        row_security                        => 'off',
+        synchronous_commit                  => 'off',
+    );
+    # Against these, for our own sessions.
+    local $ENV{PGOPTIONS} = join ' ', '-c default_transaction_read_only=off', map { "-c $_=0" }
+      qw(statement_timeout lock_timeout idle_in_transaction_session_timeout idle_session_timeout);
+    for my $whose ('DATABASE postgres', 'ROLE ALL', 'ROLE CURRENT_USER') {
+        my $job = fail_job();
+        sql(join ';', map { "ALTER $whose SET $_ = '$setting{$_}'" } sort keys %setting);
+        is_deeply [ JobAlerting::reported($node, $stub) ], [$job], "of $whose";
+        sql("ALTER $whose RESET ALL");
+    }
+};
+
+subtest 'the settings of the server and the database count, and not those of a role' => sub {
+    my $before = $stub->count;
+    my @job_url = map { "job_alerting.job_url = 'https://$_.example.com/'" } qw(role role-here database);
+    sql("ALTER ROLE CURRENT_USER SET $job_url[0]; ALTER ROLE CURRENT_USER IN DATABASE postgres SET $job_url[1];"
+          . "ALTER DATABASE postgres SET $job_url[2]");
+    sql("ALTER ROLE CURRENT_USER SET job_alerting.channels = 'log';"
+          . "ALTER ROLE CURRENT_USER SET job_alerting.mail_to = 'role\@example.com';"
+          . "ALTER ROLE CURRENT_USER SET TimeZone = 'Asia/Tokyo'; ALTER DATABASE postgres SET TimeZone = 'Asia/Kolkata'");
+    my $job = fail_job();
+    is_deeply [ map { "$_->{channel} $_->{outcome}" } JobAlerting::run_digest($node) ], ['sendgrid accepted'],
+      'channels: those of the server';
+    my $json = ($stub->requests)[$before]{json};
+    my $text = $json->{content}[0]{value};
+    is $json->{personalizations}[0]{to}[0]{email}, 'ops@example.com', 'mail_to: that of the server';
+    like $text, qr{https://database\.example\.com/}, 'job_url: that of the database';
+    like $text, qr/\+05:30/, 'TimeZone: that of the database';
+    is_deeply named($before + 1), [$job], 'and the failure is there';
+    sql("ALTER $_ RESET ALL") for 'ROLE CURRENT_USER', 'ROLE CURRENT_USER IN DATABASE postgres', 'DATABASE postgres';
+};
+
+# ---------------------------------------------------------------- whom it refuses
+
+subtest 'refused: no queue is watched' => sub {
+    my $definition = sql('SELECT failure_query FROM job_alerting.queue');
+    sql(q(SELECT job_alerting.unwatch('research_jobs')));
+    is_refused(JobAlerting::begin_digest($node), '55000', 'no queue is watched', qr/job_alerting\.watch\(/);
+    sql(q(SELECT job_alerting.watch('public.research_jobs')));
+    is_silent('watched again, nothing is told twice');
+};
+
+subtest 'refused: in the transaction that created the extension' => sub {
+    sql('CREATE DATABASE fresh');
+    JobAlerting::create_jobs_table($node, 'fresh');
+    my $call = JobAlerting::begin_digest($node, db => 'fresh', before => [ 'BEGIN', 'CREATE EXTENSION job_alerting' ]);
+    is_refused($call, '55000', 'run_digest\(\) cannot be called in the transaction that created the extension', qr/Commit/);
+    sql('CREATE EXTENSION job_alerting', 'fresh');
+    is +(JobAlerting::run_digest($node, 'fresh'))[0]{outcome}, 'silent', 'after the commit it works';
+};
+
+subtest 'refused: in a read-only transaction' => sub {
+    is_refused(JobAlerting::begin_digest($node, before => ['BEGIN READ ONLY']), '25006',
+        'cannot execute run_digest\(\) in a read-only transaction');
+};
+
+subtest 'refused: a role without EXECUTE' => sub {
+    sql('CREATE ROLE nobody LOGIN');
+    my $as_nobody = ['SET SESSION AUTHORIZATION nobody'];
+    is_refused(JobAlerting::begin_digest($node, before => $as_nobody), '42501', 'permission denied for schema');
+    sql('GRANT USAGE ON SCHEMA job_alerting TO nobody');
+    is_refused(JobAlerting::begin_digest($node, before => $as_nobody), '42501', 'permission denied for function run_digest');
+    sql('GRANT EXECUTE ON FUNCTION job_alerting.run_digest() TO nobody');
+    my $job = fail_job();
+    my $before = $stub->count;
+    is +(JobAlerting::begin_digest($node, before => $as_nobody)->rows)[0]{outcome}, 'accepted', 'with it, it works';
+    is_deeply named($before + 1), [$job], 'on what that role cannot read itself';
+};
+
+subtest 'refused: during recovery' => sub {
+    $node->backup('backup');
+    my $standby = PostgreSQL::Test::Cluster->new('standby');
+    $standby->init_from_backup($node, 'backup', has_streaming => 1);
+    $standby->start;
+    is_refused(JobAlerting::begin_digest($standby), '25006', 'run_digest\(\) cannot be called during recovery', qr/primary/);
+    $standby->stop('immediate');
+};
+
+subtest 'refused: no free worker slot' => sub {
+    $node->append_conf('postgresql.conf', "max_worker_processes = 3\nmax_logical_replication_workers = 0");
+    $node->restart;
+    # The launcher has one slot; these have the others.
+    my $stalled = stall();
+    my $waiting = JobAlerting::begin_digest($node);
+    JobAlerting::poll(sub { sql('SELECT count(*) FROM pg_locks WHERE NOT granted') == 1 }, 10, 'the slots to be full');
+
+    my $call = JobAlerting::begin_digest($node);
+    is_refused($call, '53000', 'no background worker slot became free within 5 seconds', qr/max_worker_processes/);
+    cmp_ok $call->seconds, '>', 4, 'after it has waited';
+    cmp_ok $call->seconds, '<', 10, 'but not for long';
+
+    my $patient = JobAlerting::begin_digest($node);
+    $stub->release;
+    is +($_->rows)[0]{outcome} =~ /accepted|silent/, 1, 'the others get their answers'
+      for $stalled->{call}, $waiting, $patient;
+};
+
+# ---------------------------------------------------------------- without preloading
+
+subtest 'works without shared_preload_libraries' => sub {
+    my $plain = JobAlerting::node('plain', stub => $stub, preload => 0);
+    JobAlerting::create_jobs($plain);
+    my $before = $stub->count;
+    my $job = JobAlerting::fail_job($plain);
+    is +(JobAlerting::run_digest($plain))[0]{outcome}, 'accepted', 'accepted';
+    is_deeply named($before + 1), [$job], 'with the failure';
+    is +(JobAlerting::run_digest($plain))[0]{outcome}, 'silent', 'then silence';
+    $plain->stop;
+};
+
+$node->stop;
+done_testing();
