@@ -65,6 +65,7 @@ make_workplace() {
     trap clean_up EXIT
     give_to_user "$work"
     chmod 755 "$work"
+    cd "$work" # where the ordinary user may be, too
 }
 
 clean_up() {
