@@ -17,7 +17,8 @@ SELECT p.oid::regprocedure, acl.privilege_type
 FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) acl
 WHERE p.pronamespace = 'job_alerting'::regnamespace AND acl.grantee = 0;
 SELECT c.oid::regclass, acl.privilege_type
-FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) acl
+FROM pg_class c, LATERAL (SELECT CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END) of(kind),
+     aclexplode(coalesce(c.relacl, acldefault(of.kind, c.relowner))) acl
 WHERE c.relnamespace = 'job_alerting'::regnamespace AND c.relkind <> 'i' AND acl.grantee = 0;
 
 CREATE ROLE regress_job_alerting_nobody;

@@ -17,7 +17,8 @@ BEGIN
     RETURN 'not refused';
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN concat_ws(E'\n', SQLSTATE || ': ' || message, 'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''));
+    RETURN concat_ws(E'\n', SQLSTATE || ': ' || message,
+                     'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''));
 END
 $$;
 
@@ -69,7 +70,8 @@ RESET job_alerting.channels;
 -- The ledger, and the digests.
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
-SELECT id, queue, job_id, occurrence, status, attempts, max_attempts, error, failed_at, cleared_at FROM job_alerting.failure ORDER BY id;
+SELECT id, queue, job_id, occurrence, status, attempts, max_attempts, error, failed_at, cleared_at
+FROM job_alerting.failure ORDER BY id;
 SELECT id, channel, first_failure, last_failure, state, attempts, request, error FROM job_alerting.digest ORDER BY id;
 SELECT digest_id, channel, digest_state, id, job_id FROM job_alerting.digest_failure ORDER BY digest_id, id;
 

@@ -6,7 +6,8 @@
 
 CREATE EXTENSION job_alerting;
 
-CREATE FUNCTION pg_temp.stored() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM job_alerting.queue';
+CREATE FUNCTION pg_temp.stored() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS
+    'SELECT count(*) FROM job_alerting.queue';
 CREATE FUNCTION pg_temp.refusal(call text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     message text; detail text; hint text;
@@ -15,7 +16,8 @@ BEGIN
     RETURN 'not refused';
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN concat_ws(E'\n', SQLSTATE || ': ' || message, 'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''),
+    RETURN concat_ws(E'\n', SQLSTATE || ': ' || message,
+                     'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''),
                      'queues stored: ' || pg_temp.stored());
 END
 $$;

@@ -5,7 +5,8 @@
 
 CREATE EXTENSION job_alerting;
 
-CREATE FUNCTION pg_temp.stored() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM job_alerting.queue';
+CREATE FUNCTION pg_temp.stored() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS
+    'SELECT count(*) FROM job_alerting.queue';
 CREATE FUNCTION pg_temp.refusal(query text, more text DEFAULT '') RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     message text; detail text; hint text;
@@ -14,7 +15,8 @@ BEGIN
     RETURN 'not refused';
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN concat_ws(E'\n', SQLSTATE || ': ' || message, 'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''),
+    RETURN concat_ws(E'\n', SQLSTATE || ': ' || message,
+                     'DETAIL: ' || nullif(detail, ''), 'HINT: ' || nullif(hint, ''),
                      'queues stored: ' || pg_temp.stored());
 END
 $$;
@@ -31,8 +33,8 @@ SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.runs
 SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.runs; DROP TABLE public.runs');
 SELECT pg_temp.refusal('INSERT INTO public.runs VALUES (''b'') RETURNING id AS job_id, ended AS failed_at');
 SELECT pg_temp.refusal('EXPLAIN SELECT 1');
-SELECT pg_temp.refusal('WITH gone AS (DELETE FROM public.runs RETURNING id, ended) SELECT id AS job_id, ended AS failed_at FROM gone');
-SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM (WITH g AS (DELETE FROM public.runs RETURNING id, ended) SELECT * FROM g) s');
+SELECT pg_temp.refusal('WITH gone AS (DELETE FROM public.runs RETURNING id AS job_id, ended AS failed_at) TABLE gone');
+SELECT pg_temp.refusal('SELECT * FROM (WITH gone AS (DELETE FROM public.runs RETURNING id AS job_id) TABLE gone) g');
 SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at INTO public.copy FROM public.runs');
 SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.runs FOR UPDATE');
 SELECT pg_temp.refusal('SELECT * FROM (SELECT id AS job_id, ended AS failed_at FROM public.runs FOR SHARE) s');
@@ -65,8 +67,8 @@ CREATE ROLE regress_job_alerting_other;
 GRANT USAGE ON SCHEMA job_alerting TO regress_job_alerting_watcher;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA job_alerting TO regress_job_alerting_watcher;
 SELECT current_user AS myself \gset
-SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.runs', ', owner => ''regress_job_alerting_missing''');
-SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.runs', ', owner => ''regress_job_alerting_watcher''');
+SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.runs', ', ''regress_job_alerting_missing''');
+SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.runs', ', ''regress_job_alerting_watcher''');
 SET ROLE regress_job_alerting_watcher;
 SELECT pg_temp.refusal('SELECT ''x'' AS job_id, now() AS failed_at', format(', owner => %L', :'myself'));
 SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.runs');
@@ -82,17 +84,22 @@ SELECT pg_temp.stored();
 
 -- What it may be. It is stored as it was given, without what follows the statement.
 SELECT job_alerting.watch_query('least', 'SELECT id AS job_id, ended AS failed_at FROM public.runs');
-SELECT job_alerting.watch_query('end', E' SELECT id AS job_id, NULL::timestamptz AS failed_at\n FROM public.runs -- all of them\n ; -- no more');
+SELECT job_alerting.watch_query('end', $$ SELECT id AS job_id, NULL::timestamptz AS failed_at
+  FROM public.runs -- all of them
+; -- no more$$);
 SELECT job_alerting.watch_query('all columns', $$
     WITH r AS (SELECT * FROM public.runs)
-    SELECT ended AS failed_at, id AS job_id, n AS attempts, n AS max_attempts, id AS occurrence, id AS source, id AS job_type,
-           id AS target_type, id AS target_id, id AS status, id AS chain, id AS error
-    FROM r UNION ALL SELECT now(), '', 1, 1, '', '', '', '', '', '', '', '' $$);
+    SELECT ended AS failed_at, id AS job_id, n AS attempts, n AS max_attempts, id AS occurrence, id AS source,
+           id AS job_type, id AS target_type, id AS target_id, id AS status, id AS chain, id AS error
+    FROM r UNION ALL SELECT now(), '', 1, 1, '', '', '', '', '', '', '', ''$$);
 GRANT SELECT ON runs TO regress_job_alerting_watcher, regress_job_alerting_other;
-SELECT job_alerting.watch_query('other''s', 'SELECT id AS job_id, ended AS failed_at FROM public.runs', 'regress_job_alerting_other');
-SELECT job_alerting.watch_query('lesser', 'SELECT id AS job_id, ended AS failed_at FROM public.runs', 'regress_job_alerting_watcher');
+SELECT job_alerting.watch_query('other''s', 'SELECT id AS job_id, ended AS failed_at FROM public.runs',
+                                'regress_job_alerting_other');
+SELECT job_alerting.watch_query('lesser', 'SELECT id AS job_id, ended AS failed_at FROM public.runs',
+                                'regress_job_alerting_watcher');
 SET ROLE regress_job_alerting_watcher;
-SELECT job_alerting.watch_query('lesser', 'SELECT id AS job_id, ended AS failed_at FROM public.runs', since => '2026-01-01 00:00:00+00');
+SELECT job_alerting.watch_query('lesser', 'SELECT id AS job_id, ended AS failed_at FROM public.runs',
+                                since => '2026-01-01 00:00:00+00');
 SELECT job_alerting.watch_query('other''s', 'SELECT id AS job_id, ended AS failed_at FROM public.runs');
 RESET ROLE;
 SET timezone = 'UTC';

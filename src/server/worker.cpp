@@ -8,106 +8,15 @@
 #include "server/round.hpp"
 #include "server/round_lock.hpp"
 #include "server/sandbox.hpp"
+#include "server/session.hpp"
 #include "server/shared.hpp"
 #include "server/transaction.hpp"
 
-extern "C" {
-#include "catalog/pg_db_role_setting.h"
-#include "utils/guc_tables.h"
-
-PGDLLEXPORT void job_alerting_worker_main(Datum);
-}
+extern "C" PGDLLEXPORT void job_alerting_worker_main(Datum);
 
 namespace job_alerting::server {
 
 namespace {
-
-struct SettingValue {
-    const char *name;
-    const char *value;
-};
-
-// What the server's settings are before a database and a role add theirs; a list of SettingValue.
-List *server_settings() {
-    const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
-    List *settings = NIL;
-    for (int i = 0; i < GetNumConfigOptions(); i++) {
-        const char *name = get_guc_variables()[i]->name;
-        const char *value = GetConfigOption(name, true, false);
-        SettingValue *setting = static_cast<SettingValue *>(palloc(sizeof(SettingValue)));
-        *setting = {.name = pstrdup(name), .value = value ? pstrdup(value) : nullptr};
-        settings = lappend(settings, setting);
-    }
-    MemoryContextSwitchTo(before);
-    return settings;
-}
-
-const char *value_of(const char *name, List *settings) {
-    ListCell *cell;
-    foreach (cell, settings) {
-        const SettingValue *setting = static_cast<const SettingValue *>(lfirst(cell));
-        if (strcmp(setting->name, name) == 0)
-            return setting->value;
-    }
-    return nullptr;
-}
-
-bool is_of_role(const config_generic *setting) {
-    return (setting->source == PGC_S_USER || setting->source == PGC_S_DATABASE_USER) &&
-           (setting->context == PGC_USERSET || setting->context == PGC_SUSET);
-}
-
-// A worker runs as the bootstrap superuser, and has got what ALTER ROLE says of it. A round obeys
-// the server and the database only.
-void undo_role_settings(List *server) {
-    bool any = false;
-    for (int i = 0; i < GetNumConfigOptions(); i++) {
-        const config_generic *setting = get_guc_variables()[i];
-        if (!is_of_role(setting))
-            continue;
-        SetConfigOption(setting->name, value_of(setting->name, server), PGC_SUSET,
-                        PGC_S_DATABASE_USER);
-        any = true;
-    }
-    if (!any)
-        return;
-    // Those of all roles and of the database, which the role's had displaced.
-    StartTransactionCommand();
-    Relation relation = table_open(DbRoleSettingRelationId, AccessShareLock);
-    Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(DbRoleSettingRelationId));
-    ApplySetting(snapshot, InvalidOid, InvalidOid, relation, PGC_S_DATABASE_USER);
-    ApplySetting(snapshot, MyDatabaseId, InvalidOid, relation, PGC_S_DATABASE_USER);
-    UnregisterSnapshot(snapshot);
-    table_close(relation, AccessShareLock);
-    CommitTransactionCommand();
-}
-
-// A round has settings of its own: those of the server and the database, but for the ones that
-// decide what its statements mean and how long they may take.
-void prepare_session() {
-    static const char *const settings[][2] = {
-        {"search_path", "pg_catalog, pg_temp"},
-        {"role", "none"},
-        {"session_replication_role", "origin"},
-        {"default_transaction_read_only", "off"},
-        {"default_transaction_isolation", "read committed"},
-        {"default_transaction_deferrable", "off"},
-        {"statement_timeout", "0"},
-        {"idle_in_transaction_session_timeout", "0"},
-        {"idle_session_timeout", "0"},
-        {"datestyle", "ISO, YMD"},
-        {"intervalstyle", "postgres"},
-        {"standard_conforming_strings", "on"},
-        {"extra_float_digits", "1"},
-        {"row_security", "on"},
-        {"check_function_bodies", "on"},
-    };
-    for (const auto &setting : settings)
-        SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_OVERRIDE);
-    if (synchronous_commit < SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
-        SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
-    pgstat_report_appname(MyBgworkerEntry->bgw_name);
-}
 
 void copy_text(char *target, size_t size, const std::string &text) {
     const int length =
@@ -214,10 +123,7 @@ extern "C" void job_alerting_worker_main(Datum) {
 
     WorkOrder order;
     memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
-    List *server = server_settings();
-    BackgroundWorkerInitializeConnectionByOid(order.database, InvalidOid, 0);
-    undo_role_settings(server);
-    prepare_session();
+    connect_session(order.database);
     prepare_time_limits();
 
     // A round by hand is under way: it does what this one would, and tells the launcher.

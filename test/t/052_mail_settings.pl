@@ -66,16 +66,16 @@ sub is_refused {
     my ($why, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $before = $stub->count;
-    my $row = JobAlerting::begin_digest($node);
-    my ($row_now) = $row->rows;
+    my $call = JobAlerting::begin_digest($node);
+    my ($row) = $call->rows;
     subtest $name => sub {
-        is $row_now->{outcome}, 'pending', 'pending';
-        like $row_now->{detail}, $why, 'the detail says why';
+        is $row->{outcome}, 'pending', 'pending';
+        like $row->{detail}, $why, 'the detail says why';
         is $stub->count, $before, 'nothing is sent';
         is scalar $stub->broken, 0, 'nor begun';
-        is sql("SELECT error FROM job_alerting.digest WHERE id = $row_now->{digest_id}"), $row_now->{detail},
+        is sql("SELECT error FROM job_alerting.digest WHERE id = $row->{digest_id}"), $row->{detail},
           'the digest keeps it';
-        cmp_ok $row->seconds, '<', 5, 'without waiting';
+        cmp_ok $call->seconds, '<', 5, 'without waiting';
     };
     return;
 }

@@ -1,0 +1,14 @@
+// The session that a worker runs its round in. C regime.
+
+#pragma once
+
+#include "server/prelude.hpp"
+
+namespace job_alerting::server {
+
+// Connects this worker to a database, as the bootstrap superuser, under the settings of the server
+// and the database; never those that ALTER ROLE gave that superuser. What decides the meaning of a
+// round's statements, or their time, is fixed.
+void connect_session(Oid database);
+
+} // namespace job_alerting::server
