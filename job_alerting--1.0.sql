@@ -199,6 +199,7 @@ REVOKE ALL ON FUNCTION job_alerting.run_digest() FROM PUBLIC;
 DO $$
 DECLARE
     found pg_catalog.regclass[];
+    trouble text;
 BEGIN
     SELECT pg_catalog.array_agg(c.oid::pg_catalog.regclass) INTO found
     FROM pg_catalog.pg_class c
@@ -213,7 +214,9 @@ BEGIN
             USING HINT = 'Call job_alerting.watch() for the one you mean.';
     END IF;
 EXCEPTION WHEN OTHERS THEN
-    RAISE INFO 'job_alerting does not watch table %: %', found[1], SQLERRM
+    GET STACKED DIAGNOSTICS trouble = PG_EXCEPTION_DETAIL;
+    RAISE INFO 'job_alerting does not watch table %: %', found[1],
+        pg_catalog.concat_ws('. ', SQLERRM, nullif(trouble, ''))
         USING HINT = 'Call job_alerting.watch() or job_alerting.watch_query().';
 END
 $$;

@@ -238,11 +238,13 @@ Relation open_jobs(Oid table) {
         relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("\"%s\" is not a table", RelationGetRelationName(relation)),
+                        errdetail("Only a table has the primary key that tells its jobs apart."),
                         errhint("Describe its failures with job_alerting.watch_query().")));
     if (relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("\"%s\" is a temporary table", RelationGetRelationName(relation)),
-                        errdetail("Rounds run in other sessions, which cannot see it.")));
+                        errdetail("Rounds run in other sessions, which cannot see it."),
+                        errhint("Keep the jobs in a permanent table.")));
     if (!has_privs_of_role(GetUserId(), relation->rd_rel->relowner))
         aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(relation));
     return relation;
