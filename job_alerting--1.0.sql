@@ -32,7 +32,7 @@ COMMENT ON COLUMN job_alerting.queue.failure_query IS 'SELECT that returns the j
 COMMENT ON COLUMN job_alerting.queue.owner IS 'role that the failure query runs as; a name, so that a dump restores where the role is missing';
 COMMENT ON COLUMN job_alerting.queue.since IS 'failures from before this time are not reported';
 COMMENT ON COLUMN job_alerting.queue.watched_at IS 'when watch() or watch_query() last set the failure query';
-COMMENT ON COLUMN job_alerting.queue.scan_started_at IS 'when the last scan began; left standing by a scan that never ended, empty after one that failed';
+COMMENT ON COLUMN job_alerting.queue.scan_started_at IS 'when the scan in progress began; left standing by a scan that never ended';
 COMMENT ON COLUMN job_alerting.queue.last_scan_at IS 'when the last successful scan ended';
 COMMENT ON COLUMN job_alerting.queue.last_scan_ms IS 'milliseconds that the last successful scan took, its ledger work included';
 COMMENT ON COLUMN job_alerting.queue.last_error IS 'why the queue cannot be read; NULL when it can';

@@ -132,7 +132,8 @@ void set_security(CURL *easy, const std::string &url, const Options &options) {
     set(easy, CURLOPT_SSL_VERIFYHOST, 2L);
     if (!options.ca_file.empty())
         set(easy, CURLOPT_CAINFO, options.ca_file.c_str());
-    set(easy, CURLOPT_PROXY, options.proxy.c_str()); // "" also when the environment names one
+    // "" also when the environment names one; in clear text no request leaves this machine.
+    set(easy, CURLOPT_PROXY, plain ? "" : options.proxy.c_str());
     set(easy, CURLOPT_NOPROXY, "");
     set(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     set(easy, CURLOPT_NETRC, static_cast<long>(CURL_NETRC_IGNORED));

@@ -1,5 +1,6 @@
 #include "http/endpoint.hpp"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 
 #include <memory>
@@ -37,10 +38,13 @@ bool has_control_or_space(const std::string &text) {
     return false;
 }
 
-// An address of this machine, as the parser normalises them: names other than localhost could
-// resolve to anywhere.
+// An address of this machine. A name other than localhost could resolve to anywhere, also one that
+// begins with 127.
 bool is_loopback(const std::string &host) {
-    return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
+    in_addr address;
+    const bool is_ipv4 = inet_pton(AF_INET, host.c_str(), &address) == 1;
+    return host == "localhost" || host == "[::1]" ||
+           (is_ipv4 && ntohl(address.s_addr) >> 24 == 127);
 }
 
 } // namespace

@@ -19,6 +19,21 @@ namespace job_alerting::server {
 
 namespace {
 
+constexpr long settle_pause = 1000; // ms between two attempts to commit an answer
+
+// No cancellation and no end of the process while it is in scope. An error of the server lets
+// them in again by itself, hence no plain counting back.
+class HeldInterrupts {
+public:
+    HeldInterrupts() { HOLD_INTERRUPTS(); }
+    HeldInterrupts(const HeldInterrupts &) = delete;
+    HeldInterrupts &operator=(const HeldInterrupts &) = delete;
+    ~HeldInterrupts() { InterruptHoldoffCount = before_; }
+
+private:
+    const uint32 before_ = InterruptHoldoffCount;
+};
+
 class Delivery {
 public:
     Delivery(const Settings &settings, bool by_hand, ChannelReport &report)
@@ -34,6 +49,7 @@ private:
     core::Digest gather(Transaction &transaction, const DigestRow &digest) const;
     core::Outcome send(const DigestRow &digest);
     void settle(const DigestRow &digest, const core::Outcome &outcome);
+    bool try_to_settle(const DigestRow &digest, const core::Outcome &outcome) const;
 
     bool is_due(const DigestRow &digest) const;
     double wait_after(const DigestRow &digest, const core::Outcome &outcome) const;
@@ -57,8 +73,6 @@ bool Delivery::resend_doubtful() {
     {
         Transaction transaction(lock_timeout_setting());
         digests = ledger::doubtful_digests(transaction, report_.channel, settings_.hold_in_doubt);
-        for (const DigestRow &digest : digests)
-            report_.failures = ledger::count_failures(transaction, digest);
         transaction.commit();
     }
     for (DigestRow &digest : digests) {
@@ -89,13 +103,11 @@ void Delivery::resend(DigestRow &digest) {
 std::optional<DigestRow> Delivery::compose() {
     Transaction transaction(lock_timeout_setting());
     std::optional<DigestRow> digest = ledger::open_digest(transaction, report_.channel);
-    const std::int64_t failures = digest ? ledger::count_failures(transaction, *digest) : 0;
-    if (digest && failures == 0) {
+    if (digest && digest->failures == 0) {
         ledger::drop_digest(transaction, *digest);
         digest.reset();
     }
     if (digest) {
-        report_.failures = failures;
         tell(*digest, core::State::pending, digest->error);
         if (is_due(*digest))
             begin(transaction, *digest);
@@ -120,7 +132,7 @@ void Delivery::begin(Transaction &transaction, DigestRow &digest) {
         const core::Outcome outcome = core::not_sent(why.what());
         ledger::begin_sending(transaction, digest, from_utf8(mail.subject), "", digest.message_id);
         ledger::settle(transaction, digest, outcome, wait_after(digest, outcome));
-        tell(digest, core::State::pending, from_utf8(outcome.error));
+        tell(digest, core::State::pending, outcome.error);
     }
 }
 
@@ -153,30 +165,36 @@ core::Outcome Delivery::send(const DigestRow &digest) {
     return outcome;
 }
 
-// Whatever it takes: an answer that is forgotten is a second mail.
+// Whatever it takes: an answer that is forgotten is a second mail. No interrupt ends the attempt
+// to commit it; only between two attempts, when one has failed, may the process be ended.
 void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
-    for (;;) {
-        try {
-            Transaction transaction(0);
-            ledger::settle(transaction, digest, outcome, wait_after(digest, outcome));
-            transaction.commit();
-            break;
-        } catch (const ServerError &error) {
-            guarded([&] {
-                ereport(WARNING, (errmsg("job_alerting cannot settle digest %lld yet: %s",
-                                         static_cast<long long>(digest.id), error.what())));
-                WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000,
-                          PG_WAIT_EXTENSION);
-                ResetLatch(MyLatch);
-                CHECK_FOR_INTERRUPTS();
-            });
-        }
-    }
-    tell(digest, outcome.state, from_utf8(outcome.error));
+    while (!try_to_settle(digest, outcome))
+        guarded([] {
+            WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, settle_pause,
+                      PG_WAIT_EXTENSION);
+            ResetLatch(MyLatch);
+            QueryCancelPending = false;
+            CHECK_FOR_INTERRUPTS();
+        });
+    tell(digest, outcome.state, outcome.error);
     if (outcome.state != core::State::accepted)
-        ereport(WARNING,
-                (errmsg("digest %lld was not accepted by %s: %s", static_cast<long long>(digest.id),
-                        to_string(report_.channel), report_.detail.c_str())));
+        warn("digest " + std::to_string(digest.id) + " was not accepted by " +
+             to_string(report_.channel) + ": " + outcome.error);
+}
+
+bool Delivery::try_to_settle(const DigestRow &digest, const core::Outcome &outcome) const {
+    const HeldInterrupts held;
+    try {
+        Transaction transaction(0);
+        ledger::settle(transaction, digest, outcome, wait_after(digest, outcome));
+        transaction.commit();
+        return true;
+    } catch (const ServerError &error) {
+        const HeldInterrupts again;
+        warn("job_alerting cannot settle digest " + std::to_string(digest.id) +
+             " yet: " + error.what());
+        return false;
+    }
 }
 
 bool Delivery::is_due(const DigestRow &digest) const {
@@ -194,6 +212,7 @@ void Delivery::tell(const DigestRow &digest, core::State state, const std::strin
     // What was in doubt stays so unless it is accepted.
     const bool doubted = digest.state == core::State::in_doubt && state != core::State::accepted;
     report_.digest_id = digest.id;
+    report_.failures = digest.failures;
     report_.outcome = core::to_string(doubted ? core::State::in_doubt : state);
     report_.detail = detail;
 }

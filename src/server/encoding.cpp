@@ -8,32 +8,56 @@ namespace job_alerting::server {
 
 namespace {
 
-using Conversion = char *(*)(const char *, int, int);
+// Whether text of the database is taken for UTF-8 as it is.
+bool as_it_is() {
+    return GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII;
+}
 
-std::string converted(const std::string &text, Conversion convert) {
-    if (GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII)
-        return text;
-    char *copy = nullptr;
+// Converts text, with '?' for each character that has no equivalent: one byte of one job must not
+// keep a digest from being sent. C regime; returns what palloc gave.
+char *convert(const char *text, int length, int from, int to) {
+    const Oid conversion = FindDefaultConversionProc(from, to);
+    if (!OidIsValid(conversion))
+        elog(ERROR, "there is no conversion from encoding %s to %s", pg_encoding_to_char(from),
+             pg_encoding_to_char(to));
+    const int room = MAX_CONVERSION_GROWTH * 1024 + 1;
+    unsigned char *part = static_cast<unsigned char *>(palloc(room));
+    StringInfoData converted;
+    initStringInfo(&converted);
+    while (length > 0) {
+        unsigned char *source = reinterpret_cast<unsigned char *>(const_cast<char *>(text));
+        const int done =
+            pg_do_encoding_conversion_buf(conversion, from, to, source, length, part, room, true);
+        appendStringInfoString(&converted, reinterpret_cast<char *>(part));
+        text += done;
+        length -= done;
+        if (done > 0 || length == 0)
+            continue;
+        appendStringInfoChar(&converted, '?');
+        const int skipped = Min(Max(pg_encoding_mblen(from, text), 1), length);
+        text += skipped;
+        length -= skipped;
+    }
+    pfree(part);
+    return converted.data;
+}
+
+std::string converted(const std::string &text, int from, int to) {
     char *made = nullptr;
-    guarded([&] {
-        copy = pnstrdup(text.data(), text.size());
-        made = convert(copy, static_cast<int>(text.size()), PG_UTF8);
-    });
+    guarded([&] { made = convert(text.data(), static_cast<int>(text.size()), from, to); });
     std::string result = made;
-    if (made != copy)
-        pfree(made);
-    pfree(copy);
+    pfree(made);
     return result;
 }
 
 } // namespace
 
 std::string to_utf8(const std::string &text) {
-    return converted(text, pg_server_to_any);
+    return as_it_is() ? text : converted(text, GetDatabaseEncoding(), PG_UTF8);
 }
 
 std::string from_utf8(const std::string &text) {
-    return converted(text, pg_any_to_server);
+    return as_it_is() ? text : converted(text, PG_UTF8, GetDatabaseEncoding());
 }
 
 } // namespace job_alerting::server

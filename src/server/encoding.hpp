@@ -6,6 +6,8 @@
 
 namespace job_alerting::server {
 
+// Both need an open transaction, and put '?' for a character that the other encoding lacks.
+
 // From the database's encoding. In an SQL_ASCII database the bytes stay what they are: core
 // makes valid UTF-8 of whatever it is given.
 std::string to_utf8(const std::string &text);

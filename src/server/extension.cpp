@@ -4,6 +4,24 @@
 
 namespace job_alerting::server {
 
+namespace {
+
+// Keeps DROP EXTENSION away until the transaction ends. Whoever owns a function can lock the
+// extension itself for as long as he likes (ALTER FUNCTION ... DEPENDS ON EXTENSION); then a table
+// of the extension does, which only its owner can lock.
+void hold(Oid extension) {
+    LOCKTAG tag;
+    SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
+    if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL) {
+        const Oid queue = get_relname_relid("queue", get_namespace_oid("job_alerting", true));
+        if (OidIsValid(queue))
+            LockRelationOid(queue, AccessShareLock);
+    }
+    AcceptInvalidationMessages();
+}
+
+} // namespace
+
 Extension find_extension() {
     Extension found = {};
     Relation relation = table_open(ExtensionRelationId, AccessShareLock);
@@ -34,7 +52,7 @@ Extension hold_extension() {
     if (!OidIsValid(before.oid))
         return before;
     // It may have been dropped, or created anew, while we waited for the lock.
-    LockDatabaseObject(ExtensionRelationId, before.oid, 0, AccessShareLock);
+    hold(before.oid);
     const Extension now = find_extension();
     return now.oid == before.oid ? now : Extension{};
 }

@@ -12,7 +12,8 @@ constexpr int most_of_a_word = 1000;
 constexpr int most_of_an_error = 4000;
 
 // The key must tell apart whatever a job_id and an occurrence may contain, hence the length in
-// front; and be compared byte by byte, whatever the collation of the column it is made of.
+// front and '=' before an occurrence that is known; and be compared byte by byte, whatever the
+// collation of the column it is made of.
 #define KEY(job_id, occurrence)                                                                    \
     "((length(" job_id ") || ':' || " job_id " || " occurrence ") COLLATE \"C\")"
 
@@ -68,7 +69,7 @@ const char *occurrence_of(const FailureColumns &columns) {
 }
 
 const char *key_of(const FailureColumns &columns) {
-    return psprintf(KEY("q.job_id", "coalesce(%s, 'unknown')"), occurrence_of(columns));
+    return psprintf(KEY("q.job_id", "coalesce('=' || %s, '')"), occurrence_of(columns));
 }
 
 // The failure query as the table q, its last line ended lest it be a comment.
@@ -130,8 +131,9 @@ const FailureColumn failure_columns[failure_column_count] = {
 // A failure of unknown time is known as long as it stands: its occurrence in the ledger holds the
 // time of recording, which the query cannot know.
 const char *const ledger_key =
-    KEY("f.job_id", "CASE WHEN f.cleared_at IS NULL AND f.occurrence LIKE 'unknown %' "
-                    "THEN 'unknown' ELSE f.occurrence END");
+    KEY("f.job_id", "CASE WHEN f.cleared_at IS NULL AND f.failed_at IS NULL "
+                    "AND f.occurrence LIKE 'unknown ____-__-__ __:__:__.______' "
+                    "THEN '' ELSE '=' || f.occurrence END");
 
 char *single_select(const char *text) {
     List *statements = parse(text);
@@ -164,8 +166,13 @@ FailureColumns describe_failure_query(const char *query) {
     SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
     if (!plan)
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    const CachedPlanSource *source =
-        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(plan));
+    // It was one when it was declared; what a restore or an update made of it, nobody has checked.
+    const List *statements = SPI_plan_get_plan_sources(plan);
+    if (list_length(statements) != 1)
+        not_a_select("It has not just one statement.");
+    const CachedPlanSource *source = linitial_node(CachedPlanSource, statements);
+    if (!source->resultDesc)
+        not_a_select("It returns no rows.");
     for (int i = 0; i < source->resultDesc->natts; i++) {
         const Form_pg_attribute attribute = TupleDescAttr(source->resultDesc, i);
         check_column(attribute);

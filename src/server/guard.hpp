@@ -6,9 +6,9 @@
 //   inside guarded(...)   C: call the server; create no object that has a destructor
 //   outside               C++: call nothing of the server that can raise an error
 //
-// Code that works for a user's session (sql_functions, sandbox, watch) is C throughout and lets
-// errors pass to the server. Messages that are not errors (LOG, WARNING) may be reported from C++
-// too: only want of memory could make them jump, and then the process ends.
+// Code that works for a user's session (watch, run_digest, sandbox) is C throughout and lets
+// errors pass to the server. A message that is no error is reported inside, too: reporting it
+// serves interrupts.
 
 #pragma once
 
@@ -64,6 +64,11 @@ template <typename Work> void guarded(Work &&work) {
     ServerError error(*data);
     FreeErrorData(data);
     throw error;
+}
+
+// Reports a warning from C++. Throws ServerError when an interrupt was waiting.
+inline void warn(const std::string &message) {
+    guarded([&] { ereport(WARNING, (errmsg_internal("%s", message.c_str()))); });
 }
 
 } // namespace job_alerting::server

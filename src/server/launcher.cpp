@@ -47,6 +47,24 @@ List *list_databases() {
     return databases;
 }
 
+// Brings up to date what is known of a database: the rounds of others may have taken long. Returns
+// false when it is not to be looked into any more.
+bool look_again(Database *database) {
+    List *databases = list_databases();
+    bool found = false;
+    ListCell *cell;
+    foreach (cell, databases) {
+        const Database *now = static_cast<const Database *>(lfirst(cell));
+        if (now->oid == database->oid) {
+            *database = *now;
+            found = true;
+            break;
+        }
+    }
+    list_free_deep(databases);
+    return found;
+}
+
 void forget_dropped(List *databases) {
     List *oids = NIL;
     ListCell *cell;
@@ -56,15 +74,17 @@ void forget_dropped(List *databases) {
 }
 
 // Sleeps until the latch is set, but no longer than `milliseconds`, and serves what woke it.
-void nap(long milliseconds) {
-    WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-              Max(1L, Min(milliseconds, longest_nap)), PG_WAIT_EXTENSION);
+// Returns false when neither has come and it only was long enough for one nap.
+bool nap(long milliseconds) {
+    const int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+                                 Max(1L, Min(milliseconds, longest_nap)), PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
     if (ConfigReloadPending) {
         ConfigReloadPending = false;
         ProcessConfigFile(PGC_SIGHUP);
     }
+    return (events & WL_LATCH_SET) || milliseconds <= longest_nap;
 }
 
 // When this database's round is due. What lies further ahead than any round sets it was set by a
@@ -100,12 +120,11 @@ void await(const Database *database, BackgroundWorkerHandle *handle) {
 
 // Runs one database's round to its end. Returns false when there is no slot for its worker.
 bool run_worker(const Database *database) {
-    // Until the worker tells otherwise its round did not end, and is to be tried again.
-    shared::round_unended(database->oid, shared::short_pause);
+    shared::round_begins(database->oid);
     const WorkOrder order = {.database = database->oid, .by_hand = false, .report = 0};
     BackgroundWorkerHandle *handle;
     if (!start_worker(order, NameStr(database->name), &handle)) {
-        shared::round_unended(database->oid, 0);
+        shared::round_postponed(database->oid);
         return false;
     }
     await(database, handle);
@@ -117,8 +136,9 @@ bool run_worker(const Database *database) {
 bool run_due(List *databases) {
     ListCell *cell;
     foreach (cell, databases) {
-        const Database *database = static_cast<const Database *>(lfirst(cell));
-        if (due_at(database->oid) <= GetCurrentTimestamp() && !run_worker(database))
+        Database *database = static_cast<Database *>(lfirst(cell));
+        if (due_at(database->oid) <= GetCurrentTimestamp() && look_again(database) &&
+            !run_worker(database))
             return false;
     }
     return true;
@@ -139,6 +159,11 @@ long time_left(List *databases) {
     return TimestampDifferenceMilliseconds(now, next);
 }
 
+void sleep_until_due(List *databases) {
+    while (!nap(time_left(databases)))
+        ; // anew: the clock may have been set
+}
+
 // How long to wait for a free slot: longer each time. The shortage is told once.
 long shortage_pause(int shortages) {
     if (shortages == 1)
@@ -157,7 +182,10 @@ void run() {
         List *databases = list_databases();
         forget_dropped(databases);
         shortages = run_due(databases) ? 0 : shortages + 1;
-        nap(shortages > 0 ? shortage_pause(shortages) : time_left(databases));
+        if (shortages > 0)
+            nap(shortage_pause(shortages));
+        else
+            sleep_until_due(databases);
     }
 }
 

@@ -39,7 +39,9 @@ constexpr const char *digest_columns =
     "coalesce(d.next_attempt_at <= now() OR d.next_attempt_at > now() + make_interval(secs => "
     "CASE d.http_status WHEN 429 THEN 3600 ELSE $3::float8 END), true) AS due, "
     "d.state = 'in_doubt' AND ($4::bool OR d.composed_in <> $2) AS held, "
-    "d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking";
+    "d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking, "
+    "(SELECT count(*) FROM job_alerting.failure f "
+    " WHERE f.id BETWEEN d.first_failure AND d.last_failure) AS failures";
 
 std::vector<Value> digest_parameters(ChannelKind channel, bool hold) {
     return {to_string(channel), here(),
@@ -59,7 +61,8 @@ DigestRow digest_of(const Row &row) {
             .told_to_wait = flag(row[8]),
             .held = flag(row[10]),
             .blocking = flag(row[11]),
-            .error = row[7].value()};
+            .error = row[7].value(),
+            .failures = number(row[12])};
 }
 
 std::optional<std::string> utf8(const Value &value) {
@@ -124,15 +127,16 @@ void doubt_interrupted(Transaction &transaction) {
 
 std::vector<Queue> queues(Transaction &transaction) {
     // A queue whose scan did not end twice is left alone for as long as it has been broken, at
-    // least $1 seconds and at most an hour.
+    // least $1 seconds and at most an hour. A time that lies ahead was set by a clock since put
+    // back.
     const Result result = transaction.execute(
-        "SELECT q.name, q.failure_query, q.owner, q.since, n.never_ended, "
-        "NOT n.never_ended OR q.broken_since IS NULL OR clock_timestamp() >= q.scan_started_at + "
+        "SELECT q.name, q.failure_query, q.owner, q.since, q.watched_at, "
+        "q.scan_started_at IS NOT NULL, "
+        "q.scan_started_at IS NULL OR q.broken_since IS NULL "
+        "OR q.scan_started_at > clock_timestamp() OR clock_timestamp() >= q.scan_started_at + "
         "least(greatest(q.scan_started_at - q.broken_since, make_interval(secs => $1::float8)), "
         "interval '1 hour') "
-        "FROM job_alerting.queue q, "
-        "LATERAL (SELECT coalesce(q.scan_started_at > coalesce(q.last_scan_at, '-infinity'), "
-        "false)) n(never_ended) ORDER BY q.name",
+        "FROM job_alerting.queue q ORDER BY q.name",
         {std::to_string(interval_setting())});
     std::vector<Queue> queues;
     for (const Row &row : result.rows)
@@ -140,36 +144,39 @@ std::vector<Queue> queues(Transaction &transaction) {
                           .failure_query = row[1].value(),
                           .owner = row[2].value(),
                           .since = row[3].value(),
-                          .never_ended = flag(row[4]),
-                          .due = flag(row[5])});
+                          .watched_at = row[4].value(),
+                          .never_ended = flag(row[5]),
+                          .due = flag(row[6])});
     return queues;
 }
 
-void begin_scan(Transaction &transaction, const std::string &queue) {
-    transaction.execute("UPDATE job_alerting.queue SET scan_started_at = clock_timestamp() "
-                        "WHERE name = $1",
-                        {queue});
+bool begin_scan(Transaction &transaction, const Queue &queue) {
+    return transaction
+               .execute("UPDATE job_alerting.queue SET scan_started_at = clock_timestamp() "
+                        "WHERE name = $1 AND watched_at = $2::timestamptz",
+                        {queue.name, queue.watched_at})
+               .touched > 0;
 }
 
-std::int64_t scan(Transaction &transaction, const Queue &queue, int time_limit) {
+bool scan(Transaction &transaction, const Queue &queue, int time_limit) {
     const ScannedQueue scanned = {.name = queue.name.c_str(),
                                   .failure_query = queue.failure_query.c_str(),
                                   .owner = queue.owner.c_str(),
                                   .since = queue.since.c_str()};
-    int64 recorded = 0;
-    transaction.run([&] { recorded = record_failures(scanned, time_limit); });
-    transaction.execute("UPDATE job_alerting.queue SET last_scan_at = clock_timestamp(), "
+    transaction.run([&] { record_failures(scanned, time_limit); });
+    return transaction
+               .execute("UPDATE job_alerting.queue SET last_scan_at = clock_timestamp(), "
                         "last_scan_ms = 1000 * extract(epoch FROM clock_timestamp() - "
-                        "scan_started_at)::float8, last_error = NULL, broken_since = NULL "
-                        "WHERE name = $1",
-                        {queue.name});
-    return recorded;
+                        "scan_started_at)::float8, scan_started_at = NULL, last_error = NULL, "
+                        "broken_since = NULL WHERE name = $1 AND watched_at = $2::timestamptz",
+                        {queue.name, queue.watched_at})
+               .touched > 0;
 }
 
 bool break_queue(Transaction &transaction, const std::string &queue, const std::string &error,
                  bool certain) {
     const Result before = transaction.execute(
-        "UPDATE job_alerting.queue q SET scan_started_at = NULL, last_error = $2, "
+        "UPDATE job_alerting.queue q SET scan_started_at = NULL, last_error = left($2, 4000), "
         "broken_since = coalesce(q.broken_since, clock_timestamp()) "
         "FROM job_alerting.queue before WHERE q.name = $1 AND before.name = q.name "
         "RETURNING before.broken_since IS NOT NULL",
@@ -252,13 +259,6 @@ void failures_of(Transaction &transaction, const DigestRow &digest,
         stretch(digest), [&](const Row &row) { take(failure_of(row)); });
 }
 
-std::int64_t count_failures(Transaction &transaction, const DigestRow &digest) {
-    const Result result = transaction.execute("SELECT count(*) FROM job_alerting.failure f "
-                                              "WHERE f.id BETWEEN $1::bigint AND $2::bigint",
-                                              stretch(digest));
-    return number(result.rows[0][0]);
-}
-
 std::int64_t standing_before(Transaction &transaction, const DigestRow &digest) {
     const Result result = transaction.execute("SELECT count(*) FROM job_alerting.failure f "
                                               "WHERE f.id < $1::bigint AND f.cleared_at IS NULL",
@@ -280,10 +280,10 @@ void begin_sending(Transaction &transaction, DigestRow &digest, const std::strin
     digest.attempts++;
     transaction.execute(
         "UPDATE job_alerting.digest SET state = 'sending', subject = $2, request = $3, "
-        "message_id = $4, attempts = $5::int, "
+        "message_id = $4, attempts = $5::int, composed_in = $6, "
         "first_attempt_at = coalesce(first_attempt_at, now()), next_attempt_at = NULL, "
         "updated_at = now() WHERE id = $1::bigint",
-        {value(digest.id), subject, request, message_id, value(digest.attempts)});
+        {value(digest.id), subject, request, message_id, value(digest.attempts), here()});
 }
 
 void begin_resending(Transaction &transaction, DigestRow &digest) {
@@ -337,14 +337,14 @@ std::optional<double> next_due(Transaction &transaction, const std::vector<Chann
                                bool hold) {
     // What waits behind a digest in doubt is due when that is.
     const Result result = transaction.execute(
-        "WITH waiting AS (SELECT d.channel, d.state, d.next_attempt_at, "
+        "WITH waiting AS (SELECT d.id, d.channel, d.state, d.next_attempt_at, "
         "    d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking "
         "    FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
         "    AND (d.state = 'pending' OR (d.state = 'in_doubt' AND d.composed_in = $2 "
         "                                 AND NOT $3::bool))) "
         "SELECT extract(epoch FROM min(greatest(w.next_attempt_at, now())) - now())::float8 "
-        "FROM waiting w WHERE w.state = 'in_doubt' "
-        "OR NOT EXISTS (SELECT FROM waiting b WHERE b.channel = w.channel AND b.blocking)",
+        "FROM waiting w WHERE NOT EXISTS (SELECT FROM waiting b WHERE b.channel = w.channel "
+        "    AND b.blocking AND (w.state = 'pending' OR b.id < w.id))",
         {array_of(channels), here(), hold ? "t" : "f"});
     const Value &seconds = result.rows[0][0];
     return seconds ? std::optional(std::stod(*seconds)) : std::nullopt;

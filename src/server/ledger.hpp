@@ -16,6 +16,7 @@ struct Queue {
     std::string failure_query;
     std::string owner;
     std::string since;
+    std::string watched_at;   // tells it from one that is later watched under the same name
     bool never_ended = false; // its last scan did not end: nobody else is scanning, so it died
     bool due = true;          // false while such a queue is left alone
 };
@@ -34,6 +35,7 @@ struct DigestRow {
     bool held = false;         // not sent again: a copy of its database, or on_in_doubt = hold
     bool blocking = false;     // in doubt, and first tried less than a day ago
     std::string error;
+    std::int64_t failures = 0; // how many of its failures the ledger holds
 };
 
 namespace ledger {
@@ -44,10 +46,12 @@ void doubt_interrupted(Transaction &transaction);
 // All queues, in the order of their names.
 std::vector<Queue> queues(Transaction &transaction);
 
-void begin_scan(Transaction &transaction, const std::string &queue);
+// Returns false when the queue is no longer watched so.
+bool begin_scan(Transaction &transaction, const Queue &queue);
 
-// Runs and records a scan. Returns the number of new failures.
-std::int64_t scan(Transaction &transaction, const Queue &queue, int time_limit);
+// Runs and records a scan. Returns false when the queue is no longer watched so; what was found
+// must then be rolled back.
+bool scan(Transaction &transaction, const Queue &queue, int time_limit);
 
 // The queue cannot be read, which is recorded as a failure of its own, once for each breakage:
 // at once when it is `certain`, and otherwise when the scan before this one failed as well. Returns
@@ -68,8 +72,6 @@ std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind ch
 // Gives every failure of a digest to `take`, in the order of the ledger, as UTF-8.
 void failures_of(Transaction &transaction, const DigestRow &digest,
                  const std::function<void(const core::Failure &)> &take);
-
-std::int64_t count_failures(Transaction &transaction, const DigestRow &digest);
 
 // How many failures from before the digest still stand.
 std::int64_t standing_before(Transaction &transaction, const DigestRow &digest);

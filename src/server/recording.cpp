@@ -4,29 +4,32 @@
 
 #include "server/round_lock.hpp"
 #include "server/sandbox.hpp"
+#include "server/shared.hpp"
 
 namespace job_alerting::server {
 
 namespace {
 
-// A scan that never ends is known by what was committed before it.
-void announce(const Queue &queue) {
+// A scan that never ends is known by what was committed before it. Returns false when the queue
+// is no longer the one that the round began with.
+bool announce(const Queue &queue) {
     Transaction transaction(lock_timeout_setting());
-    ledger::begin_scan(transaction, queue.name);
+    const bool watched = ledger::begin_scan(transaction, queue);
     transaction.commit();
+    return watched;
 }
 
+// What was found in a queue that was unwatched, or watched otherwise, meanwhile is not recorded.
 void scan(const Queue &queue) {
     Transaction transaction(lock_timeout_setting());
-    ledger::scan(transaction, queue, scan_timeout_setting());
-    transaction.commit();
+    if (ledger::scan(transaction, queue, scan_timeout_setting()))
+        transaction.commit();
 }
 
 void keep_broken(const Queue &queue, const ServerError &error) {
     Transaction transaction(lock_timeout_setting());
     if (ledger::break_queue(transaction, queue.name, error.what(), !is_limit(error.sqlstate)))
-        ereport(WARNING, (errmsg("job_alerting cannot read queue \"%s\": %s", queue.name.c_str(),
-                                 error.what())));
+        warn("job_alerting cannot read queue \"" + queue.name + "\": " + error.what());
     transaction.commit();
 }
 
@@ -36,8 +39,8 @@ template <typename Note> void note(const Queue &queue, Note &&write) {
     try {
         write();
     } catch (const ServerError &error) {
-        ereport(WARNING, (errmsg("job_alerting cannot note what is wrong with queue \"%s\": %s",
-                                 queue.name.c_str(), error.what())));
+        warn("job_alerting cannot note what is wrong with queue \"" + queue.name +
+             "\": " + error.what());
     }
 }
 
@@ -53,10 +56,11 @@ void hold_round_lock() {
 
 std::string record_queue(const Queue &queue) {
     try {
-        announce(queue);
-        scan(queue);
+        if (announce(queue))
+            scan(queue);
         return {};
     } catch (const ServerError &error) {
+        guarded([] { shared::set_deadline(MyDatabaseId, 0); });
         hold_round_lock();
         note(queue, [&] { keep_broken(queue, error); });
         return "queue " + queue.name + " cannot be read: " + error.what();

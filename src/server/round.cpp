@@ -46,17 +46,43 @@ std::vector<ChannelReport> channels(const Settings &settings) {
     return reports;
 }
 
-void end(RoundReport &report, const Settings &settings, const std::string &trouble) {
-    std::vector<ChannelKind> kinds;
+// What goes wrong with one channel is no other's. It is tried again by the next round.
+void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
     for (ChannelReport &channel : report.channels) {
-        kinds.push_back(channel.channel);
+        try {
+            deliver(settings, by_hand, channel);
+        } catch (const ServerError &error) {
+            if (error.sqlstate == ERRCODE_QUERY_CANCELED)
+                throw;
+            report.ended = false;
+            if (channel.outcome == "silent")
+                channel.outcome = core::to_string(core::State::pending);
+            channel.detail = error.what();
+            warn(std::string("job_alerting cannot deliver through ") + to_string(channel.channel) +
+                 ": " + error.what());
+        }
+    }
+}
+
+void tell_trouble(const std::string &trouble, RoundReport &report) {
+    for (ChannelReport &channel : report.channels)
         if (!trouble.empty())
             channel.detail += (channel.detail.empty() ? "" : "; ") + trouble;
+}
+
+// What is not tidied up by this round is by another.
+void tidy_up(const Settings &settings, RoundReport &report) {
+    std::vector<ChannelKind> kinds;
+    for (const ChannelReport &channel : report.channels)
+        kinds.push_back(channel.channel);
+    try {
+        Transaction transaction(lock_timeout_setting());
+        report.due_in = ledger::next_due(transaction, kinds, settings.hold_in_doubt);
+        ledger::prune(transaction, kinds, settings.retention);
+        transaction.commit();
+    } catch (const ServerError &error) {
+        warn(std::string("job_alerting cannot tidy up its tables: ") + error.what());
     }
-    Transaction transaction(lock_timeout_setting());
-    ledger::prune(transaction, kinds, settings.retention);
-    report.due_in = ledger::next_due(transaction, kinds, settings.hold_in_doubt);
-    transaction.commit();
 }
 
 bool is_silent(const RoundReport &report) {
@@ -74,19 +100,18 @@ RoundReport run_round(bool by_hand) {
     const std::vector<Queue> queues = begin();
     record(queues, false, trouble);
     report.channels = channels(settings);
-    for (ChannelReport &channel : report.channels)
-        deliver(settings, by_hand, channel);
+    deliver_all(settings, by_hand, report);
 
     // A scan that did not end may be the end of this process again: it comes when all that others
-    // are to hear has been sent.
+    // are to hear has been sent. What was just tried is not due again.
     if (std::any_of(queues.begin(), queues.end(),
                     [](const Queue &queue) { return queue.never_ended; })) {
         record(queues, true, trouble);
-        for (ChannelReport &channel : report.channels)
-            deliver(settings, by_hand, channel);
+        deliver_all(settings, false, report);
     }
 
-    end(report, settings, trouble);
+    tell_trouble(trouble, report);
+    tidy_up(settings, report);
     // What the last queue had recorded is delivered even after it was unwatched.
     if (queues.empty() && is_silent(report))
         throw NothingWatched();

@@ -27,6 +27,7 @@ struct ChannelReport {
 struct RoundReport {
     std::vector<ChannelReport> channels;
     std::optional<double> due_in; // seconds until a digest is due again
+    bool ended = true; // false when a channel met an error and is to be tried again before long
 };
 
 // The database has the extension, but no queue is watched.

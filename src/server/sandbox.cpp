@@ -28,6 +28,9 @@ void confine(Oid owner) {
     // Timestamps become text in identities.
     set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
                       false);
+    // So that a query that is tried in a session reads as it will in a round.
+    set_config_option("standard_conforming_strings", "on", PGC_USERSET, PGC_S_SESSION,
+                      GUC_ACTION_SAVE, true, 0, false);
     set_config_option("lock_timeout", limit, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
                       false);
     // So that row-level security hides rows from the owner as it does in a session of the owner's.
@@ -42,6 +45,10 @@ void start_limits(int time_limit) {
         return;
     enable_timeout_after(STATEMENT_TIMEOUT, time_limit);
     enable_timeout_after(process_limit, time_limit + grace);
+}
+
+bool met_limit(TimestampTz start, int time_limit) {
+    return time_limit > 0 && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), time_limit);
 }
 
 void stop_limits(int time_limit) {
@@ -80,6 +87,8 @@ void sandboxed(Oid owner, int time_limit, void (*work)(void *), void *argument) 
     PG_CATCH();
     {
         stop_limits(time_limit);
+        if (met_limit(start, time_limit))
+            QueryCancelPending = false; // it is over
         MemoryContextSwitchTo(context);
         error = CopyErrorData();
         FlushErrorState();
@@ -91,8 +100,7 @@ void sandboxed(Oid owner, int time_limit, void (*work)(void *), void *argument) 
 
     if (!error)
         return;
-    if (time_limit > 0 && error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-        TimestampDifferenceExceeds(start, GetCurrentTimestamp(), time_limit))
+    if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && met_limit(start, time_limit))
         error->message = psprintf("the failure query took longer than job_alerting.scan_timeout "
                                   "(%d ms)",
                                   time_limit);

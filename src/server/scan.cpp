@@ -71,16 +71,37 @@ Seen summarise(const char *query, const FailureColumns &columns, TimestampTz sin
     return {.fresh = number_of(table, 1), .known = number_of(table, 2), .sum = text_of(table, 3)};
 }
 
+TupleDesc failure_description() {
+    TupleDesc description = CreateTemplateTupleDesc(failure_column_count);
+    for (int i = 0; i < failure_column_count; i++)
+        TupleDescInitEntry(description, static_cast<AttrNumber>(i + 1), failure_columns[i].name,
+                           failure_columns[i].type, -1, 0);
+    return description;
+}
+
+TupleDesc key_description() {
+    TupleDesc description = CreateTemplateTupleDesc(1);
+    TupleDescInitEntry(description, 1, "key", TEXTOID, -1, 0);
+    TupleDescInitEntryCollation(description, 1, C_COLLATION_OID);
+    return description;
+}
+
 // Runs a query and adds its rows to a store that outlives the sandbox. They are copied whole: none
 // may point into a table that is no longer locked.
-void gather(const char *query, Datum keys, Tuplestorestate *store, MemoryContext context) {
+//
+// They must be of the types that the store is read as. The query was checked, but what it calls may
+// since have changed what its names mean (search_path), and a fixed-length value read as a text
+// would be a pointer of its owner's choice.
+void gather(const char *query, Datum keys, Tuplestorestate *store, TupleDesc description,
+            MemoryContext context) {
     ParamListInfo parameters = makeParamList(1);
     parameters->params[0] = {
         .value = keys, .isnull = false, .pflags = PARAM_FLAG_CONST, .ptype = TEXTARRAYOID};
     SPIExecuteOptions options = {};
     options.params = parameters;
     options.dest = CreateDestReceiver(DestTuplestore);
-    SetTuplestoreDestReceiverParams(options.dest, store, context, true, nullptr, nullptr);
+    SetTuplestoreDestReceiverParams(options.dest, store, context, true, description,
+                                    "the type of a column does not match what was declared");
     const int code = SPI_execute_extended(query, &options);
     if (code < 0)
         elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
@@ -100,22 +121,7 @@ void name_store(const char *name, Tuplestorestate *store, TupleDesc description)
         elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
 }
 
-TupleDesc failure_description() {
-    TupleDesc description = CreateTemplateTupleDesc(failure_column_count);
-    for (int i = 0; i < failure_column_count; i++)
-        TupleDescInitEntry(description, static_cast<AttrNumber>(i + 1), failure_columns[i].name,
-                           failure_columns[i].type, -1, 0);
-    return description;
-}
-
-TupleDesc key_description() {
-    TupleDesc description = CreateTemplateTupleDesc(1);
-    TupleDescInitEntry(description, 1, "key", TEXTOID, -1, 0);
-    TupleDescInitEntryCollation(description, 1, C_COLLATION_OID);
-    return description;
-}
-
-int64 insert_failures(const char *queue, Tuplestorestate *found) {
+void insert_failures(const char *queue, Tuplestorestate *found) {
     name_store("found", found, failure_description());
     Oid types[] = {TEXTOID};
     Datum values[] = {CStringGetTextDatum(queue)};
@@ -129,7 +135,6 @@ int64 insert_failures(const char *queue, Tuplestorestate *found) {
             "FROM found n ORDER BY n.failed_at, n.job_id "
             "ON CONFLICT (queue, job_id, occurrence) DO NOTHING",
             1, types, values);
-    return static_cast<int64>(SPI_processed);
 }
 
 void clear_failures(const char *queue, Tuplestorestate *standing) {
@@ -141,7 +146,16 @@ void clear_failures(const char *queue, Tuplestorestate *standing) {
                      "AND NOT EXISTS (SELECT FROM standing s WHERE s.key = %s)",
                      ledger_key),
             1, types, values);
-    // One that stands again under the same identity is no new failure.
+    // One that stands again under the same identity is no new failure; unless no channel heard of
+    // it, since its first digest began later: then it takes a new number, to be in a later one.
+    execute(psprintf("UPDATE job_alerting.failure f SET id = DEFAULT "
+                     "WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
+                     "AND EXISTS (SELECT FROM standing s WHERE s.key = %s) "
+                     "AND EXISTS (SELECT FROM job_alerting.digest d WHERE d.first_failure > f.id) "
+                     "AND NOT EXISTS (SELECT FROM job_alerting.digest d "
+                     "                WHERE f.id BETWEEN d.first_failure AND d.last_failure)",
+                     ledger_key),
+            1, types, values);
     execute(psprintf("UPDATE job_alerting.failure f SET cleared_at = NULL "
                      "WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
                      "AND EXISTS (SELECT FROM standing s WHERE s.key = %s)",
@@ -161,7 +175,7 @@ void try_failure_query(const char *query, Oid owner, TimestampTz since) {
     sandboxed(owner, 0, work);
 }
 
-int64 record_failures(const ScannedQueue &queue, int time_limit) {
+void record_failures(const ScannedQueue &queue, int time_limit) {
     const Oid owner = get_role_oid(queue.owner, false);
     const TimestampTz since =
         DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
@@ -178,11 +192,11 @@ int64 record_failures(const ScannedQueue &queue, int time_limit) {
         const Seen seen = summarise(queue.failure_query, columns, since, known.keys);
         if (seen.fresh > 0)
             gather(new_failures_query(queue.failure_query, columns, since), known.keys, found,
-                   context);
+                   failure_description(), context);
         some_cleared = seen.known != known.standing || strcmp(seen.sum, known.sum) != 0;
         if (some_cleared)
             gather(standing_keys_query(queue.failure_query, columns, since), known.keys, standing,
-                   context);
+                   key_description(), context);
         SPI_finish();
     };
     shared::set_deadline(MyDatabaseId, time_limit);
@@ -194,13 +208,12 @@ int64 record_failures(const ScannedQueue &queue, int time_limit) {
         ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
                         errmsg("the failure query released the lock of the round"),
                         errhint("It must not call pg_advisory_unlock_all().")));
-    const int64 recorded =
-        tuplestore_tuple_count(found) > 0 ? insert_failures(queue.name, found) : 0;
+    if (tuplestore_tuple_count(found) > 0)
+        insert_failures(queue.name, found);
     if (some_cleared)
         clear_failures(queue.name, standing);
     tuplestore_end(found);
     tuplestore_end(standing);
-    return recorded;
 }
 
 } // namespace job_alerting::server

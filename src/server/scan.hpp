@@ -21,9 +21,8 @@ struct ScannedQueue {
 void try_failure_query(const char *query, Oid owner, TimestampTz since);
 
 // Records the queue's new failures, and marks those that it no longer returns as cleared. Runs
-// in a worker's transaction, with SPI connected, as the extension's owner. Returns the number of
-// new failures. An error means that the queue could not be read, or that time_limit (ms) was met;
-// nothing is recorded then.
-int64 record_failures(const ScannedQueue &queue, int time_limit);
+// in a worker's transaction, with SPI connected, as the extension's owner. An error means that the
+// queue could not be read, or that time_limit (ms) was met; nothing is recorded then.
+void record_failures(const ScannedQueue &queue, int time_limit);
 
 } // namespace job_alerting::server

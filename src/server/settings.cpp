@@ -133,9 +133,6 @@ int lock_timeout_setting() {
 int scan_timeout_setting() {
     return scan_timeout;
 }
-int http_timeout_setting() {
-    return http_timeout;
-}
 std::int64_t interval_setting() {
     return interval;
 }

@@ -34,7 +34,6 @@ Settings current_settings();
 // The limits that the server's own code needs, without a copy. Milliseconds.
 int lock_timeout_setting();
 int scan_timeout_setting();
-int http_timeout_setting();
 std::int64_t interval_setting(); // seconds
 
 // The channels of a comma list, each once, in its order; nothing for an empty list. On a name

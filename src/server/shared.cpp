@@ -2,11 +2,13 @@
 
 #include "server/shared.hpp"
 
+#include "server/settings.hpp"
+
 namespace job_alerting::server::shared {
 
 namespace {
 
-// Databases that are remembered. One that finds no room is due at every interval.
+// Databases that are remembered. One that finds no room is due whenever the launcher is awake.
 constexpr int most_databases = 1024;
 constexpr const char *tranche = "job_alerting";
 
@@ -119,17 +121,28 @@ void round_ended(Oid database, double due_in) {
     change(database, [&](DatabaseState &state) {
         state.absent = false;
         state.last_round = GetCurrentTimestamp();
+        state.unended = 0;
         state.due = from_now(due_in);
         state.deadline = 0;
     });
     wake_launcher();
 }
 
-void round_unended(Oid database, double due_in) {
-    change(database, [&](DatabaseState &state) {
+void round_begins(Oid database) {
+    constexpr int most_doublings = 16;
+    change(database, [](DatabaseState &state) {
+        const int64 pause = short_pause * (INT64CONST(1) << Min(state.unended, most_doublings));
         state.absent = false;
-        state.due = from_now(due_in);
+        state.unended++;
+        state.due = from_now(static_cast<double>(Min(pause, interval_setting())));
         state.deadline = 0;
+    });
+}
+
+void round_postponed(Oid database) {
+    change(database, [](DatabaseState &state) {
+        state.unended--;
+        state.due = GetCurrentTimestamp();
     });
 }
 
@@ -137,6 +150,7 @@ void extension_absent(Oid database) {
     change(database, [&](DatabaseState &state) {
         state.absent = true;
         state.last_round = 0;
+        state.unended = 0;
         state.due = from_now(short_pause);
     });
 }

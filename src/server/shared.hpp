@@ -9,7 +9,7 @@
 namespace job_alerting::server::shared {
 
 // Seconds until a database is asked again that does not have the extension, or whose round did
-// not come to its end.
+// not come to its end for the first time.
 inline constexpr int short_pause = 10;
 
 struct DatabaseState {
@@ -17,6 +17,7 @@ struct DatabaseState {
     bool absent;            // it does not have the extension
     TimestampTz last_round; // when its last round ended; 0 for never
     TimestampTz due;        // when its next round is due
+    int unended;            // rounds in succession that did not come to their end
     TimestampTz deadline;   // by when its worker will have come further; 0 for no promise
 };
 
@@ -32,8 +33,12 @@ bool find(Oid database, DatabaseState *state);
 // A round has come to its end; the next is due in so many seconds. Wakes the launcher.
 void round_ended(Oid database, double due_in);
 
-// A round is due in so many seconds, since none came to its end.
-void round_unended(Oid database, double due_in);
+// A round begins. Until round_ended() tells otherwise it did not come to its end, and is due again
+// after short_pause, longer each time, at most after an interval.
+void round_begins(Oid database);
+
+// It could not begin after all, and is due as before.
+void round_postponed(Oid database);
 
 // The database does not have the extension.
 void extension_absent(Oid database);

@@ -23,6 +23,11 @@ template <typename Work> void as_extension(Work &&work) {
     if (!OidIsValid(extension.oid))
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                         errmsg("extension \"job_alerting\" does not exist in this database")));
+    if (!extension.version_supported)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("this library works with version %s of the extension's SQL objects",
+                               supported_version),
+                        errhint("Run ALTER EXTENSION job_alerting UPDATE.")));
     Oid user;
     int context;
     GetUserIdAndSecContext(&user, &context);
@@ -41,7 +46,7 @@ template <typename Work> void as_extension(Work &&work) {
 }
 
 void execute(const char *statement, int count, Datum *values) {
-    Oid types[4];
+    Oid types[5];
     std::fill_n(types, lengthof(types), TEXTOID);
     const int code = SPI_execute_with_args(statement, count, types, values, nullptr, false, 0);
     if (code < 0)
@@ -70,15 +75,15 @@ char *find_owner(const char *queue) {
     return owner;
 }
 
-// Whether the queue exists; an error when it does and the caller has no say in it. A queue whose
-// owner is gone is a superuser's.
-bool check_existing(const char *queue) {
+// The owner of an existing queue, null when there is none; an error when the caller has no say in
+// it. A queue whose owner is gone is a superuser's.
+const char *check_existing(const char *queue) {
     const char *owner = find_owner(queue);
     if (!owner)
-        return false;
+        return nullptr;
     const Oid role = get_role_oid(owner, true);
     check_membership(OidIsValid(role) ? role : BOOTSTRAP_SUPERUSERID, queue);
-    return true;
+    return owner;
 }
 
 void check_name(const char *name) {
@@ -87,23 +92,36 @@ void check_name(const char *name) {
                         errmsg("the name of a queue must have 1 to 200 characters")));
 }
 
-// Tries the query, and stores it under the name.
-void store(const char *name, const char *query, Oid owner, TimestampTz since) {
-    check_name(name);
-    check_existing(name);
-    try_failure_query(query, owner, since);
+// Writes the queue's row with one of two statements. Returns whether there was anything to write.
+bool write_queue(const char *statement, const char *name, const char *query, Oid owner,
+                 TimestampTz since) {
+    bool written = false;
     as_extension([&] {
         const Datum since_text = DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(since));
         Datum values[] = {CStringGetTextDatum(name), CStringGetTextDatum(query),
                           CStringGetTextDatum(GetUserNameFromId(owner, false)),
                           CStringGetTextDatum(DatumGetCString(since_text))};
-        execute("INSERT INTO job_alerting.queue (name, failure_query, owner, since) "
-                "VALUES ($1, $2, $3::name, $4::timestamptz) "
-                "ON CONFLICT (name) DO UPDATE SET failure_query = excluded.failure_query, "
-                "owner = excluded.owner, since = excluded.since, watched_at = now(), "
-                "scan_started_at = NULL, last_error = NULL, broken_since = NULL",
-                4, values);
+        execute(statement, 4, values);
+        written = SPI_processed > 0;
     });
+    return written;
+}
+
+// Tries the query, and stores it under the name. Whose the name is gets examined before the query
+// is tried, and again after it: meanwhile somebody else may have taken it.
+void store(const char *name, const char *query, Oid owner, TimestampTz since) {
+    check_name(name);
+    check_existing(name);
+    try_failure_query(query, owner, since);
+    if (write_queue("INSERT INTO job_alerting.queue (name, failure_query, owner, since) "
+                    "VALUES ($1, $2, $3::name, $4::timestamptz) ON CONFLICT (name) DO NOTHING",
+                    name, query, owner, since))
+        return;
+    check_existing(name);
+    write_queue("UPDATE job_alerting.queue SET failure_query = $2, owner = $3::name, "
+                "since = $4::timestamptz, watched_at = clock_timestamp(), scan_started_at = NULL, "
+                "last_error = NULL, broken_since = NULL WHERE name = $1",
+                name, query, owner, since);
 }
 
 //

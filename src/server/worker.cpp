@@ -18,10 +18,10 @@ namespace job_alerting::server {
 
 namespace {
 
-void copy_text(char *target, size_t size, const std::string &text) {
+void copy_text(char *target, size_t size, const char *text) {
     const int length =
-        pg_mbcliplen(text.data(), static_cast<int>(text.size()), static_cast<int>(size) - 1);
-    memcpy(target, text.data(), length);
+        pg_mbcliplen(text, static_cast<int>(strlen(text)), static_cast<int>(size) - 1);
+    memcpy(target, text, length);
     target[length] = '\0';
 }
 
@@ -32,13 +32,13 @@ void report_rows(Report &report, const RoundReport &round) {
         line.has_digest = channel.digest_id.has_value();
         line.digest_id = channel.digest_id.value_or(0);
         line.failures = channel.failures;
-        copy_text(line.outcome, sizeof(line.outcome), channel.outcome);
-        copy_text(line.detail, sizeof(line.detail), channel.detail);
+        copy_text(line.outcome, sizeof(line.outcome), channel.outcome.c_str());
+        copy_text(line.detail, sizeof(line.detail), channel.detail.c_str());
     }
 }
 
-void report_error(Report &report, int sqlstate, const std::string &message,
-                  const std::string &detail = {}, const std::string &hint = {}) {
+void report_error(Report &report, int sqlstate, const char *message, const char *detail = "",
+                  const char *hint = "") {
     report.sqlstate = sqlstate;
     copy_text(report.message, sizeof(report.message), message);
     copy_text(report.detail, sizeof(report.detail), detail);
@@ -55,7 +55,8 @@ void work(bool by_hand, Report &report) {
     try {
         const RoundReport round = run_round(by_hand);
         report_rows(report, round);
-        guarded([&] { shared::round_ended(MyDatabaseId, due_in(round.due_in)); });
+        if (round.ended)
+            guarded([&] { shared::round_ended(MyDatabaseId, due_in(round.due_in)); });
     } catch (const ExtensionGone &gone) {
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
         guarded([] { shared::extension_absent(MyDatabaseId); });
@@ -77,7 +78,8 @@ void work_guarded(bool by_hand, Report &report) noexcept {
     try {
         work(by_hand, report);
     } catch (const ServerError &error) {
-        report_error(report, error.sqlstate, error.what(), error.detail, error.hint);
+        report_error(report, error.sqlstate, error.what(), error.detail.c_str(),
+                     error.hint.c_str());
     } catch (const BadSetting &bad) {
         report_error(report, ERRCODE_INVALID_PARAMETER_VALUE, bad.what());
     } catch (const std::exception &error) {

@@ -285,15 +285,15 @@ subtest 'refused: in a read-only transaction' => sub {
 };
 
 subtest 'refused: a role without EXECUTE' => sub {
-    sql('CREATE ROLE nobody LOGIN');
-    my $as_nobody = ['SET SESSION AUTHORIZATION nobody'];
-    is_refused(JobAlerting::begin_digest($node, before => $as_nobody), '42501', 'permission denied for schema');
-    sql('GRANT USAGE ON SCHEMA job_alerting TO nobody');
-    is_refused(JobAlerting::begin_digest($node, before => $as_nobody), '42501', 'permission denied for function run_digest');
-    sql('GRANT EXECUTE ON FUNCTION job_alerting.run_digest() TO nobody');
+    sql('CREATE ROLE outsider LOGIN');
+    my $as_outsider = ['SET SESSION AUTHORIZATION outsider'];
+    is_refused(JobAlerting::begin_digest($node, before => $as_outsider), '42501', 'permission denied for schema');
+    sql('GRANT USAGE ON SCHEMA job_alerting TO outsider');
+    is_refused(JobAlerting::begin_digest($node, before => $as_outsider), '42501', 'permission denied for function run_digest');
+    sql('GRANT EXECUTE ON FUNCTION job_alerting.run_digest() TO outsider');
     my $job = fail_job();
     my $before = $stub->count;
-    is +(JobAlerting::begin_digest($node, before => $as_nobody)->rows)[0]{outcome}, 'accepted', 'with it, it works';
+    is +(JobAlerting::begin_digest($node, before => $as_outsider)->rows)[0]{outcome}, 'accepted', 'with it, it works';
     is_deeply named($before + 1), [$job], 'on what that role cannot read itself';
 };
 

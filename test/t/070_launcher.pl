@@ -1,0 +1,467 @@
+# The launcher: whom it gives rounds and when, what it leaves alone, and what it survives. Nothing
+# here calls run_digest() but where a subtest says so: the rounds come by themselves.
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+use Time::HiRes ();
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
+job_alerting.http_timeout = '60s'
+job_alerting.lock_timeout = '1s'
+autovacuum = off
+# Tells of each worker that is started.
+log_min_messages = debug1
+CONF
+
+sub sql {
+    my ($statement, $db) = @_;
+    return $node->safe_psql($db // 'postgres', $statement);
+}
+
+sub fail_job {
+    my (%columns) = @_;
+    return JobAlerting::fail_job($node, %columns);
+}
+
+# How long the statement took, in seconds.
+sub seconds {
+    my ($statement, $db) = @_;
+    my $start = Time::HiRes::time();
+    sql($statement, $db);
+    return Time::HiRes::time() - $start;
+}
+
+sub launcher {
+    my @launchers = JobAlerting::rows($node, undef, <<'SQL');
+        SELECT * FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting launcher%'
+SQL
+    die "more than one launcher\n" if @launchers > 1;
+    return $launchers[0];
+}
+
+sub workers {
+    return sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting worker%'));
+}
+
+sub wait_until_idle {
+    return JobAlerting::poll(sub { workers() eq '0' }, 10, 'the rounds to end');
+}
+
+# True when the condition holds all the time.
+sub always {
+    my ($condition, $seconds) = @_;
+    return !eval { JobAlerting::poll(sub { !$condition->() }, $seconds, 'what may not be') };
+}
+
+# One round from beginning to end, or the end of one.
+sub wait_for_round {
+    my ($db) = @_;
+    my $now = sql('SELECT clock_timestamp()');
+    return JobAlerting::poll(sub { sql("SELECT max(last_scan_at) > '$now' FROM job_alerting.queue", $db) eq 't' },
+        15, 'a round in ' . ($db // 'postgres'));
+}
+
+sub log_end {
+    return -s $node->logfile;
+}
+
+sub logged_since {
+    my ($mark) = @_;
+    return PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
+}
+
+# How many workers were started for a database.
+sub looks {
+    my ($db, $mark) = @_;
+    my @looks = logged_since($mark) =~ /starting background worker process "job_alerting worker for \Q$db\E"/g;
+    return scalar @looks;
+}
+
+sub trouble {
+    my ($mark) = @_;
+    return grep { /\b(?:WARNING|ERROR|FATAL|PANIC): / } split /\n/, logged_since($mark);
+}
+
+sub is_quiet {
+    my ($mark, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return is_deeply([ trouble($mark) ], [], $name // 'and the log is quiet');
+}
+
+# The database that a mail is about, and the jobs that it lists.
+sub mail {
+    my ($number) = @_;
+    my $request = ($stub->requests)[ $number - 1 ];
+    my ($db) = $request->{json}{subject} =~ m{ failed in main/(\w+):};
+    return [ $db, JobAlerting::named_jobs($request) ];
+}
+
+# A database with the extension that no round has seen.
+sub create_database {
+    my ($name, $options) = @_;
+    sql("CREATE DATABASE $name TEMPLATE watched " . ($options // ''));
+    return;
+}
+
+# A failure whose request, one of a round of the launcher, the stub holds; later ones it answers.
+sub stall {
+    my ($db) = @_;
+    $stub->modes('stall', '202');
+    my %stalled = (before => $stub->count, job => fail_job(db => $db));
+    $stub->wait_for($stalled{before} + 1);
+    is_deeply mail($stalled{before} + 1), [ $db, $stalled{job} ], 'a request is held';
+    $stalled{worker} = JobAlerting::worker($node);
+    return \%stalled;
+}
+
+# Rounds go on and deliver.
+sub is_going_on {
+    my ($name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $before = $stub->count;
+    my $job = fail_job();
+    $stub->wait_for($before + 1);
+    return is_deeply(mail($before + 1), [ 'postgres', $job ], $name // 'rounds go on');
+}
+
+sub wait_for_server {
+    return JobAlerting::poll(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }, 60, 'the server');
+}
+
+# What the others are copied from. A template itself, it has no rounds.
+sql('CREATE DATABASE watched');
+JobAlerting::create_jobs($node, 'watched');
+sql('ALTER DATABASE watched IS_TEMPLATE true');
+JobAlerting::create_jobs($node);
+
+# ---------------------------------------------------------------- rounds
+
+subtest 'a round when the server starts, and then nothing is connected to a database' => sub {
+    my $job = fail_job();
+    $node->stop;
+    my $mark = log_end();
+    $node->start;
+    $stub->wait_for(1, 10);
+    is_deeply mail(1), [ 'postgres', $job ], 'the failure is reported';
+    wait_until_idle();
+    my $launcher = launcher();
+    like $launcher->{backend_type}, qr/\Ajob_alerting launcher/, 'the launcher by its backend_type';
+    like $launcher->{application_name}, qr/\Ajob_alerting launcher/, 'and by its application_name';
+    is $launcher->{$_}, undef, "$_ is NULL" for qw(datid datname xact_start backend_xmin);
+    is sql("SELECT count(*) FROM pg_locks WHERE pid = $launcher->{pid}"), 0, 'it holds no lock';
+    is sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting%' AND datid IS NOT NULL)), 0,
+      'nothing else of ours is there';
+    is_quiet($mark);
+};
+
+subtest 'between rounds DROP DATABASE, CREATE DATABASE ... TEMPLATE and RENAME succeed at once' => sub {
+    create_database($_) for qw(unused copied renamed);
+    # At a restart each has a round.
+    $node->restart;
+    for my $db (qw(unused copied renamed)) {
+        JobAlerting::poll(sub { sql('SELECT last_scan_at FROM job_alerting.queue', $db) ne '' }, 15, "a round in $db");
+    }
+    wait_until_idle();
+    my $mark = log_end();
+    cmp_ok seconds('DROP DATABASE unused'), '<', 1.5, 'DROP DATABASE';
+    cmp_ok seconds('CREATE DATABASE copy TEMPLATE copied'), '<', 1.5, 'CREATE DATABASE ... TEMPLATE';
+    cmp_ok seconds('ALTER DATABASE renamed RENAME TO anew'), '<', 1.5, 'ALTER DATABASE ... RENAME';
+    is_quiet($mark);
+};
+
+subtest 'interval: shortened by a reload it counts at once, and lengthened too' => sub {
+    my $before = $stub->count;
+    my $job = fail_job();
+    ok always(sub { $stub->count == $before }, 1.5), 'nothing comes within an hour';
+    JobAlerting::configure($node, interval => '1s');
+    $stub->wait_for($before + 1, 5);
+    is_deeply mail($before + 1), [ 'postgres', $job ], 'shortened, the round comes at once';
+    is_going_on('and then the next');
+
+    JobAlerting::configure($node, interval => '1h');
+    wait_until_idle();
+    # One that was due by the old interval may still come.
+    always(sub { 1 }, 1.2);
+    wait_until_idle();
+    $before = $stub->count;
+    my $mark = log_end();
+    fail_job();
+    ok always(sub { $stub->count == $before }, 1.5), 'lengthened, nothing comes';
+    is looks('postgres', $mark), 0, 'and no worker is started';
+    JobAlerting::configure($node, interval => '1s');
+    $stub->wait_for($before + 1, 5);
+};
+
+subtest 'a renamed database keeps its rounds, a dropped one has none' => sub {
+    my $mark = log_end();
+    my $before = $stub->count;
+    my $job = fail_job(db => 'anew');
+    $stub->wait_for($before + 1);
+    is_deeply mail($before + 1), [ 'anew', $job ], 'under its new name';
+    wait_for_round('anew');
+    is looks($_, $mark), 0, "no worker for $_" for qw(unused renamed);
+    is_quiet($mark);
+};
+
+subtest 'each database has its rounds, with one worker at a time in the cluster' => sub {
+    create_database('second');
+    wait_for_round('second');
+    my $mark = log_end();
+    $stub->modes('stall', '202');
+    my $before = $stub->count;
+    my %job = map { $_ => fail_job(db => $_) } qw(postgres second copied);
+    $stub->wait_for($before + 1);
+    is workers(), 1, 'one worker';
+    ok always(sub { workers() eq '1' && $stub->count == $before + 1 }, 1.5), 'while it waits, no other';
+    $stub->release;
+    $stub->wait_for($before + 3);
+    my %told = map { @{ mail($before + $_) } } 1 .. 3;
+    is_deeply \%told, \%job, 'then those of the others come';
+    wait_for_round('copied');
+    is $stub->count, $before + 3, 'each once';
+    is_quiet($mark);
+    sql("DROP DATABASE $_") for qw(second copy copied anew);
+};
+
+subtest 'a database without the extension is looked into seldom' => sub {
+    my $mark = log_end();
+    my $start = Time::HiRes::time();
+    sql('CREATE DATABASE bare');
+    JobAlerting::create_jobs_table($node, 'bare');
+    # It looks like ours, but is not.
+    sql('CREATE DATABASE planted');
+    sql('CREATE SCHEMA job_alerting; CREATE TABLE job_alerting.queue (name text);'
+          . 'CREATE FUNCTION job_alerting.run_digest() RETURNS void LANGUAGE plpgsql AS '
+          . q($$ BEGIN RAISE WARNING 'called'; END $$), 'planted');
+    my $before = $stub->count;
+    for my $db (qw(bare planted)) {
+        JobAlerting::poll(sub { looks($db, $mark) }, 5, "a look into $db");
+    }
+    wait_for_round() for 1 .. 2;
+    my $most = 1 + (Time::HiRes::time() - $start) / 10;
+    cmp_ok looks($_, $mark), '<=', $most, "$_: at most every 10 s" for qw(bare planted);
+    cmp_ok looks('postgres', $mark), '>=', 2, 'while others have their rounds';
+    is $stub->count, $before, 'nothing is sent';
+    is_quiet($mark);
+    # It will have been found by the time of a later subtest.
+    sql('CREATE EXTENSION job_alerting', 'bare');
+    sql('DROP DATABASE planted');
+};
+
+subtest 'a template, one that takes no connections, one dropped halfway are left alone' => sub {
+    my $mark = log_end();
+    my $before = $stub->count;
+    my $job = fail_job(db => 'watched');
+    create_database('closed', 'ALLOW_CONNECTIONS false');
+    create_database('broken', 'ALLOW_CONNECTIONS false');
+    sql(q(UPDATE pg_database SET datallowconn = true, datconnlimit = -2 WHERE datname = 'broken'));
+    wait_for_round() for 1 .. 2;
+    is looks($_, $mark), 0, "no worker for $_" for qw(watched closed broken template1 template0);
+    is $stub->count, $before, 'nothing is sent';
+    is_quiet($mark);
+
+    sql('ALTER DATABASE closed ALLOW_CONNECTIONS true');
+    sql(q(UPDATE pg_database SET datconnlimit = -1 WHERE datname = 'broken'));
+    $stub->wait_for($before + 2, 10);
+    is_deeply [ sort { $a->[0] cmp $b->[0] } map { mail($before + $_) } 1 .. 2 ], [ [ 'broken', $job ], [ 'closed', $job ] ],
+      'they are not, once that is over';
+    sql('DELETE FROM research_jobs', 'watched');
+    sql("DROP DATABASE $_") for qw(closed broken);
+};
+
+# ---------------------------------------------------------------- while a request is held
+
+subtest 'DROP DATABASE of another database does not wait for a round' => sub {
+    create_database('other');
+    wait_for_round('other');
+    my $mark = log_end();
+    my $stalled = stall('postgres');
+    cmp_ok seconds('DROP DATABASE other'), '<', 2, 'it is dropped at once';
+    is JobAlerting::worker($node), $stalled->{worker}, 'while the request is held';
+    $stub->release;
+    wait_for_round();
+    is_quiet($mark, 'and nobody looks for it afterwards');
+};
+
+subtest 'DROP DATABASE ... WITH (FORCE) ends a round under way, and harms no other' => sub {
+    create_database('doomed');
+    my $launcher = launcher()->{pid};
+    my $stalled = stall('doomed');
+    my $mark = log_end();
+    cmp_ok seconds('DROP DATABASE doomed WITH (FORCE)'), '<', 5, 'it is dropped';
+    is_going_on();
+    is launcher()->{pid}, $launcher, 'the launcher is the same';
+    my @gone = grep { /FATAL: .*does not exist/ } trouble($mark);
+    cmp_ok scalar @gone, '<=', 1, 'at most one worker came too late' or diag explain \@gone;
+    my @others = grep { !/does not exist|terminating background worker/ } trouble($mark);
+    is_deeply \@others, [], 'no other trouble';
+};
+
+subtest 'DROP EXTENSION does not wait for a request under way, and nothing follows it' => sub {
+    create_database('dropped');
+    my $stalled = stall('dropped');
+    my $mark = log_end();
+    cmp_ok seconds('DROP EXTENSION job_alerting', 'dropped'), '<', 2, 'it is dropped at once';
+    is JobAlerting::worker($node), $stalled->{worker}, 'while the request is held';
+    fail_job(db => 'dropped');
+    $stub->release;
+    JobAlerting::poll(sub { (JobAlerting::worker($node) // 0) != $stalled->{worker} }, 5, 'the worker to end');
+    wait_for_round();
+    is $stub->count, $stalled->{before} + 1, 'no request follows';
+    cmp_ok scalar(trouble($mark)), '<=', 1, 'no storm in the log' or diag explain [ trouble($mark) ];
+    sql('DROP DATABASE dropped');
+};
+
+subtest 'DROP EXTENSION that is rolled back: the answer is settled after it' => sub {
+    my $stalled = stall('postgres');
+    my $mark = log_end();
+    my $digest = sql('SELECT max(id) FROM job_alerting.digest');
+    # It goes on when the worker has been seen to wait for it.
+    my $call = JobAlerting::Call->start($node, 'postgres', 'BEGIN', 'DROP EXTENSION job_alerting', <<"SQL", 'ROLLBACK');
+        DO \$\$ BEGIN
+            FOR i IN 1 .. 1000 LOOP
+                PERFORM FROM pg_locks WHERE pid = $stalled->{worker} AND NOT granted;
+                EXIT WHEN FOUND;
+                PERFORM pg_sleep(0.01);
+            END LOOP;
+            IF NOT FOUND THEN RAISE 'the worker does not wait'; END IF;
+            PERFORM pg_sleep(1.5);
+        END \$\$
+SQL
+    JobAlerting::poll(sub { sql(q(SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted)) > 0 },
+        10, 'the extension to be dropped');
+    $stub->release;
+    is $call->error, '', 'the worker waits, longer than lock_timeout, and the drop is rolled back';
+    my $state = sub { sql("SELECT state FROM job_alerting.digest WHERE id = $digest") };
+    ok JobAlerting::poll(sub { $state->() eq 'accepted' }, 10, 'the answer'), 'the answer is settled';
+    is_going_on();
+    is $stub->count, $stalled->{before} + 2, 'nothing came twice';
+    is_quiet($mark);
+};
+
+subtest 'a database that has got the extension has its rounds' => sub {
+    my $before = $stub->count;
+    my $job = fail_job(db => 'bare');
+    $stub->wait_for($before + 1, 15);
+    is_deeply mail($before + 1), [ 'bare', $job ], 'they have begun by themselves';
+    sql('DROP DATABASE bare');
+};
+
+# ---------------------------------------------------------------- retries
+
+subtest 'a retry wakes it before the interval is over' => sub {
+    JobAlerting::configure($node, interval => '1h');
+    always(sub { 1 }, 1.2);
+    wait_until_idle();
+    $stub->modes('429 retry-after=2', '202');
+    my $before = $stub->count;
+    my $job = fail_job();
+    my ($row) = JobAlerting::run_digest($node);
+    is $row->{outcome}, 'pending', 'told to come again in 2 s';
+    $stub->wait_for($before + 2, 10);
+    is_deeply mail($before + 2), [ 'postgres', $job ], 'it does, and not in an hour';
+    wait_until_idle();
+    is sql("SELECT state || ' ' || attempts FROM job_alerting.digest WHERE id = $row->{digest_id}"), 'accepted 2',
+      'accepted at the second try';
+    ok always(sub { $stub->count == $before + 2 && workers() eq '0' }, 1), 'and that is all';
+};
+
+subtest 'what could not be delivered is delivered when the receiver is there again' => sub {
+    my $port = $stub->port;
+    $stub->stop;
+    JobAlerting::configure($node, interval => '1s');
+    my $job = fail_job();
+    my $digest = sub {
+        my ($row) = JobAlerting::rows($node, undef, <<'SQL');
+            SELECT state, attempts, next_attempt_at - updated_at <= '1 s' AS soon FROM job_alerting.digest ORDER BY id DESC LIMIT 1
+SQL
+        return $row;
+    };
+    my $pending = JobAlerting::poll(sub { my $row = $digest->(); $row->{state} eq 'pending' && $row }, 10, 'a try in vain');
+    ok $pending->{soon}, 'the next try is due within the interval';
+    $stub = JobAlerting::Stub->start(port => $port);
+    $stub->wait_for(1, 10);
+    is_deeply mail(1), [ 'postgres', $job ], 'it is delivered';
+    wait_for_round();
+    is $digest->()->{state}, 'accepted', 'accepted';
+    is $stub->count, 1, 'once';
+};
+
+# ---------------------------------------------------------------- what it survives
+
+subtest 'terminated it comes back, and the cluster stays up' => sub {
+    my $since = sql('SELECT pg_postmaster_start_time()');
+    my $old = launcher()->{pid};
+    my $start = Time::HiRes::time();
+    sql("SELECT pg_terminate_backend($old)");
+    my $new = JobAlerting::poll(sub { my $it = launcher(); $it && $it->{pid} != $old && $it->{pid} }, 10, 'a new launcher');
+    cmp_ok Time::HiRes::time() - $start, '<', 10, 'within 10 s';
+    is_going_on();
+    is sql('SELECT pg_postmaster_start_time()'), $since, 'the server was not restarted';
+};
+
+subtest 'kill -9 of the launcher: the server recovers, and rounds go on' => sub {
+    my $old = launcher()->{pid};
+    kill KILL => $old;
+    JobAlerting::poll(sub { !kill 0, $old }, 5, 'its end');
+    wait_for_server();
+    my $new = JobAlerting::poll(sub { launcher() }, 10, 'a new launcher');
+    isnt $new->{pid}, $old, 'a new launcher';
+    is_going_on();
+};
+
+subtest 'a fast shutdown does not wait for the receiver' => sub {
+    my $stalled = stall('postgres');
+    my $start = Time::HiRes::time();
+    $node->stop('fast');
+    cmp_ok Time::HiRes::time() - $start, '<', 5, 'no wait';
+    $node->start;
+    my @requests = $stub->wait_for($stalled->{before} + 2);
+    is $requests[-1]{body}, $requests[-2]{body}, 'what is in doubt comes again';
+};
+
+subtest 'when the postmaster is killed, worker and launcher end' => sub {
+    my $stalled = stall('postgres');
+    my @pids = ($stalled->{worker}, launcher()->{pid});
+    $node->kill9;
+    ok JobAlerting::poll(sub { !grep { kill 0, $_ } @pids }, 3, 'their end'), 'within 3 s';
+    JobAlerting::poll(sub { eval { $node->start(fail_ok => 1) } }, 20, 'the start');
+    my @requests = $stub->wait_for($stalled->{before} + 2);
+    is $requests[-1]{body}, $requests[-2]{body}, 'what is in doubt comes again';
+};
+
+subtest 'without a free worker slot it says so once, and the round comes when there is one' => sub {
+    $node->append_conf('postgresql.conf', "max_worker_processes = 2\nmax_logical_replication_workers = 0");
+    JobAlerting::configure($node, interval => '1h');
+    $node->restart;
+    wait_until_idle();
+    # The launcher has one slot; a round by hand, elsewhere, has the other.
+    create_database('elsewhere');
+    $stub->modes('stall', '202');
+    my $before = $stub->count;
+    fail_job(db => 'elsewhere');
+    my $call = JobAlerting::begin_digest($node, db => 'elsewhere');
+    $stub->wait_for($before + 1);
+    my $mark = log_end();
+    my $warnings = sub { scalar grep { /WARNING: +job_alerting finds no free background worker slot/ } trouble($mark) };
+    my $job = fail_job();
+    JobAlerting::configure($node, interval => '1s');
+    JobAlerting::poll($warnings, 10, 'the warning');
+    ok always(sub { $warnings->() == 1 && $stub->count == $before + 1 }, 1.2), 'it says so once, and waits';
+    like logged_since($mark), qr/HINT: +Increase max_worker_processes/, 'with a hint';
+    $stub->release;
+    is +($call->rows)[0]{outcome}, 'accepted', 'the slot is freed';
+    $stub->wait_for($before + 2, 20);
+    is_deeply mail($before + 2), [ 'postgres', $job ], 'and the round comes';
+    is $warnings->(), 1, 'one warning in all';
+};
+
+$node->stop;
+done_testing();
