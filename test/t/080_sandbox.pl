@@ -704,8 +704,8 @@ CREATE FUNCTION m.index_digest(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
         RETURN $1;
     END $$;
 CREATE TABLE m.indexed AS SELECT 1 AS n;
-CREATE INDEX indexed_n ON m.indexed (m.index_digest(n));
 SQL
+    attempt_as('mallory', 'CREATE INDEX indexed_n ON m.indexed (m.index_digest(n))');
     my $mails = $stub->count;
     my ($status, $out, $error) = $node->psql('postgres', 'REINDEX TABLE m.indexed');
     like $error, qr/run_digest: ERROR: .*security-restricted operation/, 'run_digest()';
