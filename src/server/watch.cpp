@@ -75,15 +75,15 @@ char *find_owner(const char *queue) {
     return owner;
 }
 
-// The owner of an existing queue, null when there is none; an error when the caller has no say in
-// it. A queue whose owner is gone is a superuser's.
-const char *check_existing(const char *queue) {
+// Whether there is such a queue; an error when the caller has no say in it. One whose owner is
+// gone is a superuser's.
+bool check_existing(const char *queue) {
     const char *owner = find_owner(queue);
     if (!owner)
-        return nullptr;
+        return false;
     const Oid role = get_role_oid(owner, true);
     check_membership(OidIsValid(role) ? role : BOOTSTRAP_SUPERUSERID, queue);
-    return owner;
+    return true;
 }
 
 void check_name(const char *name) {
@@ -113,15 +113,15 @@ void store(const char *name, const char *query, Oid owner, TimestampTz since) {
     check_name(name);
     check_existing(name);
     try_failure_query(query, owner, since);
-    if (write_queue("INSERT INTO job_alerting.queue (name, failure_query, owner, since) "
-                    "VALUES ($1, $2, $3::name, $4::timestamptz) ON CONFLICT (name) DO NOTHING",
-                    name, query, owner, since))
-        return;
-    check_existing(name);
-    write_queue("UPDATE job_alerting.queue SET failure_query = $2, owner = $3::name, "
-                "since = $4::timestamptz, watched_at = clock_timestamp(), scan_started_at = NULL, "
-                "last_error = NULL, broken_since = NULL WHERE name = $1",
-                name, query, owner, since);
+    const char *insert = "INSERT INTO job_alerting.queue (name, failure_query, owner, since) "
+                         "VALUES ($1, $2, $3::name, $4::timestamptz) ON CONFLICT (name) DO NOTHING";
+    const char *replace =
+        "UPDATE job_alerting.queue SET failure_query = $2, owner = $3::name, "
+        "since = $4::timestamptz, watched_at = clock_timestamp(), scan_started_at = NULL, "
+        "last_error = NULL, broken_since = NULL WHERE name = $1";
+    while (!write_queue(insert, name, query, owner, since))
+        if (check_existing(name) && write_queue(replace, name, query, owner, since))
+            break;
 }
 
 //
