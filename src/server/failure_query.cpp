@@ -131,8 +131,9 @@ const FailureColumn failure_columns[failure_column_count] = {
 // A failure of unknown time is known as long as it stands: its occurrence in the ledger holds the
 // time of recording, which the query cannot know.
 const char *const ledger_key =
-    KEY("f.job_id", "CASE WHEN f.cleared_at IS NULL AND f.failed_at IS NULL "
-                    "AND f.occurrence LIKE 'unknown ____-__-__ __:__:__.______' "
+    KEY("f.job_id", "CASE WHEN f.cleared_at IS NULL AND f.failed_at IS NULL AND f.occurrence = "
+                    "'unknown ' || to_char(f.recorded_at AT TIME ZONE 'UTC', "
+                    "'YYYY-MM-DD HH24:MI:SS.US') "
                     "THEN '' ELSE '=' || f.occurrence END");
 
 char *single_select(const char *text) {

@@ -1,0 +1,130 @@
+#include "http/endpoint.hpp"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace job_alerting::http {
+
+namespace {
+
+using namespace std::string_literals;
+
+void expect_endpoint_refused(const std::string &url, const std::string &reason) {
+    EXPECT_NE(endpoint_fault(url).find(reason), std::string::npos)
+        << "of \"" << url << "\" it says: \"" << endpoint_fault(url) << "\"";
+}
+
+void expect_proxy_refused(const std::string &url, const std::string &reason) {
+    EXPECT_NE(proxy_fault(url).find(reason), std::string::npos)
+        << "of \"" << url << "\" it says: \"" << proxy_fault(url) << "\"";
+}
+
+TEST(Endpoint, is_https_anywhere) {
+    for (const char *url : {"https://api.sendgrid.com", "https://api.eu.sendgrid.com/",
+                            "https://relay.example.com:8443/sendgrid/v3", "https://192.0.2.7:443",
+                            "https://[2001:db8::1]:8443/a", "HTTPS://API.SENDGRID.COM",
+                            "https://127.evil.example.com"})
+        EXPECT_EQ(endpoint_fault(url), "") << url;
+}
+
+TEST(Endpoint, is_plain_http_on_this_machine) {
+    for (const char *url : {"http://127.0.0.1", "http://127.0.0.1:1", "http://127.0.0.1:65535/path",
+                            "http://127.1.2.3", "http://127.255.255.255", "http://[::1]",
+                            "http://[::1]:8", "http://localhost", "http://localhost:8080/a/b"})
+        EXPECT_EQ(endpoint_fault(url), "") << url;
+}
+
+TEST(Endpoint, is_never_plain_http_elsewhere) {
+    for (const char *url :
+         {"http://example.com", "http://api.sendgrid.com:443", "http://127.evil.example.com",
+          "http://127.0.0.1.example.com", "http://127.example", "http://127", "http://128.0.0.1",
+          "http://126.255.255.255", "http://0.0.0.0", "http://10.0.0.1", "http://192.168.1.1",
+          "http://[::]", "http://[::2]", "http://[2001:db8::1]", "http://localhost.example.com",
+          "http://localhost.", "http://xlocalhost", "http://127.0.0.1@example.com",
+          "http://localhost:80@example.com"})
+        EXPECT_NE(endpoint_fault(url), "") << url;
+    for (const char *url : {"http://example.com", "http://127.evil.example.com", "http://[::2]"})
+        expect_endpoint_refused(url, "to this machine only");
+}
+
+TEST(Endpoint, has_no_other_scheme) {
+    for (const char *url : {"ftp://example.com", "ftps://localhost", "file:///etc/passwd",
+                            "smtp://127.0.0.1:25", "gopher://localhost", "ldap://localhost"})
+        EXPECT_NE(endpoint_fault(url), "") << url;
+    expect_endpoint_refused("ftp://example.com", "its scheme is not https");
+}
+
+TEST(Endpoint, is_a_whole_url) {
+    for (const char *url :
+         {"", "api.sendgrid.com", "localhost", "127.0.0.1:1", "//api.sendgrid.com", "/v3/mail/send",
+          "https", "https:", "https://", "://", "nonsense", "https://a:99999", "https://a:port",
+          "http://[::1", "xyz://localhost"})
+        EXPECT_NE(endpoint_fault(url), "") << url;
+    expect_endpoint_refused("", "it is not a URL");
+}
+
+TEST(Endpoint, names_no_user) {
+    for (const char *url : {"https://user@api.sendgrid.com", "https://user:secret@api.sendgrid.com",
+                            "https://:secret@api.sendgrid.com", "http://user:secret@127.0.0.1:1",
+                            "https://a%40b@c.d"})
+        expect_endpoint_refused(url, "a user or a password");
+}
+
+TEST(Endpoint, has_no_query_and_no_fragment) {
+    for (const char *url :
+         {"https://api.sendgrid.com?a=b", "https://api.sendgrid.com/?a", "https://a.b/c?d=e#f",
+          "https://api.sendgrid.com#there", "http://127.0.0.1:1/#x"})
+        expect_endpoint_refused(url, "a query or a fragment");
+}
+
+TEST(Endpoint, has_no_spaces_and_no_control_characters) {
+    for (const std::string &url :
+         {" https://api.sendgrid.com"s, "https://api.sendgrid.com "s, "https://api.send grid.com"s,
+          "https://api.sendgrid.com/a b"s, "https://api.sendgrid.com\n"s,
+          "https://api.sendgrid.com/\r\nX-Header:1"s, "https://api.sendgrid.com/\t"s,
+          "https://api.sendgrid.com/\x01"s, "https://api.sendgrid.com/\x7F"s,
+          "https://api.sendgrid.com\0.example.com"s, " "s})
+        expect_endpoint_refused(url, "a space or a control character");
+}
+
+TEST(Endpoint, is_never_quoted_in_what_is_said_of_it) {
+    for (const char *url : {"https://user:secret@a.b", "http://secret.example.com", "secret",
+                            "ftp://secret", "https://a.b?secret", "https://a.b/ secret"})
+        EXPECT_EQ(endpoint_fault(url).find("secret"), std::string::npos) << url;
+}
+
+TEST(Proxy, is_none_or_http_or_https_anywhere) {
+    for (const char *url : {"", "http://proxy.example.com:3128", "https://proxy.example.com",
+                            "http://127.0.0.1:1", "http://[2001:db8::1]:3128"})
+        EXPECT_EQ(proxy_fault(url), "") << url;
+}
+
+TEST(Proxy, has_no_other_scheme) {
+    for (const char *url : {"ftp://proxy.example.com", "socks5://proxy.example.com:1080",
+                            "socks4a://localhost", "file:///etc/passwd"})
+        EXPECT_NE(proxy_fault(url), "") << url;
+    expect_proxy_refused("ftp://proxy.example.com", "its scheme is neither http nor https");
+}
+
+TEST(Proxy, is_a_whole_url) {
+    expect_proxy_refused("http://", "it is not a URL");
+    for (const char *url : {"proxy", "http://", "http://a:99999", "127.0.0.1:3128"})
+        EXPECT_NE(proxy_fault(url), "") << url;
+}
+
+TEST(Proxy, names_no_user) {
+    for (const char *url :
+         {"http://user@proxy.example.com", "http://user:secret@proxy.example.com:1"})
+        expect_proxy_refused(url, "which every role could read");
+}
+
+TEST(Proxy, has_no_spaces_and_no_control_characters) {
+    for (const std::string &url : {" "s, "http://proxy.example.com "s, "http://proxy\t"s,
+                                   "http://proxy.example.com\r\nX: y"s, "http://a\0b"s})
+        expect_proxy_refused(url, "a space or a control character");
+}
+
+} // namespace
+
+} // namespace job_alerting::http
