@@ -131,7 +131,7 @@ std::vector<Queue> queues(Transaction &transaction) {
     // back.
     const Result result = transaction.execute(
         "SELECT q.name, q.failure_query, q.owner, q.since, q.watched_at, "
-        "q.scan_started_at IS NOT NULL, "
+        "q.broken_since IS NOT NULL, q.scan_started_at IS NOT NULL, "
         "q.scan_started_at IS NULL OR q.broken_since IS NULL "
         "OR q.scan_started_at > clock_timestamp() OR clock_timestamp() >= q.scan_started_at + "
         "least(greatest(q.scan_started_at - q.broken_since, make_interval(secs => $1::float8)), "
@@ -145,8 +145,9 @@ std::vector<Queue> queues(Transaction &transaction) {
                           .owner = row[2].value(),
                           .since = row[3].value(),
                           .watched_at = row[4].value(),
-                          .never_ended = flag(row[5]),
-                          .due = flag(row[6])});
+                          .broken = flag(row[5]),
+                          .never_ended = flag(row[6]),
+                          .due = flag(row[7])});
     return queues;
 }
 

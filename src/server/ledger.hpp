@@ -17,6 +17,7 @@ struct Queue {
     std::string owner;
     std::string since;
     std::string watched_at;   // tells it from one that is later watched under the same name
+    bool broken = false;      // its last scan failed
     bool never_ended = false; // its last scan did not end: nobody else is scanning, so it died
     bool due = true;          // false while such a queue is left alone
 };

@@ -21,11 +21,16 @@ std::vector<Queue> begin() {
     return queues;
 }
 
-// Records the queues whose last scan ended, or those whose last scan did not. Adds to `trouble`
-// what cannot be read.
-void record(const std::vector<Queue> &queues, bool never_ended, std::string &trouble) {
+// A queue whose last scan failed, or did not end, may take all its time again, or be the end of
+// this process.
+bool is_suspect(const Queue &queue) {
+    return queue.broken || queue.never_ended;
+}
+
+// Records the suspect queues, or the others. Adds to `trouble` what cannot be read.
+void record(const std::vector<Queue> &queues, bool suspect, std::string &trouble) {
     for (const Queue &queue : queues) {
-        if (queue.never_ended != never_ended)
+        if (is_suspect(queue) != suspect)
             continue;
         const std::string wrong =
             queue.due ? record_queue(queue)
@@ -102,10 +107,9 @@ RoundReport run_round(bool by_hand) {
     report.channels = channels(settings);
     deliver_all(settings, by_hand, report);
 
-    // A scan that did not end may be the end of this process again: it comes when all that others
-    // are to hear has been sent. What was just tried is not due again.
-    if (std::any_of(queues.begin(), queues.end(),
-                    [](const Queue &queue) { return queue.never_ended; })) {
+    // Suspect queues come when all that others are to hear has been sent. What was just tried is
+    // not due again.
+    if (std::any_of(queues.begin(), queues.end(), is_suspect)) {
         record(queues, true, trouble);
         deliver_all(settings, false, report);
     }

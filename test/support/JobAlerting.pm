@@ -51,6 +51,18 @@ sub node {
     return $node;
 }
 
+# Restarts a cluster and waits for what the launcher's first round finds in a watched database:
+# what fails afterwards is the test's alone.
+sub restart {
+    my ($node, $db) = @_;
+    $node->restart;
+    poll(sub {
+        return $node->safe_psql($db // 'postgres',
+            'SELECT bool_and(last_scan_at > pg_postmaster_start_time()) FROM job_alerting.queue') eq 't';
+    }, 30, 'the round at the start');
+    return;
+}
+
 # The real table, research_jobs, and the extension, which finds the table by itself.
 sub create_jobs {
     my ($node, $db) = @_;

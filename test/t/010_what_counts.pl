@@ -239,7 +239,7 @@ subtest 'a failure of a prepared transaction is reported after COMMIT PREPARED' 
     my $job = sql('BEGIN; ' . insert() . q(; PREPARE TRANSACTION 'kept'));
     sql('BEGIN; ' . insert() . q(; PREPARE TRANSACTION 'given up'));
     reports_now([ fail_job() ], "round $_, with a later failure") for 1 .. 2;
-    $node->restart;
+    JobAlerting::restart($node);
     reports_now([ fail_job() ], 'a round after a restart');
     sql(q(ROLLBACK PREPARED 'given up'));
     is_silent('rolled back');

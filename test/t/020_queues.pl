@@ -281,6 +281,26 @@ SQL
     sql(q(SELECT job_alerting.unwatch('slow', true)));
 };
 
+subtest 'a queue that takes all its time delays no mail but its own' => sub {
+    sql(<<'SQL');
+CREATE TABLE delay AS SELECT 0.0 AS seconds;
+SELECT job_alerting.watch_query('endless', 'SELECT ''1'' AS job_id, NULL::timestamptz AS failed_at
+    FROM public.delay WHERE seconds > 0 AND pg_sleep(seconds) IS NOT NULL');
+UPDATE delay SET seconds = 60;
+SQL
+    tells([], [], 'it has met its limit once');
+    JobAlerting::configure($node, scan_timeout => '60s');
+    my $before = $stub->count;
+    fail_job();
+    my $call = JobAlerting::begin_digest($node);
+    $stub->wait_for($before + 1, 10);
+    ok $call->running, 'the mail is there, and that queue is still being scanned';
+    sql('SELECT pg_cancel_backend(' . JobAlerting::worker($node) . ')');
+    is +($call->finish->rows)[0]{outcome}, 'accepted', 'the round goes on when the scan is cancelled';
+    JobAlerting::configure($node, scan_timeout => '1s');
+    sql(q(SELECT job_alerting.unwatch('endless', true)));
+};
+
 subtest 'what an unwatched queue has recorded is still delivered' => sub {
     create_small('small');
     watch_small('small');

@@ -308,7 +308,7 @@ subtest 'refused: during recovery' => sub {
 
 subtest 'refused: no free worker slot' => sub {
     $node->append_conf('postgresql.conf', "max_worker_processes = 3\nmax_logical_replication_workers = 0");
-    $node->restart;
+    JobAlerting::restart($node);
     # The launcher has one slot; these have the others.
     my $stalled = stall();
     my $waiting = JobAlerting::begin_digest($node);
