@@ -136,7 +136,7 @@ std::vector<Queue> queues(Transaction &transaction) {
         "OR q.scan_started_at > clock_timestamp() OR clock_timestamp() >= q.scan_started_at + "
         "least(greatest(q.scan_started_at - q.broken_since, make_interval(secs => $1::float8)), "
         "interval '1 hour') "
-        "FROM job_alerting.queue q ORDER BY q.name",
+        "FROM job_alerting.queue q ORDER BY q.watched_at, q.name",
         {std::to_string(interval_setting())});
     std::vector<Queue> queues;
     for (const Row &row : result.rows)
@@ -151,12 +151,29 @@ std::vector<Queue> queues(Transaction &transaction) {
     return queues;
 }
 
-bool begin_scan(Transaction &transaction, const Queue &queue) {
-    return transaction
-               .execute("UPDATE job_alerting.queue SET scan_started_at = clock_timestamp() "
-                        "WHERE name = $1 AND watched_at = $2::timestamptz",
-                        {queue.name, queue.watched_at})
-               .touched > 0;
+bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels) {
+    const Result result = transaction.execute(
+        "SELECT EXISTS (SELECT FROM unnest($1::text[]) c(channel) "
+        "WHERE (SELECT max(d.last_failure) FROM job_alerting.digest d WHERE d.channel = c.channel) "
+        "    < (SELECT max(f.id) FROM job_alerting.failure f) "
+        "AND NOT EXISTS (SELECT FROM job_alerting.digest d "
+        "                WHERE d.channel = c.channel AND d.state = 'in_doubt'))",
+        {array_of(channels)});
+    return flag(result.rows[0][0]);
+}
+
+ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait) {
+    const std::vector<Value> itself = {queue.name, queue.watched_at};
+    const std::string row = "FROM job_alerting.queue q "
+                            "WHERE q.name = $1 AND q.watched_at = $2::timestamptz";
+    const std::string lock = "SELECT " + row + " FOR UPDATE";
+    if (transaction.execute((lock + (wait ? "" : " SKIP LOCKED")).c_str(), itself).touched == 0)
+        return transaction.execute(("SELECT " + row).c_str(), itself).touched > 0 ? ScanBegin::held
+                                                                                  : ScanBegin::gone;
+    transaction.execute("UPDATE job_alerting.queue SET scan_started_at = clock_timestamp() "
+                        "WHERE name = $1",
+                        {queue.name});
+    return ScanBegin::begun;
 }
 
 bool scan(Transaction &transaction, const Queue &queue, int time_limit) {
@@ -193,7 +210,7 @@ bool break_unended(Transaction &transaction, const std::string &queue) {
     const Result before = transaction.execute(
         "UPDATE job_alerting.queue q SET last_error = e.error, "
         "broken_since = coalesce(q.broken_since, q.scan_started_at) "
-        "FROM job_alerting.queue before, "
+        "FROM (SELECT * FROM job_alerting.queue WHERE name = $1 FOR UPDATE SKIP LOCKED) before, "
         "LATERAL (SELECT 'the scan that began at ' || before.scan_started_at || ' never ended') "
         "e(error) WHERE q.name = $1 AND before.name = q.name "
         "AND before.last_error IS DISTINCT FROM e.error "

@@ -44,11 +44,22 @@ namespace ledger {
 // What a round finds on its way, its sender has died over: it is in doubt, and due at once.
 void doubt_interrupted(Transaction &transaction);
 
-// All queues, in the order of their names.
+// All queues, those first that have been watched longest: whoever comes later, or changes what he
+// has, cannot get before them.
 std::vector<Queue> queues(Transaction &transaction);
 
-// Returns false when the queue is no longer watched so.
-bool begin_scan(Transaction &transaction, const Queue &queue);
+// Whether a round recorded failures but did not get as far as composing them. Not when something in
+// doubt keeps them back.
+bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels);
+
+enum class ScanBegin {
+    begun,
+    gone, // the queue is no longer watched so
+    held, // somebody holds its own row: an open transaction that called watch(), say
+};
+
+// Waits for somebody who holds the queue's row only when it is told to.
+ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait);
 
 // Runs and records a scan. Returns false when the queue is no longer watched so; what was found
 // must then be rolled back.
@@ -60,7 +71,7 @@ bool scan(Transaction &transaction, const Queue &queue, int time_limit);
 bool break_queue(Transaction &transaction, const std::string &queue, const std::string &error,
                  bool certain);
 
-// The same for a queue whose last scan never ended; not certain.
+// The same for a queue whose last scan never ended; not certain. Later, when its row is held.
 bool break_unended(Transaction &transaction, const std::string &queue);
 
 // The open digest of a channel, extended to the newest failure, or a new one when there are

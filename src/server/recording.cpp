@@ -10,13 +10,18 @@ namespace job_alerting::server {
 
 namespace {
 
-// A scan that never ends is known by what was committed before it. Returns false when the queue
-// is no longer the one that the round began with.
-bool announce(const Queue &queue) {
-    Transaction transaction(lock_timeout_setting());
-    const bool watched = ledger::begin_scan(transaction, queue);
-    transaction.commit();
-    return watched;
+// A scan that never ends is known by what was committed before it.
+ledger::ScanBegin announce(const Queue &queue, bool wait) {
+    try {
+        Transaction transaction(lock_timeout_setting());
+        const ledger::ScanBegin begin = ledger::begin_scan(transaction, queue, wait);
+        transaction.commit();
+        return begin;
+    } catch (const ServerError &error) {
+        if (error.sqlstate != ERRCODE_LOCK_NOT_AVAILABLE)
+            throw;
+        return ledger::ScanBegin::held;
+    }
 }
 
 // What was found in a queue that was unwatched, or watched otherwise, meanwhile is not recorded.
@@ -54,11 +59,14 @@ void hold_round_lock() {
 
 } // namespace
 
-std::string record_queue(const Queue &queue) {
+std::optional<std::string> record_queue(const Queue &queue, bool wait) {
     try {
-        if (announce(queue))
+        const ledger::ScanBegin begin = announce(queue, wait);
+        if (begin == ledger::ScanBegin::held)
+            return std::nullopt;
+        if (begin == ledger::ScanBegin::begun)
             scan(queue);
-        return {};
+        return "";
     } catch (const ServerError &error) {
         guarded([] { shared::set_deadline(MyDatabaseId, 0); });
         hold_round_lock();

@@ -5,6 +5,7 @@
 #include "server/delivery.hpp"
 #include "server/ledger.hpp"
 #include "server/recording.hpp"
+#include "server/shared.hpp"
 
 namespace job_alerting::server {
 
@@ -21,22 +22,68 @@ std::vector<Queue> begin() {
     return queues;
 }
 
+// Whether the round before this one did not come to its end.
+bool was_cut_off(const Settings &settings, bool by_hand) {
+    std::vector<ChannelKind> kinds;
+    std::string unknown;
+    if (!parse_channels(settings.channels.c_str(), kinds, unknown))
+        return false; // nothing can be sent, but all can be recorded
+    // The launcher has counted this round already.
+    shared::DatabaseState state = {};
+    guarded([&] { shared::find(MyDatabaseId, &state); });
+    if (state.unended > (by_hand ? 0 : 1))
+        return true;
+    Transaction transaction(lock_timeout_setting());
+    const bool uncomposed = ledger::has_uncomposed(transaction, kinds);
+    transaction.commit();
+    return uncomposed;
+}
+
+void add(std::string &trouble, const std::string &wrong) {
+    if (!wrong.empty())
+        trouble += (trouble.empty() ? "" : "; ") + wrong;
+}
+
 // A queue whose last scan failed, or did not end, may take all its time again, or be the end of
 // this process.
 bool is_suspect(const Queue &queue) {
     return queue.broken || queue.never_ended;
 }
 
-// Records the suspect queues, or the others. Adds to `trouble` what cannot be read.
-void record(const std::vector<Queue> &queues, bool suspect, std::string &trouble) {
+// Records the queues one after the other. Adds to `trouble` what cannot be read, and returns those
+// that are to come last: they are suspect, or somebody holds their rows.
+std::vector<Queue> record(const std::vector<Queue> &queues,
+                          const std::function<void()> &before_each, std::string &trouble) {
+    std::vector<Queue> last;
     for (const Queue &queue : queues) {
-        if (is_suspect(queue) != suspect)
+        if (is_suspect(queue)) {
+            last.push_back(queue);
             continue;
-        const std::string wrong =
-            queue.due ? record_queue(queue)
-                      : "queue " + queue.name + " is left alone, since its scans do not end";
-        if (!wrong.empty())
-            trouble += (trouble.empty() ? "" : "; ") + wrong;
+        }
+        before_each();
+        if (const std::optional<std::string> wrong = record_queue(queue, false))
+            add(trouble, *wrong);
+        else
+            last.push_back(queue);
+    }
+    return last;
+}
+
+// Whoever holds many queues is waited for once, not once for each.
+void record_last(const std::vector<Queue> &queues, const std::function<void()> &before_each,
+                 std::string &trouble) {
+    bool wait = true;
+    for (const Queue &queue : queues) {
+        if (!queue.due) {
+            add(trouble, "queue " + queue.name + " is left alone, since its scans do not end");
+            continue;
+        }
+        before_each();
+        const std::optional<std::string> wrong = record_queue(queue, wait);
+        if (!wrong)
+            wait = false;
+        add(trouble, wrong.value_or("queue " + queue.name +
+                                    " cannot be read: another session holds its row"));
     }
 }
 
@@ -102,16 +149,28 @@ RoundReport run_round(bool by_hand) {
     std::string trouble;
     RoundReport report;
 
-    const std::vector<Queue> queues = begin();
-    record(queues, false, trouble);
-    report.channels = channels(settings);
-    deliver_all(settings, by_hand, report);
+    // What was just tried is not due again.
+    bool tried = false;
+    const auto deliver_now = [&] {
+        if (report.channels.empty())
+            report.channels = channels(settings);
+        deliver_all(settings, by_hand && !tried, report);
+        tried = true;
+    };
 
-    // Suspect queues come when all that others are to hear has been sent. What was just tried is
-    // not due again.
-    if (std::any_of(queues.begin(), queues.end(), is_suspect)) {
-        record(queues, true, trouble);
-        deliver_all(settings, false, report);
+    const std::vector<Queue> queues = begin();
+    // A scan may be the end of this process, as it may have been that of the last: then what has
+    // been recorded is sent before each.
+    const bool cut_off = was_cut_off(settings, by_hand);
+    const auto before_each = [&] {
+        if (cut_off)
+            deliver_now();
+    };
+    const std::vector<Queue> last = record(queues, before_each, trouble);
+    deliver_now();
+    if (!last.empty()) {
+        record_last(last, before_each, trouble);
+        deliver_now();
     }
 
     tell_trouble(trouble, report);

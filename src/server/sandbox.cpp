@@ -51,6 +51,22 @@ bool met_limit(TimestampTz start, int time_limit) {
     return time_limit > 0 && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), time_limit);
 }
 
+// What an owner lets an error say travels through memory many times.
+void clip(char *text) {
+    constexpr int most = 4000;
+    if (text)
+        text[pg_mbcliplen(text, static_cast<int>(strlen(text)), most)] = '\0';
+}
+
+void clip_texts(ErrorData *error) {
+    clip(error->message);
+    clip(error->detail);
+    clip(error->detail_log);
+    clip(error->hint);
+    clip(error->context);
+    clip(error->internalquery);
+}
+
 void stop_limits(int time_limit) {
     if (time_limit == 0)
         return;
@@ -91,6 +107,7 @@ void sandboxed(Oid owner, int time_limit, void (*work)(void *), void *argument) 
             QueryCancelPending = false; // it is over
         MemoryContextSwitchTo(context);
         error = CopyErrorData();
+        clip_texts(error);
         FlushErrorState();
     }
     PG_END_TRY();

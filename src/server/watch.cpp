@@ -113,8 +113,10 @@ void store(const char *name, const char *query, Oid owner, TimestampTz since) {
     check_name(name);
     check_existing(name);
     try_failure_query(query, owner, since);
-    const char *insert = "INSERT INTO job_alerting.queue (name, failure_query, owner, since) "
-                         "VALUES ($1, $2, $3::name, $4::timestamptz) ON CONFLICT (name) DO NOTHING";
+    const char *insert =
+        "INSERT INTO job_alerting.queue (name, failure_query, owner, since, watched_at) "
+        "VALUES ($1, $2, $3::name, $4::timestamptz, clock_timestamp()) "
+        "ON CONFLICT (name) DO NOTHING";
     const char *replace =
         "UPDATE job_alerting.queue SET failure_query = $2, owner = $3::name, "
         "since = $4::timestamptz, watched_at = clock_timestamp(), scan_started_at = NULL, "

@@ -552,6 +552,56 @@ subtest 'under the launcher too' => sub {
     nothing_is_gained('endless queries');
 };
 
+# Watches an endless query anew all the time, by its old name and by new ones, so that no mark of what
+# it did stays with it.
+sub start_watching_anew {
+    mallory(<<'SQL');
+CREATE OR REPLACE FUNCTION m.endless() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('application_name') = 'anew' THEN
+        RETURN false;
+    END IF;
+    LOOP
+        BEGIN
+            PERFORM pg_sleep(0.01);
+        EXCEPTION WHEN query_canceled THEN
+            NULL;
+        END;
+    END LOOP;
+END $$;
+SQL
+    my $call = JobAlerting::Call->start($node, undef, 'SET ROLE mallory', "SET application_name = 'anew'", <<'SQL');
+        DO $$
+        DECLARE
+            query text := $q$SELECT 'j' AS job_id, now() AS failed_at WHERE m.endless()$q$;
+            round int := 0;
+        BEGIN
+            LOOP
+                PERFORM job_alerting.watch_query('aa anew', query);
+                PERFORM job_alerting.unwatch('aa anew ' || round);
+                round := round + 1;
+                PERFORM job_alerting.watch_query('aa anew ' || round, query);
+                COMMIT;
+                PERFORM pg_sleep(0.1);
+            END LOOP;
+        END $$
+SQL
+    JobAlerting::poll(sub { queue('aa anew') }, 10, 'her first queue');
+    return $call;
+}
+
+subtest 'who watches an endless query anew before each round is no sooner tried' => sub {
+    my $call = start_watching_anew();
+    innocent_is_heard('watched anew');
+    JobAlerting::configure($node, interval => '1s');
+    innocent_is_heard('watched anew, under the launcher', launcher => 1) for 1 .. 2;
+    JobAlerting::configure($node, interval => '1h');
+    sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'anew'));
+    $call->finish;
+    sql(q(SELECT job_alerting.unwatch(name, true) FROM job_alerting.queue WHERE name LIKE 'aa anew%'));
+    nothing_is_gained('watched anew');
+};
+
 subtest 'huge results are contained' => sub {
     JobAlerting::configure($node, scan_timeout => '30s');
     watch_query('aa many', <<'SQL');
@@ -575,6 +625,8 @@ SQL
     mallory('INSERT INTO m.armed VALUES (true)');
     innocent_is_heard('an error of 5 MB');
     cmp_ok length(queue('aa loud')->{last_error}), '<=', 4000, 'clipped';
+    my ($longest) = sort { $b <=> $a } map { length } split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile);
+    cmp_ok $longest, '<', 10_000, 'in the log too';
     mallory('DELETE FROM m.armed');
     unwatch('aa loud');
     JobAlerting::configure($node, scan_timeout => '500ms');
@@ -690,6 +742,30 @@ subtest 'an open transaction of hers holds up no round' => sub {
     sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'held'));
     $held->finish;
     nothing_is_gained('an open transaction');
+};
+
+subtest 'many queues whose rows she holds cost a round no more than one' => sub {
+    my $watch = q(SELECT job_alerting.watch_query('aa held ' || n, $q$SELECT 'j' AS job_id, now() AS failed_at$q$)
+        FROM generate_series(1, 30) n);
+    mallory($watch);
+    my $held = JobAlerting::Call->start($node, undef, 'SET ROLE mallory', "SET application_name = 'held'", 'BEGIN',
+        $watch, 'SELECT pg_sleep(600)');
+    JobAlerting::poll(sub { sql(q(SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = 'held' AND wait_event = 'PgSleep')) }, 30, 'her transaction');
+    my $start = Time::HiRes::time();
+    my ($row) = JobAlerting::run_digest($node);
+    cmp_ok Time::HiRes::time() - $start, '<', 10, 'a round waits for her once';
+    like $row->{detail}, qr/queue aa held 1 cannot be read: another session holds its row/, 'and says so';
+    innocent_is_heard('many queues that are held');
+    sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'held'));
+    $held->finish;
+    innocent_is_heard('let go');
+    is sql(q(SELECT count(DISTINCT queue) FROM job_alerting.failure WHERE queue LIKE 'aa held%' AND status IS NULL)), 30,
+      'let go, they are read again';
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue LIKE 'aa held%' AND status = 'unreadable')), 0,
+      'and were never said to be broken';
+    sql(q(SELECT job_alerting.unwatch(name, true) FROM job_alerting.queue WHERE name LIKE 'aa held%'));
+    nothing_is_gained('many queues that are held');
 };
 
 subtest 'an index or a trigger of hers makes a superuser call nothing' => sub {
