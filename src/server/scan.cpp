@@ -86,12 +86,54 @@ TupleDesc key_description() {
     return description;
 }
 
+// Hands rows on to a store, when they are of the types that the store is read as. The query was
+// checked, but what it calls may since have changed what its names mean (search_path), and a
+// fixed-length value read as a text would be a pointer of its owner's choice.
+struct CheckedReceiver {
+    DestReceiver base; // must come first
+    DestReceiver *store;
+    TupleDesc expected;
+};
+
+CheckedReceiver *checked(DestReceiver *self) {
+    return reinterpret_cast<CheckedReceiver *>(self);
+}
+
+void check_types(DestReceiver *self, int operation, TupleDesc given) {
+    const TupleDesc expected = checked(self)->expected;
+    bool same = given->natts == expected->natts;
+    for (int i = 0; same && i < given->natts; i++)
+        same = TupleDescAttr(given, i)->atttypid == TupleDescAttr(expected, i)->atttypid;
+    if (!same)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("the type of a column does not match what was declared")));
+    checked(self)->store->rStartup(checked(self)->store, operation, given);
+}
+
+bool hand_on(TupleTableSlot *slot, DestReceiver *self) {
+    return checked(self)->store->receiveSlot(slot, checked(self)->store);
+}
+
+void end_rows(DestReceiver *self) {
+    checked(self)->store->rShutdown(checked(self)->store);
+}
+
+void forget_receiver(DestReceiver *) {} // it goes with its memory context
+
+DestReceiver *checked_receiver(DestReceiver *store, TupleDesc expected) {
+    CheckedReceiver *receiver = static_cast<CheckedReceiver *>(palloc0(sizeof(CheckedReceiver)));
+    *receiver = {.base = {.receiveSlot = hand_on,
+                          .rStartup = check_types,
+                          .rShutdown = end_rows,
+                          .rDestroy = forget_receiver,
+                          .mydest = DestTuplestore},
+                 .store = store,
+                 .expected = expected};
+    return &receiver->base;
+}
+
 // Runs a query and adds its rows to a store that outlives the sandbox. They are copied whole: none
 // may point into a table that is no longer locked.
-//
-// They must be of the types that the store is read as. The query was checked, but what it calls may
-// since have changed what its names mean (search_path), and a fixed-length value read as a text
-// would be a pointer of its owner's choice.
 void gather(const char *query, Datum keys, Tuplestorestate *store, TupleDesc description,
             MemoryContext context) {
     ParamListInfo parameters = makeParamList(1);
@@ -99,9 +141,9 @@ void gather(const char *query, Datum keys, Tuplestorestate *store, TupleDesc des
         .value = keys, .isnull = false, .pflags = PARAM_FLAG_CONST, .ptype = TEXTARRAYOID};
     SPIExecuteOptions options = {};
     options.params = parameters;
-    options.dest = CreateDestReceiver(DestTuplestore);
-    SetTuplestoreDestReceiverParams(options.dest, store, context, true, description,
-                                    "the type of a column does not match what was declared");
+    DestReceiver *receiver = CreateDestReceiver(DestTuplestore);
+    SetTuplestoreDestReceiverParams(receiver, store, context, true, nullptr, nullptr);
+    options.dest = checked_receiver(receiver, description);
     const int code = SPI_execute_extended(query, &options);
     if (code < 0)
         elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
