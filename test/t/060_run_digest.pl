@@ -15,6 +15,8 @@ my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, streaming => 1, conf => <<'CONF');
 job_alerting.lock_timeout = '1s'
 job_alerting.http_timeout = '60s'
+max_connections = 40
+max_worker_processes = 24
 CONF
 JobAlerting::create_jobs($node);
 
@@ -49,13 +51,12 @@ sub stall {
     return \%stalled;
 }
 
-# The session whose call waits for its round.
-sub caller_of_round {
-    my ($row) = JobAlerting::rows($node, undef, <<'SQL');
+# The sessions whose calls wait for their rounds.
+sub callers {
+    return map { $_->{pid} } JobAlerting::rows($node, undef, <<'SQL');
         SELECT pid FROM pg_stat_activity
         WHERE backend_type = 'client backend' AND query LIKE '%run_digest%' AND pid <> pg_backend_pid()
 SQL
-    return $row->{pid};
 }
 
 sub is_refused {
@@ -134,7 +135,10 @@ subtest 'a caller that holds the ledger gets an answer too' => sub {
 subtest 'sixteen at once send one mail, and all get an answer' => sub {
     my $before = $stub->count;
     my $job = fail_job();
+    $stub->modes('stall', '202');
     my @calls = map { JobAlerting::begin_digest($node) } 1 .. 16;
+    JobAlerting::poll(sub { callers() == 16 }, 30, 'all to be under way');
+    $stub->release;
     my @rows = map { $_->rows } @calls;
     is scalar @rows, 16, 'sixteen answers';
     my %outcomes;
@@ -166,7 +170,7 @@ subtest 'a call waits for the round in progress, and then does its own' => sub {
 for my $way ('cancel', 'terminate') {
     subtest "pg_${way}_backend() ends the caller's wait, not the round" => sub {
         my $stalled = stall();
-        my $pid = caller_of_round();
+        my ($pid) = callers();
         my $start = Time::HiRes::time();
         sql("SELECT pg_${way}_backend($pid)");
         like $stalled->{call}->error, $way eq 'cancel' ? qr/57014/ : qr/57P01/, 'the wait ends';
