@@ -93,7 +93,7 @@ CREATE TABLE job_alerting.digest (
     error            text,
     message_id       text,
     request          text,
-    composed_in      text COLLATE "C" NOT NULL,
+    held             boolean,
     composed_at      timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT now(),
     CHECK (first_failure <= last_failure)
@@ -113,12 +113,27 @@ COMMENT ON COLUMN job_alerting.digest.first_attempt_at IS 'when it was first tri
 COMMENT ON COLUMN job_alerting.digest.next_attempt_at IS 'when it is due again';
 COMMENT ON COLUMN job_alerting.digest.http_status IS 'HTTP status of the last answer; NULL when there was none';
 COMMENT ON COLUMN job_alerting.digest.provider_id IS 'what the provider calls the message (SendGrid: X-Message-Id)';
-COMMENT ON COLUMN job_alerting.digest.error IS 'why the last try was not accepted';
+COMMENT ON COLUMN job_alerting.digest.error IS 'why the last try was not accepted, or only in its minimal form; or an operator''s verdict';
 COMMENT ON COLUMN job_alerting.digest.message_id IS 'Message-ID of the mail, the same at every try';
 COMMENT ON COLUMN job_alerting.digest.request IS 'the message as it was last handed over, re-sent byte for byte while in doubt; emptied when accepted';
-COMMENT ON COLUMN job_alerting.digest.composed_in IS 'system identifier and oid of the database that composed it; in a copy of that database it is not sent again';
+COMMENT ON COLUMN job_alerting.digest.held IS 'what overrules job_alerting.on_in_doubt. true: not sent again, since this database is a copy of the one that composed it; false: an operator has it sent again; NULL: nothing does';
 COMMENT ON COLUMN job_alerting.digest.composed_at IS 'when it was begun';
 COMMENT ON COLUMN job_alerting.digest.updated_at IS 'when its state last changed';
+
+CREATE TABLE job_alerting.home (
+    place    text COLLATE "C" NOT NULL,
+    timeline integer NOT NULL,
+    backup   text COLLATE "C" NOT NULL,
+    came_by  text COLLATE "C" CHECK (came_by IN ('copy', 'promotion')),
+    since    timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX home_only ON job_alerting.home ((true));
+COMMENT ON TABLE job_alerting.home IS 'where the rounds of this database run: one row, from the first round on; what a round finds changed tells it that it runs in a copy, or after a promotion';
+COMMENT ON COLUMN job_alerting.home.place IS 'system identifier of the cluster and oid of the database; other ones in a dump that was restored, or in a database made from a template';
+COMMENT ON COLUMN job_alerting.home.timeline IS 'timeline of the cluster; another one after a promotion';
+COMMENT ON COLUMN job_alerting.home.backup IS 'where the base backup began that the cluster was restored from; empty for none';
+COMMENT ON COLUMN job_alerting.home.came_by IS 'what the last change was: copy or promotion; NULL when there was none';
+COMMENT ON COLUMN job_alerting.home.since IS 'when rounds began here';
 
 CREATE VIEW job_alerting.digest_failure AS
     SELECT d.id AS digest_id, d.channel, d.state AS digest_state, f.*
@@ -154,6 +169,7 @@ SELECT pg_catalog.pg_extension_config_dump('job_alerting.failure', '');
 SELECT pg_catalog.pg_extension_config_dump('job_alerting.failure_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('job_alerting.digest', '');
 SELECT pg_catalog.pg_extension_config_dump('job_alerting.digest_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('job_alerting.home', '');
 
 --
 -- Functions
@@ -187,6 +203,110 @@ CREATE FUNCTION job_alerting.run_digest(OUT channel text, OUT digest_id bigint, 
 COMMENT ON FUNCTION job_alerting.run_digest() IS
 'One round now, in a background worker of its own: it sees what is committed, and commits whatever the caller''s transaction does. A row for each configured channel; outcome: silent (nothing new, nothing waiting), accepted, pending (surely not accepted, will be tried again) or in_doubt (handed over, answer lost).';
 
+CREATE FUNCTION job_alerting.settle(digest_id bigint, accepted boolean)
+    RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'job_alerting_settle';
+COMMENT ON FUNCTION job_alerting.settle(bigint, boolean) IS
+'An operator''s verdict on a digest in doubt. true: it arrived, and counts as accepted. false: the next round sends it again, byte for byte the same, even where it was held.';
+
+CREATE FUNCTION job_alerting.server_state(OUT preloaded boolean, OUT launcher_pid integer,
+                                          OUT last_round_at timestamptz,
+                                          OUT next_round_at timestamptz,
+                                          OUT round_interval interval, OUT unended_rounds integer,
+                                          OUT channels text[], OUT trouble text)
+    RETURNS record LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'job_alerting_server_state';
+COMMENT ON FUNCTION job_alerting.server_state() IS
+'What the server''s memory knows of the rounds in this database; the view status reads it. unended_rounds: rounds in succession that did not come to their end, with the one under way; channels: those of the last round; trouble: what kept the last round, or would keep a digest, from its end.';
+
+--
+-- Whether all is well
+--
+
+CREATE VIEW job_alerting.status AS
+    WITH server AS MATERIALIZED (
+        SELECT * FROM job_alerting.server_state()
+    ), waiting AS (
+        SELECT d.* FROM server s JOIN job_alerting.digest d ON d.channel = ANY (s.channels)
+        WHERE d.state <> 'accepted'
+    ), stretch AS (
+        -- What no digest of a channel has yet; of its first, only what still stands.
+        SELECT coalesce(max(d.last_failure), 0) + 1 AS first_failure,
+               9223372036854775807 AS last_failure, max(d.last_failure) IS NULL AS standing_only
+        FROM server s CROSS JOIN unnest(s.channels) c(channel)
+        LEFT JOIN job_alerting.digest d ON d.channel = c.channel
+        GROUP BY c.channel
+        UNION ALL
+        SELECT w.first_failure, w.last_failure, false FROM waiting w
+    ), untold AS (
+        SELECT count(DISTINCT f.id) AS failures, min(f.recorded_at) AS since
+        FROM stretch s JOIN job_alerting.failure f ON f.id BETWEEN s.first_failure AND s.last_failure
+        WHERE f.cleared_at IS NULL OR NOT s.standing_only
+    ), broken AS (
+        SELECT count(*) AS queues, (array_agg(q.name ORDER BY q.broken_since, q.name))[1] AS name,
+               (array_agg(q.last_error ORDER BY q.broken_since, q.name))[1] AS error
+        FROM job_alerting.queue q WHERE q.broken_since IS NOT NULL
+    ), refused AS (
+        SELECT w.* FROM waiting w WHERE w.state = 'pending' AND w.attempts > 0 ORDER BY w.id LIMIT 1
+    ), doubtful AS (
+        SELECT w.* FROM waiting w WHERE w.state = 'in_doubt' ORDER BY w.id LIMIT 1
+    ), verdict AS (
+        SELECT CASE
+            WHEN pg_is_in_recovery() THEN
+                'this server is a standby: rounds run on the primary'
+            WHEN NOT s.preloaded THEN
+                'no round comes by itself: add job_alerting to shared_preload_libraries and restart the server'
+            WHEN s.launcher_pid IS NULL THEN
+                'the launcher is not running: unless it is back in 10 seconds, see the server''s log'
+            WHEN s.trouble IS NOT NULL THEN
+                s.trouble
+            WHEN s.unended_rounds > 1 THEN
+                format('%s rounds in succession did not come to their end: see the server''s log',
+                       s.unended_rounds - 1)
+            WHEN s.last_round_at IS NULL THEN
+                'no round has ended yet since the server started: one comes by itself, or call job_alerting.run_digest()'
+            WHEN s.last_round_at < clock_timestamp() - 2 * s.round_interval - interval '5 minutes' THEN
+                format('no round has ended since %s: see the server''s log', s.last_round_at)
+            WHEN NOT EXISTS (SELECT FROM job_alerting.queue) THEN
+                'no queue is watched: call job_alerting.watch(''my_schema.my_jobs'')'
+            WHEN cardinality(s.channels) = 0 THEN
+                'failures are recorded, but nobody is told: set job_alerting.channels'
+            WHEN b.queues > 0 THEN
+                format('queue %s cannot be read: %s; mend that, or call job_alerting.unwatch(%L)',
+                       b.name, b.error, b.name)
+            WHEN r.id IS NOT NULL THEN
+                format('digest %s was not accepted by %s: %s; it is tried again by itself, or at once by job_alerting.run_digest()',
+                       r.id, r.channel, r.error)
+            WHEN d.id IS NOT NULL THEN
+                format('digest %s through %s is in doubt: %s; call job_alerting.settle(%s, true) if it arrived, and settle(%s, false) to have it sent again',
+                       d.id, d.channel, d.error, d.id, d.id)
+            END AS reason
+        FROM server s CROSS JOIN broken b LEFT JOIN refused r ON true LEFT JOIN doubtful d ON true
+    )
+    SELECT v.reason IS NULL AS healthy, v.reason, s.launcher_pid, s.last_round_at, s.next_round_at,
+           (SELECT max(d.updated_at) FROM job_alerting.digest d WHERE d.state = 'accepted')
+               AS last_accepted_at,
+           u.failures AS failures_waiting, (SELECT count(*) FROM waiting) AS digests_waiting,
+           u.since AS oldest_waiting_since, b.queues AS queues_broken
+    FROM server s CROSS JOIN verdict v CROSS JOIN untold u CROSS JOIN broken b;
+COMMENT ON VIEW job_alerting.status IS 'one row: whether alerts arrive, and if not, the first reason and what to do; pg_monitor may read it';
+COMMENT ON COLUMN job_alerting.status.healthy IS 'whether all is well: rounds come by themselves, there is something to watch and somewhere to tell it, every queue can be read, and no digest has failed or is in doubt';
+COMMENT ON COLUMN job_alerting.status.reason IS 'the first thing that is not well, and what to do; NULL when healthy';
+COMMENT ON COLUMN job_alerting.status.launcher_pid IS 'process id of the launcher; NULL when it is not running';
+COMMENT ON COLUMN job_alerting.status.last_round_at IS 'when the last round in this database ended; NULL when none has since the server started';
+COMMENT ON COLUMN job_alerting.status.next_round_at IS 'when the next round is due by itself; NULL when none is';
+COMMENT ON COLUMN job_alerting.status.last_accepted_at IS 'when a digest was last accepted';
+COMMENT ON COLUMN job_alerting.status.failures_waiting IS 'failures that a configured channel has not been told, as far as is known';
+COMMENT ON COLUMN job_alerting.status.digests_waiting IS 'digests of configured channels that are not accepted';
+COMMENT ON COLUMN job_alerting.status.oldest_waiting_since IS 'when the oldest of failures_waiting was recorded; NULL when none waits';
+COMMENT ON COLUMN job_alerting.status.queues_broken IS 'queues that cannot be read';
+
+GRANT USAGE ON SCHEMA job_alerting TO pg_monitor;
+GRANT SELECT ON job_alerting.status TO pg_monitor;
+GRANT EXECUTE ON FUNCTION job_alerting.server_state() TO pg_monitor;
+
+REVOKE ALL ON FUNCTION job_alerting.settle(bigint, boolean) FROM PUBLIC;
+REVOKE ALL ON FUNCTION job_alerting.server_state() FROM PUBLIC;
 REVOKE ALL ON FUNCTION job_alerting.watch(regclass, text, timestamptz) FROM PUBLIC;
 REVOKE ALL ON FUNCTION job_alerting.watch_query(text, text, name, timestamptz) FROM PUBLIC;
 REVOKE ALL ON FUNCTION job_alerting.unwatch(text, boolean) FROM PUBLIC;

@@ -148,4 +148,10 @@ Digest DigestBuilder::finish() {
     return std::exchange(digest_, Digest());
 }
 
+Digest minimal(Digest digest) {
+    digest.groups.clear();
+    digest.unnamed = digest.count;
+    return digest;
+}
+
 } // namespace job_alerting::core

@@ -91,4 +91,7 @@ private:
     std::vector<std::size_t> keepers_; // [k]: causes that hold more than k failures
 };
 
+// The same digest without a word of its jobs: how many, where, and how to see more.
+Digest minimal(Digest digest);
+
 } // namespace job_alerting::core

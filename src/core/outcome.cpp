@@ -47,6 +47,7 @@ Outcome interpret_sendgrid(const Answer &answer, std::int64_t now) {
         outcome.error = ascii_line(describe(answer), most_error_line);
     if (answer.status == 429)
         outcome.wait = wanted_wait(answer, now);
+    outcome.content_refused = answer.status == 400 || answer.status == 413;
     return outcome;
 }
 

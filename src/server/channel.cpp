@@ -15,6 +15,9 @@ extern "C" {
 #include "port.h"
 }
 
+#include <cerrno>
+#include <unistd.h>
+
 namespace job_alerting::server {
 
 namespace {
@@ -56,21 +59,48 @@ std::vector<core::Address> addresses(const char *setting, const std::string &lis
     }
 }
 
-Message sendgrid_message(const core::Mail &mail, const DigestRow &digest,
-                         const Settings &settings) {
+struct Addresses {
+    core::Address from;
+    std::vector<core::Address> to;
+};
+
+Addresses mail_addresses(const Settings &settings) {
     const std::vector<core::Address> from = addresses("job_alerting.mail_from", settings.mail_from);
     if (from.size() != 1)
         throw CannotSend("job_alerting.mail_from names more than one sender");
+    return {.from = from[0], .to = addresses("job_alerting.mail_to", settings.mail_to)};
+}
+
+Message sendgrid_message(const core::Mail &mail, const DigestRow &digest,
+                         const Settings &settings) {
+    const Addresses addresses = mail_addresses(settings);
     core::Envelope envelope;
     envelope.digest_id = digest.id;
-    envelope.from = from[0];
-    envelope.to = addresses("job_alerting.mail_to", settings.mail_to);
-    envelope.message_id =
-        digest.message_id.empty() ? make_message_id(digest.id, from[0].email) : digest.message_id;
+    envelope.from = addresses.from;
+    envelope.to = addresses.to;
+    envelope.message_id = digest.message_id.empty()
+                              ? make_message_id(digest.id, addresses.from.email)
+                              : digest.message_id;
     envelope.date = date_now();
     return {.subject = from_utf8(mail.subject),
             .request = core::sendgrid_body(mail, envelope),
             .message_id = envelope.message_id};
+}
+
+void check_route(const Settings &settings) {
+    const std::string endpoint = http::endpoint_fault(settings.sendgrid_url);
+    if (!endpoint.empty())
+        throw CannotSend("job_alerting.sendgrid_url cannot be used: " + endpoint);
+    const std::string proxy = http::proxy_fault(settings.proxy);
+    if (!proxy.empty())
+        throw CannotSend("job_alerting.proxy cannot be used: " + proxy);
+    if (!settings.ca_file.empty() && access(settings.ca_file.c_str(), R_OK) != 0)
+        throw CannotSend("job_alerting.ca_file \"" + settings.ca_file +
+                         "\" cannot be read: " + strerror(errno));
+}
+
+Secret sendgrid_key(const Settings &settings) {
+    return Secret(settings.sendgrid_api_key_file, "SENDGRID_API_KEY");
 }
 
 // Called while a request is under way.
@@ -97,30 +127,32 @@ void conceal(core::Answer &answer, const std::string &key) {
 }
 
 core::Outcome send_through_sendgrid(const std::string &body, const Settings &settings) {
-    const std::string endpoint = http::endpoint_fault(settings.sendgrid_url);
-    if (!endpoint.empty())
-        return core::not_sent("job_alerting.sendgrid_url cannot be used: " + endpoint);
-    const std::string proxy = http::proxy_fault(settings.proxy);
-    if (!proxy.empty())
-        return core::not_sent("job_alerting.proxy cannot be used: " + proxy);
-    try {
-        const Secret key(settings.sendgrid_api_key_file, "SENDGRID_API_KEY");
-        core::Request request = core::sendgrid_request(settings.sendgrid_url, key.text(), body);
-        core::Answer answer = http::post(request,
-                                         {.timeout = settings.http_timeout,
-                                          .ca_file = settings.ca_file,
-                                          .proxy = settings.proxy},
-                                         serve_interrupts);
-        for (std::string &header : request.headers)
-            wipe(header);
-        conceal(answer, key.text());
-        return core::interpret_sendgrid(answer, static_cast<std::int64_t>(time(nullptr)));
-    } catch (const BadSecret &bad) {
-        return core::not_sent(bad.what());
-    }
+    check_route(settings);
+    const Secret key = sendgrid_key(settings);
+    core::Request request = core::sendgrid_request(settings.sendgrid_url, key.text(), body);
+    core::Answer answer = http::post(
+        request,
+        {.timeout = settings.http_timeout, .ca_file = settings.ca_file, .proxy = settings.proxy},
+        serve_interrupts);
+    for (std::string &header : request.headers)
+        wipe(header);
+    conceal(answer, key.text());
+    return core::interpret_sendgrid(answer, static_cast<std::int64_t>(time(nullptr)));
+}
+
+void check_sendgrid(const Settings &settings) {
+    mail_addresses(settings);
+    check_route(settings);
+    sendgrid_key(settings);
+}
+
+void check_log() {
+    if (log_min_messages >= FATAL)
+        throw CannotSend("log_min_messages keeps digests out of the server's log");
 }
 
 core::Outcome write_to_log(const std::string &text) {
+    check_log();
     guarded([&] {
         ereport(LOG,
                 (errmsg_internal("%s", text.c_str()), errhidestmt(true), errhidecontext(true)));
@@ -145,14 +177,38 @@ Message make_message(ChannelKind channel, const core::Mail &mail, const DigestRo
     throw CannotSend("the channel is unknown");
 }
 
-core::Outcome hand_over(ChannelKind channel, const std::string &request, const Settings &settings) {
-    switch (channel) {
-    case ChannelKind::log:
-        return write_to_log(request);
-    case ChannelKind::sendgrid:
-        return send_through_sendgrid(request, settings);
+std::string channel_fault(ChannelKind channel, const Settings &settings) {
+    try {
+        switch (channel) {
+        case ChannelKind::log:
+            check_log();
+            break;
+        case ChannelKind::sendgrid:
+            check_sendgrid(settings);
+            break;
+        }
+        return {};
+    } catch (const CannotSend &why) {
+        return why.what();
+    } catch (const BadSecret &bad) {
+        return bad.what();
     }
-    return core::not_sent("the channel is unknown");
+}
+
+core::Outcome hand_over(ChannelKind channel, const std::string &request, const Settings &settings) {
+    try {
+        switch (channel) {
+        case ChannelKind::log:
+            return write_to_log(request);
+        case ChannelKind::sendgrid:
+            return send_through_sendgrid(request, settings);
+        }
+        return core::not_sent("the channel is unknown");
+    } catch (const CannotSend &why) {
+        return core::not_sent(why.what());
+    } catch (const BadSecret &bad) {
+        return core::not_sent(bad.what());
+    }
 }
 
 } // namespace job_alerting::server

@@ -22,9 +22,13 @@ struct Message {
     std::string message_id; // empty for a channel that has none
 };
 
-// Throws CannotSend.
+// Throws CannotSend. A transaction must be open.
 Message make_message(ChannelKind channel, const core::Mail &mail, const DigestRow &digest,
                      const Settings &settings);
+
+// What would keep a digest from being handed over, as far as settings and files tell; empty when
+// nothing would. A transaction must be open.
+std::string channel_fault(ChannelKind channel, const Settings &settings);
 
 // Hands a request over, with no transaction open. Throws ServerError when it is interrupted.
 core::Outcome hand_over(ChannelKind channel, const std::string &request, const Settings &settings);

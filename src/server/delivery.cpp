@@ -8,6 +8,7 @@
 #include "server/shared.hpp"
 
 #include "core/digest.hpp"
+#include "core/notes.hpp"
 #include "core/render.hpp"
 #include "core/retry.hpp"
 
@@ -44,12 +45,16 @@ public:
 private:
     bool resend_doubtful();
     void resend(DigestRow &digest);
-    std::optional<DigestRow> compose();
-    void begin(Transaction &transaction, DigestRow &digest);
+    void send_minimal(const core::Outcome &refusal);
+    std::optional<DigestRow> compose(const core::Outcome *refusal = nullptr);
+    bool begin(Transaction &transaction, DigestRow &digest, const core::Outcome *refusal = nullptr);
     core::Digest gather(Transaction &transaction, const DigestRow &digest) const;
+    std::vector<std::string> notes(Transaction &transaction, const DigestRow &digest,
+                                   const core::Outcome *refusal) const;
     core::Outcome send(const DigestRow &digest);
     void settle(const DigestRow &digest, const core::Outcome &outcome);
     bool try_to_settle(const DigestRow &digest, const core::Outcome &outcome) const;
+    void pause_to_settle() const;
 
     bool is_due(const DigestRow &digest) const;
     double wait_after(const DigestRow &digest, const core::Outcome &outcome) const;
@@ -63,8 +68,13 @@ private:
 void Delivery::run() {
     if (!resend_doubtful())
         return;
-    if (const std::optional<DigestRow> digest = compose())
-        settle(*digest, send(*digest));
+    const std::optional<DigestRow> digest = compose();
+    if (!digest)
+        return;
+    const core::Outcome outcome = send(*digest);
+    settle(*digest, outcome);
+    if (outcome.content_refused)
+        send_minimal(outcome);
 }
 
 // Returns false when something is still in doubt that newer digests have to wait for.
@@ -90,8 +100,12 @@ bool Delivery::resend_doubtful() {
 void Delivery::resend(DigestRow &digest) {
     {
         Transaction transaction(lock_timeout_setting());
-        ledger::begin_resending(transaction, digest);
+        // One that the original of this database composed may not have been tried.
+        const bool begun = digest.request.empty() ? begin(transaction, digest)
+                                                  : ledger::begin_resending(transaction, digest);
         transaction.commit();
+        if (!begun)
+            return;
     }
     const core::Outcome outcome = send(digest);
     settle(digest, outcome);
@@ -99,8 +113,20 @@ void Delivery::resend(DigestRow &digest) {
         digest.state = core::State::accepted;
 }
 
+// What it says may be why a digest is refused: its failures are told all the same, by number.
+void Delivery::send_minimal(const core::Outcome &refusal) {
+    const std::optional<DigestRow> digest = compose(&refusal);
+    if (!digest)
+        return;
+    core::Outcome outcome = send(*digest);
+    if (outcome.state == core::State::accepted)
+        outcome.error = "accepted in its minimal form only, after " + refusal.error;
+    settle(*digest, outcome);
+}
+
 // The open digest as it is now to be sent, committed; nothing when there is none, or none is due.
-std::optional<DigestRow> Delivery::compose() {
+// After a refusal, in its minimal form and at once.
+std::optional<DigestRow> Delivery::compose(const core::Outcome *refusal) {
     Transaction transaction(lock_timeout_setting());
     std::optional<DigestRow> digest = ledger::open_digest(transaction, report_.channel);
     if (digest && digest->failures == 0) {
@@ -109,30 +135,32 @@ std::optional<DigestRow> Delivery::compose() {
     }
     if (digest) {
         tell(*digest, core::State::pending, digest->error);
-        if (is_due(*digest))
-            begin(transaction, *digest);
-        if (digest->state != core::State::sending)
+        if (!(refusal || is_due(*digest)) || !begin(transaction, *digest, refusal))
             digest.reset();
     }
     transaction.commit();
     return digest;
 }
 
-// Makes the digest `sending`; or leaves it pending, one try later, when a setting is missing.
-void Delivery::begin(Transaction &transaction, DigestRow &digest) {
-    const core::Digest content = gather(transaction, digest);
+// Makes the digest `sending`; or leaves it as it is, one try later, when a setting is missing.
+// Returns whether it is to be sent.
+bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Outcome *refusal) {
+    core::Digest content = gather(transaction, digest);
+    if (refusal)
+        content = core::minimal(std::move(content));
+    content.notes = notes(transaction, digest, refusal);
     const core::Mail mail = core::render(content, settings_.max_listed, to_utf8(settings_.job_url));
     try {
         const Message message = make_message(report_.channel, mail, digest, settings_);
-        ledger::begin_sending(transaction, digest, message.subject, message.request,
-                              message.message_id);
         digest.request = message.request;
-        digest.state = core::State::sending;
+        return ledger::begin_sending(transaction, digest, message.subject, message.request,
+                                     message.message_id);
     } catch (const CannotSend &why) {
         const core::Outcome outcome = core::not_sent(why.what());
         ledger::begin_sending(transaction, digest, from_utf8(mail.subject), "", digest.message_id);
         ledger::settle(transaction, digest, outcome, wait_after(digest, outcome));
         tell(digest, core::State::pending, outcome.error);
+        return false;
     }
 }
 
@@ -145,11 +173,25 @@ core::Digest Delivery::gather(Transaction &transaction, const DigestRow &digest)
     content.database = to_utf8(ledger::database_name(transaction));
     content.cluster = to_utf8(cluster_name ? cluster_name : "");
     content.standing = ledger::standing_before(transaction, digest);
-    if (digest.attempts > 0)
-        content.notes.push_back("This digest is late: " + std::to_string(digest.attempts) +
-                                (digest.attempts == 1 ? " earlier attempt" : " earlier attempts") +
-                                " failed, the last with: " + to_utf8(digest.error));
     return content;
+}
+
+std::vector<std::string> Delivery::notes(Transaction &transaction, const DigestRow &digest,
+                                         const core::Outcome *refusal) const {
+    std::vector<std::string> notes;
+    if (refusal)
+        notes.push_back(core::minimal_note(to_utf8(refusal->error)));
+    else if (digest.attempts > 0)
+        notes.push_back(core::late_note(digest.attempts, to_utf8(digest.error)));
+    if (const auto arrival = ledger::arrival(transaction, report_.channel))
+        notes.push_back(arrival->copied ? core::copy_note(arrival->since)
+                                        : core::promotion_note(arrival->since));
+    for (const DigestRow &doubtful :
+         ledger::doubtful_digests(transaction, report_.channel, settings_.hold_in_doubt))
+        if (doubtful.id != digest.id)
+            notes.push_back(
+                core::doubt_note(doubtful.id, doubtful.failures, to_utf8(doubtful.error)));
+    return notes;
 }
 
 // No transaction is open from here until the answer is there.
@@ -168,17 +210,14 @@ core::Outcome Delivery::send(const DigestRow &digest) {
 // Whatever it takes: an answer that is forgotten is a second mail. No interrupt ends the attempt
 // to commit it; only between two attempts, when one has failed, may the process be ended.
 void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
+    guarded([] { shared::set_settling(MyDatabaseId, true); });
     while (!try_to_settle(digest, outcome))
-        guarded([] {
-            WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, settle_pause,
-                      PG_WAIT_EXTENSION);
-            ResetLatch(MyLatch);
-            QueryCancelPending = false;
-            CHECK_FOR_INTERRUPTS();
-        });
+        pause_to_settle();
+    guarded([] { shared::set_settling(MyDatabaseId, false); });
     tell(digest, outcome.state, outcome.error);
-    if (outcome.state != core::State::accepted)
-        warn("digest " + std::to_string(digest.id) + " was not accepted by " +
+    if (!outcome.error.empty())
+        warn("digest " + std::to_string(digest.id) +
+             (outcome.state == core::State::accepted ? ": " : " was not accepted by ") +
              to_string(report_.channel) + ": " + outcome.error);
 }
 
@@ -215,6 +254,17 @@ void Delivery::tell(const DigestRow &digest, core::State state, const std::strin
     report_.failures = digest.failures;
     report_.outcome = core::to_string(doubted ? core::State::in_doubt : state);
     report_.detail = detail;
+}
+
+// The end of the process is let in here, and nothing else.
+void Delivery::pause_to_settle() const {
+    guarded([] {
+        WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, settle_pause,
+                  PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        QueryCancelPending = false;
+        CHECK_FOR_INTERRUPTS();
+    });
 }
 
 } // namespace

@@ -97,7 +97,14 @@ TimestampTz due_at(Oid database) {
     return state.due > GetCurrentTimestamp() + longest * USECS_PER_SEC ? 0 : state.due;
 }
 
-// Waits for a worker's end. One that outlives what it announced, by 30 s, is ended.
+// Whether a worker waits for a lock to settle an answer, which may take for ever.
+bool is_held_up(const shared::DatabaseState &state) {
+    return state.settling != 0 && TimestampDifferenceExceeds(state.settling, GetCurrentTimestamp(),
+                                                             lock_timeout_setting());
+}
+
+// Waits for a worker's end; not for that of one which somebody holds up, since other databases have
+// a right to their rounds. One that outlives what it announced, by 30 s, is ended.
 void await(const Database *database, BackgroundWorkerHandle *handle) {
     bool ended = false;
     for (;;) {
@@ -105,8 +112,11 @@ void await(const Database *database, BackgroundWorkerHandle *handle) {
         const BgwHandleStatus status = GetBackgroundWorkerPid(handle, &pid);
         if (status == BGWH_STOPPED)
             return;
-        shared::DatabaseState state;
-        if (!ended && shared::find(database->oid, &state) && state.deadline != 0 &&
+        shared::DatabaseState state = {};
+        shared::find(database->oid, &state);
+        if (is_held_up(state))
+            return;
+        if (!ended && state.deadline != 0 &&
             TimestampDifferenceExceeds(state.deadline, GetCurrentTimestamp(), deadline_grace)) {
             ereport(WARNING, (errmsg("job_alerting worker for database \"%s\" outlives its limits "
                                      "and is ended",

@@ -11,12 +11,6 @@ namespace job_alerting::server::ledger {
 
 namespace {
 
-// Which database a digest was composed in. A copy has another oid, or runs under another system
-// identifier.
-std::string here() {
-    return std::to_string(GetSystemIdentifier()) + "/" + std::to_string(MyDatabaseId);
-}
-
 bool flag(const Value &value) {
     return value == "t";
 }
@@ -29,22 +23,22 @@ core::State state_of(const std::string &text) {
     throw std::runtime_error("a digest is in the unknown state \"" + text + "\"");
 }
 
-// The columns of a DigestRow. $1: channel; $2: where we are; $3: the longest backoff, in seconds;
-// $4: whether doubt is held.
+// The columns of a DigestRow. $1: channel; $2: the longest backoff, in seconds; $3: whether doubt
+// is held.
 constexpr const char *digest_columns =
     "d.id, d.first_failure, d.last_failure, d.state, d.attempts, coalesce(d.message_id, ''), "
     "coalesce(d.request, ''), coalesce(d.error, ''), "
     "d.http_status IS NOT DISTINCT FROM 429 AS told_to_wait, "
     // A time beyond the longest wait was set by a clock since put back.
     "coalesce(d.next_attempt_at <= now() OR d.next_attempt_at > now() + make_interval(secs => "
-    "CASE d.http_status WHEN 429 THEN 3600 ELSE $3::float8 END), true) AS due, "
-    "d.state = 'in_doubt' AND ($4::bool OR d.composed_in <> $2) AS held, "
+    "CASE d.http_status WHEN 429 THEN 3600 ELSE $2::float8 END), true) AS due, "
+    "d.state = 'in_doubt' AND coalesce(d.held, $3::bool) AS held, "
     "d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking, "
     "(SELECT count(*) FROM job_alerting.failure f "
     " WHERE f.id BETWEEN d.first_failure AND d.last_failure) AS failures";
 
 std::vector<Value> digest_parameters(ChannelKind channel, bool hold) {
-    return {to_string(channel), here(),
+    return {to_string(channel),
             std::to_string(core::longest_backoff(static_cast<double>(interval_setting()))),
             hold ? "t" : "f"};
 }
@@ -112,6 +106,23 @@ bool record_unreadable(Transaction &transaction, const std::string &queue) {
     return recorded.touched > 0;
 }
 
+// What the original of this copy had recorded but not been seen to tell is its to tell.
+void hold_past(Transaction &transaction) {
+    const char *error = "this database is a copy, and its original may have sent it";
+    transaction.execute("UPDATE job_alerting.digest SET state = 'in_doubt', held = true, "
+                        "next_attempt_at = NULL, updated_at = now(), error = $1 "
+                        "WHERE state <> 'accepted'",
+                        {error});
+    transaction.execute(
+        "INSERT INTO job_alerting.digest "
+        "(channel, first_failure, last_failure, state, held, error) "
+        "SELECT covered.channel, min(f.id), max(f.id), 'in_doubt', true, $1 "
+        "FROM (SELECT d.channel, max(d.last_failure) AS last FROM job_alerting.digest d "
+        "      GROUP BY d.channel) covered "
+        "JOIN job_alerting.failure f ON f.id > covered.last GROUP BY covered.channel",
+        {error});
+}
+
 std::vector<Value> stretch(const DigestRow &digest) {
     return {value(digest.first_failure), value(digest.last_failure)};
 }
@@ -119,10 +130,35 @@ std::vector<Value> stretch(const DigestRow &digest) {
 } // namespace
 
 void doubt_interrupted(Transaction &transaction) {
-    transaction.execute("UPDATE job_alerting.digest SET state = 'in_doubt', "
+    transaction.execute("UPDATE job_alerting.digest SET state = 'in_doubt', held = NULL, "
                         "next_attempt_at = now(), updated_at = now(), http_status = NULL, "
                         "error = 'the sender ended before the answer came' "
                         "WHERE state = 'sending'");
+}
+
+void move_in(Transaction &transaction, const Home &here) {
+    const std::vector<Value> place = {here.place, value(here.timeline), here.backup};
+    // A standby, too, was made from a base backup; but it has not become what it is without a
+    // change of timeline.
+    const Result home =
+        transaction.execute("SELECT h.place <> $1 OR (h.timeline = $2::int AND h.backup <> $3), "
+                            "h.timeline <> $2::int FROM job_alerting.home h",
+                            place);
+    if (home.rows.empty()) {
+        transaction.execute("INSERT INTO job_alerting.home (place, timeline, backup) "
+                            "VALUES ($1, $2::int, $3)",
+                            place);
+        return;
+    }
+    const bool copied = flag(home.rows[0][0]);
+    const bool promoted = flag(home.rows[0][1]);
+    if (copied)
+        hold_past(transaction);
+    if (copied || promoted)
+        transaction.execute(
+            "UPDATE job_alerting.home SET place = $1, timeline = $2::int, "
+            "backup = $3, came_by = $4, since = now()",
+            {here.place, value(here.timeline), here.backup, copied ? "copy" : "promotion"});
 }
 
 std::vector<Queue> queues(Transaction &transaction) {
@@ -230,14 +266,14 @@ std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind chann
         "extended AS (UPDATE job_alerting.digest d SET last_failure = newest.id "
         "             FROM newest WHERE d.channel = $1 AND d.state = 'pending' "
         "             AND newest.id > d.last_failure) "
-        "INSERT INTO job_alerting.digest (channel, first_failure, last_failure, composed_in) "
-        "SELECT $1, oldest.id, newest.id, $2 FROM newest, covered, "
+        "INSERT INTO job_alerting.digest (channel, first_failure, last_failure) "
+        "SELECT $1, oldest.id, newest.id FROM newest, covered, "
         "LATERAL (SELECT f.id FROM job_alerting.failure f WHERE f.id > coalesce(covered.id, 0) "
         "         AND (covered.id IS NOT NULL OR f.cleared_at IS NULL) "
         "         ORDER BY f.id LIMIT 1) oldest "
         "WHERE NOT EXISTS (SELECT FROM job_alerting.digest d "
         "      WHERE d.channel = $1 AND d.state = 'pending')",
-        {to_string(channel), here()});
+        {to_string(channel)});
     const Result result = transaction.execute((std::string("SELECT ") + digest_columns +
                                                " FROM job_alerting.digest d "
                                                "WHERE d.channel = $1 AND d.state = 'pending'")
@@ -284,6 +320,18 @@ std::int64_t standing_before(Transaction &transaction, const DigestRow &digest) 
     return number(result.rows[0][0]);
 }
 
+std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel) {
+    const Result result = transaction.execute(
+        "SELECT h.came_by = 'copy', to_char(h.since, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') "
+        "FROM job_alerting.home h WHERE h.came_by IS NOT NULL "
+        "AND NOT EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = $1 "
+        "                AND d.state = 'accepted' AND d.first_attempt_at >= h.since)",
+        {to_string(channel)});
+    if (result.rows.empty())
+        return std::nullopt;
+    return Arrival{.copied = flag(result.rows[0][0]), .since = result.rows[0][1].value()};
+}
+
 std::string database_name(Transaction &transaction) {
     return transaction.execute("SELECT current_database()").rows[0][0].value();
 }
@@ -293,22 +341,27 @@ void drop_digest(Transaction &transaction, const DigestRow &digest) {
                         {value(digest.id)});
 }
 
-void begin_sending(Transaction &transaction, DigestRow &digest, const std::string &subject,
+bool begin_sending(Transaction &transaction, DigestRow &digest, const std::string &subject,
                    const std::string &request, const std::string &message_id) {
     digest.attempts++;
-    transaction.execute(
-        "UPDATE job_alerting.digest SET state = 'sending', subject = $2, request = $3, "
-        "message_id = $4, attempts = $5::int, composed_in = $6, "
-        "first_attempt_at = coalesce(first_attempt_at, now()), next_attempt_at = NULL, "
-        "updated_at = now() WHERE id = $1::bigint",
-        {value(digest.id), subject, request, message_id, value(digest.attempts), here()});
+    return transaction
+               .execute("UPDATE job_alerting.digest SET state = 'sending', subject = $2, "
+                        "request = $3, message_id = $4, attempts = $5::int, "
+                        "first_attempt_at = coalesce(first_attempt_at, now()), "
+                        "next_attempt_at = NULL, updated_at = now() "
+                        "WHERE id = $1::bigint AND state IN ('pending', 'in_doubt')",
+                        {value(digest.id), subject, request, message_id, value(digest.attempts)})
+               .touched > 0;
 }
 
-void begin_resending(Transaction &transaction, DigestRow &digest) {
+bool begin_resending(Transaction &transaction, DigestRow &digest) {
     digest.attempts++;
-    transaction.execute("UPDATE job_alerting.digest SET state = 'sending', attempts = $2::int, "
-                        "next_attempt_at = NULL, updated_at = now() WHERE id = $1::bigint",
-                        {value(digest.id), value(digest.attempts)});
+    return transaction
+               .execute("UPDATE job_alerting.digest SET state = 'sending', attempts = $2::int, "
+                        "next_attempt_at = NULL, updated_at = now() "
+                        "WHERE id = $1::bigint AND state = 'in_doubt'",
+                        {value(digest.id), value(digest.attempts)})
+               .touched > 0;
 }
 
 void settle(Transaction &transaction, const DigestRow &digest, const core::Outcome &outcome,
@@ -322,7 +375,8 @@ void settle(Transaction &transaction, const DigestRow &digest, const core::Outco
         "request = CASE WHEN $3 = 'accepted' THEN NULL ELSE request END, "
         "next_attempt_at = CASE WHEN $3 <> 'accepted' "
         "                  THEN now() + make_interval(secs => $7::float8) END, "
-        "updated_at = now() WHERE id = $1::bigint AND state = 'sending' AND attempts = $2::int",
+        "held = NULL, updated_at = now() WHERE id = $1::bigint AND state = 'sending' AND attempts "
+        "= $2::int",
         {value(digest.id), value(digest.attempts), core::to_string(state),
          value(static_cast<std::int64_t>(outcome.http_status)), from_utf8(outcome.provider_id),
          from_utf8(outcome.error), std::to_string(wait)});
@@ -358,12 +412,12 @@ std::optional<double> next_due(Transaction &transaction, const std::vector<Chann
         "WITH waiting AS (SELECT d.id, d.channel, d.state, d.next_attempt_at, "
         "    d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking "
         "    FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
-        "    AND (d.state = 'pending' OR (d.state = 'in_doubt' AND d.composed_in = $2 "
-        "                                 AND NOT $3::bool))) "
+        "    AND (d.state = 'pending' "
+        "         OR (d.state = 'in_doubt' AND NOT coalesce(d.held, $2::bool)))) "
         "SELECT extract(epoch FROM min(greatest(w.next_attempt_at, now())) - now())::float8 "
         "FROM waiting w WHERE NOT EXISTS (SELECT FROM waiting b WHERE b.channel = w.channel "
         "    AND b.blocking AND (w.state = 'pending' OR b.id < w.id))",
-        {array_of(channels), here(), hold ? "t" : "f"});
+        {array_of(channels), hold ? "t" : "f"});
     const Value &seconds = result.rows[0][0];
     return seconds ? std::optional(std::stod(*seconds)) : std::nullopt;
 }

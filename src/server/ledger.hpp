@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "server/home.hpp"
 #include "server/settings.hpp"
 #include "server/transaction.hpp"
 
@@ -33,16 +34,26 @@ struct DigestRow {
     std::string request;       // empty before the first try
     bool due = true;           // false while its next try is to be waited for
     bool told_to_wait = false; // it was the provider who asked for the wait
-    bool held = false;         // not sent again: a copy of its database, or on_in_doubt = hold
+    bool held = false;         // in doubt, and not sent again until an operator says so
     bool blocking = false;     // in doubt, and first tried less than a day ago
     std::string error;
     std::int64_t failures = 0; // how many of its failures the ledger holds
+};
+
+// How rounds came to run where they do now.
+struct Arrival {
+    bool copied = false; // the database is a copy; otherwise its server was promoted
+    std::string since;   // for people
 };
 
 namespace ledger {
 
 // What a round finds on its way, its sender has died over: it is in doubt, and due at once.
 void doubt_interrupted(Transaction &transaction);
+
+// Notes where this database lives. In a copy of another, all that was not accepted, or not even
+// composed, is from then on in doubt and held: nobody here knows what the original makes of it.
+void move_in(Transaction &transaction, const Home &here);
 
 // All queues, those first that have been watched longest: whoever comes later, or changes what he
 // has, cannot get before them.
@@ -88,17 +99,21 @@ void failures_of(Transaction &transaction, const DigestRow &digest,
 // How many failures from before the digest still stand.
 std::int64_t standing_before(Transaction &transaction, const DigestRow &digest);
 
+// How rounds came to run here, when no digest of the channel has been accepted since.
+std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel);
+
 std::string database_name(Transaction &transaction);
 
 // Drops an open digest whose failures are all gone from the ledger.
 void drop_digest(Transaction &transaction, const DigestRow &digest);
 
-// The digest is about to be handed over. Counts the try.
-void begin_sending(Transaction &transaction, DigestRow &digest, const std::string &subject,
+// The digest is about to be handed over. Counts the try. Returns false when it is no longer to be
+// sent: an operator has settled it meanwhile.
+bool begin_sending(Transaction &transaction, DigestRow &digest, const std::string &subject,
                    const std::string &request, const std::string &message_id);
 
 // The same for a digest in doubt, whose request is sent as it is.
-void begin_resending(Transaction &transaction, DigestRow &digest);
+bool begin_resending(Transaction &transaction, DigestRow &digest);
 
 // What came of the try. A digest that was in doubt before it stays so unless it is accepted: nobody
 // knows what became of the earlier copy. `wait`: seconds to the next try.

@@ -32,6 +32,9 @@ struct Report {
     Line lines[most_rows];
 };
 
+// Copies a text into `size` bytes, cut on a character boundary. Raises no error.
+void copy_text(char *target, size_t size, const char *text);
+
 // What the launcher, or run_digest(), asks a worker for; travels in bgw_extra.
 struct WorkOrder {
     Oid database;

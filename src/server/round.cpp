@@ -2,6 +2,7 @@
 
 #include "server/round.hpp"
 
+#include "server/channel.hpp"
 #include "server/delivery.hpp"
 #include "server/ledger.hpp"
 #include "server/recording.hpp"
@@ -12,8 +13,10 @@ namespace job_alerting::server {
 namespace {
 
 std::vector<Queue> begin() {
+    const Home here = find_home();
     Transaction transaction(lock_timeout_setting());
     ledger::doubt_interrupted(transaction);
+    ledger::move_in(transaction, here);
     std::vector<Queue> queues = ledger::queues(transaction);
     transaction.commit();
     for (const Queue &queue : queues)
@@ -110,6 +113,8 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
             if (channel.outcome == "silent")
                 channel.outcome = core::to_string(core::State::pending);
             channel.detail = error.what();
+            add(report.trouble,
+                std::string("channel ") + to_string(channel.channel) + ": " + error.what());
             warn(std::string("job_alerting cannot deliver through ") + to_string(channel.channel) +
                  ": " + error.what());
         }
@@ -118,8 +123,21 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
 
 void tell_trouble(const std::string &trouble, RoundReport &report) {
     for (ChannelReport &channel : report.channels)
-        if (!trouble.empty())
-            channel.detail += (channel.detail.empty() ? "" : "; ") + trouble;
+        add(channel.detail, trouble);
+}
+
+// What would keep a digest from going out is told before there is one. In a transaction, as all
+// that reads text in the database's encoding.
+void examine_silent(const Settings &settings, RoundReport &report) {
+    for (ChannelReport &channel : report.channels) {
+        if (channel.outcome != "silent")
+            continue;
+        const std::string fault = channel_fault(channel.channel, settings);
+        if (fault.empty())
+            continue;
+        add(channel.detail, fault);
+        add(report.trouble, std::string("channel ") + to_string(channel.channel) + ": " + fault);
+    }
 }
 
 // What is not tidied up by this round is by another.
@@ -129,6 +147,7 @@ void tidy_up(const Settings &settings, RoundReport &report) {
         kinds.push_back(channel.channel);
     try {
         Transaction transaction(lock_timeout_setting());
+        examine_silent(settings, report);
         report.due_in = ledger::next_due(transaction, kinds, settings.hold_in_doubt);
         ledger::prune(transaction, kinds, settings.retention);
         transaction.commit();

@@ -27,7 +27,8 @@ struct ChannelReport {
 struct RoundReport {
     std::vector<ChannelReport> channels;
     std::optional<double> due_in; // seconds until a digest is due again
-    bool ended = true; // false when a channel met an error and is to be tried again before long
+    bool ended = true;   // false when a channel met an error and is to be tried again before long
+    std::string trouble; // what keeps a channel from delivering; empty when nothing does
 };
 
 // The database has the extension, but no queue is watched.

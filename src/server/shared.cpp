@@ -2,6 +2,7 @@
 
 #include "server/shared.hpp"
 
+#include "server/report.hpp"
 #include "server/settings.hpp"
 
 namespace job_alerting::server::shared {
@@ -106,6 +107,19 @@ void announce_launcher() {
     LWLockRelease(lock);
 }
 
+bool exists() {
+    return databases != nullptr;
+}
+
+pid_t launcher() {
+    if (!databases)
+        return 0;
+    LWLockAcquire(lock, LW_SHARED);
+    const pid_t pid = header->launcher;
+    LWLockRelease(lock);
+    return pid;
+}
+
 bool find(Oid database, DatabaseState *state) {
     if (!databases)
         return false;
@@ -117,15 +131,28 @@ bool find(Oid database, DatabaseState *state) {
     return found != nullptr;
 }
 
-void round_ended(Oid database, double due_in) {
+void round_ended(Oid database, double due_in, const char *channels, const char *trouble) {
     change(database, [&](DatabaseState &state) {
         state.absent = false;
         state.last_round = GetCurrentTimestamp();
         state.unended = 0;
         state.due = from_now(due_in);
         state.deadline = 0;
+        copy_text(state.channels, sizeof(state.channels), channels);
+        copy_text(state.trouble, sizeof(state.trouble), trouble);
     });
     wake_launcher();
+}
+
+bool round_failed(Oid database, const char *trouble) {
+    bool news = true;
+    change(database, [&](DatabaseState &state) {
+        char text[sizeof(state.trouble)];
+        copy_text(text, sizeof(text), trouble);
+        news = strcmp(text, state.trouble) != 0;
+        memcpy(state.trouble, text, sizeof(text));
+    });
+    return news;
 }
 
 void round_begins(Oid database) {
@@ -136,6 +163,7 @@ void round_begins(Oid database) {
         state.unended++;
         state.due = from_now(static_cast<double>(Min(pause, interval_setting())));
         state.deadline = 0;
+        state.settling = 0;
     });
 }
 
@@ -151,6 +179,7 @@ void extension_absent(Oid database) {
         state.absent = true;
         state.last_round = 0;
         state.unended = 0;
+        state.trouble[0] = '\0';
         state.due = from_now(short_pause);
     });
 }
@@ -159,6 +188,11 @@ void set_deadline(Oid database, int milliseconds) {
     change(database, [&](DatabaseState &state) {
         state.deadline = milliseconds > 0 ? from_now(milliseconds / 1000.0) : 0;
     });
+}
+
+void set_settling(Oid database, bool settling) {
+    change(database,
+           [&](DatabaseState &state) { state.settling = settling ? GetCurrentTimestamp() : 0; });
 }
 
 void keep_only(List *kept) {

@@ -19,6 +19,9 @@ struct DatabaseState {
     TimestampTz due;        // when its next round is due
     int unended;            // rounds in succession that did not come to their end
     TimestampTz deadline;   // by when its worker will have come further; 0 for no promise
+    TimestampTz settling;   // since when its worker has been settling an answer; 0 when it is not
+    char channels[64];      // of its last round, as a comma list
+    char trouble[512];      // what kept its last round, or will keep a digest, from its end
 };
 
 // To be called while the server starts.
@@ -27,11 +30,21 @@ void request();
 // This process is the launcher, until it ends.
 void announce_launcher();
 
+// Whether there is any shared memory, for which the library must be preloaded.
+bool exists();
+
+// The process id of the launcher; 0 when none runs.
+pid_t launcher();
+
 // What is known of a database; false when nothing is.
 bool find(Oid database, DatabaseState *state);
 
-// A round has come to its end; the next is due in so many seconds. Wakes the launcher.
-void round_ended(Oid database, double due_in);
+// A round has come to its end; the next is due in so many seconds. Wakes the launcher. `trouble`
+// is empty when there is none.
+void round_ended(Oid database, double due_in, const char *channels, const char *trouble);
+
+// An error has ended a round. Returns whether it is another than that of the round before.
+bool round_failed(Oid database, const char *trouble);
 
 // A round begins. Until round_ended() tells otherwise it did not come to its end, and is due again
 // after short_pause, longer each time, at most after an interval.
@@ -46,6 +59,9 @@ void extension_absent(Oid database);
 // The worker of this database will have come further within so many milliseconds; 0 ends that
 // promise.
 void set_deadline(Oid database, int milliseconds);
+
+// The worker of this database settles an answer, which may take for ever, or no longer does.
+void set_settling(Oid database, bool settling);
 
 // Forgets all databases but these.
 void keep_only(List *databases);

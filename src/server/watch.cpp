@@ -2,7 +2,7 @@
 
 #include "server/prelude.hpp"
 
-#include "server/extension.hpp"
+#include "server/as_extension.hpp"
 #include "server/failure_query.hpp"
 #include "server/sandbox.hpp"
 #include "server/scan.hpp"
@@ -16,42 +16,6 @@ PG_FUNCTION_INFO_V1(job_alerting_unwatch);
 namespace job_alerting::server {
 
 namespace {
-
-// Runs statements as the extension's owner: the tables are nobody else's to write.
-template <typename Work> void as_extension(Work &&work) {
-    const Extension extension = hold_extension();
-    if (!OidIsValid(extension.oid))
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-                        errmsg("extension \"job_alerting\" does not exist in this database")));
-    if (!extension.version_supported)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("this library works with version %s of the extension's SQL objects",
-                               supported_version),
-                        errhint("Run ALTER EXTENSION job_alerting UPDATE.")));
-    Oid user;
-    int context;
-    GetUserIdAndSecContext(&user, &context);
-    const int nesting = NewGUCNestLevel();
-    set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
-                      GUC_ACTION_SAVE, true, 0, false);
-    // Values travel as text: times with an offset, never with an abbreviation that means another.
-    set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-                      false);
-    SetUserIdAndSecContext(extension.owner, context | SECURITY_LOCAL_USERID_CHANGE);
-    SPI_connect();
-    work();
-    SPI_finish();
-    SetUserIdAndSecContext(user, context);
-    AtEOXact_GUC(false, nesting);
-}
-
-void execute(const char *statement, int count, Datum *values) {
-    Oid types[5];
-    std::fill_n(types, lengthof(types), TEXTOID);
-    const int code = SPI_execute_with_args(statement, count, types, values, nullptr, false, 0);
-    if (code < 0)
-        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
-}
 
 void check_membership(Oid owner, const char *queue) {
     if (!has_privs_of_role(GetUserId(), owner))

@@ -18,13 +18,6 @@ namespace job_alerting::server {
 
 namespace {
 
-void copy_text(char *target, size_t size, const char *text) {
-    const int length =
-        pg_mbcliplen(text, static_cast<int>(strlen(text)), static_cast<int>(size) - 1);
-    memcpy(target, text, length);
-    target[length] = '\0';
-}
-
 void report_rows(Report &report, const RoundReport &round) {
     for (const ChannelReport &channel : round.channels) {
         Report::Line &line = report.lines[report.rows++];
@@ -50,13 +43,25 @@ double due_in(std::optional<double> retry) {
     return std::min(interval, std::max(1.0, retry.value_or(interval)));
 }
 
+void tell_launcher(const RoundReport &round) {
+    std::string channels;
+    for (const ChannelReport &channel : round.channels)
+        channels += (channels.empty() ? "" : ",") + std::string(to_string(channel.channel));
+    guarded([&] {
+        if (round.ended)
+            shared::round_ended(MyDatabaseId, due_in(round.due_in), channels.c_str(),
+                                round.trouble.c_str());
+        else
+            shared::round_failed(MyDatabaseId, round.trouble.c_str());
+    });
+}
+
 // Runs the round, and tells its end to the report and to the launcher.
 void work(bool by_hand, Report &report) {
     try {
         const RoundReport round = run_round(by_hand);
         report_rows(report, round);
-        if (round.ended)
-            guarded([&] { shared::round_ended(MyDatabaseId, due_in(round.due_in)); });
+        tell_launcher(round);
     } catch (const ExtensionGone &gone) {
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
         guarded([] { shared::extension_absent(MyDatabaseId); });
@@ -64,7 +69,7 @@ void work(bool by_hand, Report &report) {
         report_error(report, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, nothing.what(),
                      "A round sees what is committed.",
                      "Call job_alerting.watch('my_schema.my_jobs'), and commit.");
-        guarded([] { shared::round_ended(MyDatabaseId, due_in(std::nullopt)); });
+        guarded([] { shared::round_ended(MyDatabaseId, due_in(std::nullopt), "", ""); });
     }
 }
 
@@ -96,6 +101,13 @@ Report *map_report(dsm_handle handle) {
 }
 
 } // namespace
+
+void copy_text(char *target, size_t size, const char *text) {
+    const int length =
+        pg_mbcliplen(text, static_cast<int>(strlen(text)), static_cast<int>(size) - 1);
+    memcpy(target, text, length);
+    target[length] = '\0';
+}
 
 bool start_worker(const WorkOrder &order, const char *database_name,
                   BackgroundWorkerHandle **handle) {
@@ -140,7 +152,10 @@ extern "C" void job_alerting_worker_main(Datum) {
     pg_write_barrier();
     report->finished = true;
 
-    if (report == &own && own.sqlstate != 0 && !is_quiet(own.sqlstate)) {
+    const bool failed = report->sqlstate != 0 && !is_quiet(report->sqlstate);
+    const bool news = failed && shared::round_failed(MyDatabaseId, report->message);
+    // What its caller is told, or what was told before, needs no line in the log.
+    if (report == &own && news) {
         ereport(WARNING, (errcode(own.sqlstate),
                           errmsg("job_alerting round in database \"%s\" failed: %s",
                                  MyBgworkerEntry->bgw_name + strlen("job_alerting worker for "),

@@ -38,10 +38,10 @@ SELECT pg_temp.lines_are(
     '{1.0 f t f none}',
     'it is for superusers, not relocatable, not trusted, and names no schema that could be adopted');
 SELECT has_schema('job_alerting');
-SELECT tables_are('job_alerting', ARRAY['queue', 'failure', 'digest']);
-SELECT views_are('job_alerting', ARRAY['digest_failure']);
+SELECT tables_are('job_alerting', ARRAY['queue', 'failure', 'digest', 'home']);
+SELECT views_are('job_alerting', ARRAY['digest_failure', 'status']);
 SELECT sequences_are('job_alerting', ARRAY['failure_id_seq', 'digest_id_seq']);
-SELECT functions_are('job_alerting', ARRAY['watch', 'watch_query', 'unwatch', 'run_digest']);
+SELECT functions_are('job_alerting', ARRAY['watch', 'watch_query', 'unwatch', 'run_digest', 'settle', 'server_state']);
 SELECT is_empty(
     $$SELECT c.oid::regclass FROM pg_class c
       WHERE c.relnamespace = 'job_alerting'::regnamespace AND c.relkind NOT IN ('r', 'i', 'S', 'v')$$,
@@ -113,9 +113,26 @@ SELECT pg_temp.columns_are('job_alerting.digest', ARRAY[
     'error text',
     'message_id text',
     'request text',
-    'composed_in text not null',
+    'held boolean',
     'composed_at timestamp with time zone not null',
     'updated_at timestamp with time zone not null']);
+SELECT pg_temp.columns_are('job_alerting.home', ARRAY[
+    'place text not null',
+    'timeline integer not null',
+    'backup text not null',
+    'came_by text',
+    'since timestamp with time zone not null']);
+SELECT pg_temp.columns_are('job_alerting.status', ARRAY[
+    'healthy boolean',
+    'reason text',
+    'launcher_pid integer',
+    'last_round_at timestamp with time zone',
+    'next_round_at timestamp with time zone',
+    'last_accepted_at timestamp with time zone',
+    'failures_waiting bigint',
+    'digests_waiting bigint',
+    'oldest_waiting_since timestamp with time zone',
+    'queues_broken bigint']);
 SELECT pg_temp.columns_are('job_alerting.digest_failure', ARRAY[
     'digest_id bigint',
     'channel text',
@@ -145,8 +162,9 @@ SELECT pg_temp.lines_are(
     $$SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
       WHERE c.relnamespace = 'job_alerting'::regnamespace AND c.relkind = 'r'
         AND a.atttypid = 'text'::regtype AND a.attcollation = 'pg_catalog."C"'::regcollation ORDER BY 1$$,
-    ARRAY['job_alerting.digest.channel', 'job_alerting.digest.composed_in', 'job_alerting.digest.state',
+    ARRAY['job_alerting.digest.channel', 'job_alerting.digest.state',
           'job_alerting.failure.job_id', 'job_alerting.failure.occurrence', 'job_alerting.failure.queue',
+          'job_alerting.home.backup', 'job_alerting.home.came_by', 'job_alerting.home.place',
           'job_alerting.queue.name'],
     'identities are compared byte by byte');
 
@@ -166,18 +184,18 @@ SELECT throws_ok($$INSERT INTO job_alerting.failure (queue, job_id, occurrence) 
                  NULL, 'each failure is in the ledger once');
 SELECT lives_ok($$INSERT INTO job_alerting.failure (queue, job_id, occurrence) VALUES ('q', 'j', 'other')$$,
                 'a job may fail again');
-SELECT throws_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure, composed_in, state)
-                   VALUES ('log', 1, 2, '', 'odd')$$, '23514', NULL, 'there is no other state of a digest');
-SELECT throws_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure, composed_in)
-                   VALUES ('log', 2, 1, '')$$, '23514', NULL, 'a digest covers a stretch');
-SELECT lives_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure, composed_in)
-                  SELECT channel, min(id), max(id), ''
+SELECT throws_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure, state)
+                   VALUES ('log', 1, 2, 'odd')$$, '23514', NULL, 'there is no other state of a digest');
+SELECT throws_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure)
+                   VALUES ('log', 2, 1)$$, '23514', NULL, 'a digest covers a stretch');
+SELECT lives_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure)
+                  SELECT channel, min(id), max(id)
                   FROM job_alerting.failure, unnest('{log, sendgrid}'::text[]) channel
                   WHERE queue = 'q' GROUP BY channel$$, 'an open digest of each channel');
-SELECT throws_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure, composed_in)
-                   VALUES ('log', 1, 2, '')$$, '23505', NULL, 'a channel has one open digest at most');
-SELECT lives_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure, composed_in, state)
-                  SELECT 'log', 1, 1, '', state
+SELECT throws_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure)
+                   VALUES ('log', 1, 2)$$, '23505', NULL, 'a channel has one open digest at most');
+SELECT lives_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure, state)
+                  SELECT 'log', 1, 1, state
                   FROM unnest('{accepted, accepted, in_doubt, in_doubt, sending}'::text[]) state$$,
                 'and others as many as there are');
 SELECT pg_temp.lines_are(
@@ -197,6 +215,10 @@ SELECT pg_temp.lines_are(
     ARRAY[
       'run_digest(OUT channel text, OUT digest_id bigint, OUT failures bigint, OUT outcome text, OUT detail text) '
         'SETOF record',
+      'server_state(OUT preloaded boolean, OUT launcher_pid integer, OUT last_round_at timestamp with time zone, '
+        'OUT next_round_at timestamp with time zone, OUT round_interval interval, OUT unended_rounds integer, '
+        'OUT channels text[], OUT trouble text) record',
+      'settle(digest_id bigint, accepted boolean) void',
       'unwatch(name text, forget boolean DEFAULT false) boolean',
       'watch(jobs regclass, name text DEFAULT NULL::text, '
         'since timestamp with time zone DEFAULT ''-infinity''::timestamp with time zone) text',
@@ -206,7 +228,8 @@ SELECT pg_temp.lines_are(
 SELECT is_empty(
     $$SELECT oid::regprocedure FROM pg_proc
       WHERE pronamespace = 'job_alerting'::regnamespace
-        AND (prosecdef OR provolatile <> 'v' OR proparallel <> 'u' OR proleakproof)$$,
+        AND (prosecdef OR provolatile <> 'v' OR proleakproof
+             OR proparallel <> CASE proname WHEN 'server_state' THEN 'r' ELSE 'u' END)$$,
     'each runs as its caller, is volatile and never runs in a parallel worker');
 
 --
@@ -261,8 +284,11 @@ CREATE TEMP VIEW grants AS
 SELECT cmp_ok((SELECT count(DISTINCT object) FROM grants), '>=', 11::bigint, 'all objects are looked at');
 SELECT is_empty($$SELECT object, privilege_type FROM grants WHERE grantee = 0$$,
                 'PUBLIC may do nothing with any of it');
-SELECT is_empty($$SELECT object, grantee::regrole, privilege_type FROM grants WHERE grantee NOT IN (0, grantor)$$,
-                'nor may any role but the owner');
+SELECT set_eq(
+    $$SELECT format('%s: %s on %s', grantee::regrole, privilege_type, object) FROM grants WHERE grantee NOT IN (0, grantor)$$,
+    ARRAY['pg_monitor: USAGE on schema job_alerting', 'pg_monitor: SELECT on job_alerting.status',
+          'pg_monitor: EXECUTE on job_alerting.server_state()'],
+    'but for the owner, pg_monitor may read the status, and no other role may do anything');
 
 --
 -- What is said about it

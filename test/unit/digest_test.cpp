@@ -218,6 +218,19 @@ TEST(DigestBuilder, is_empty_after_it_has_finished) {
     expect_exact_counts(digest);
 }
 
+TEST(Minimal, counts_all_and_says_nothing_of_the_jobs) {
+    DigestBuilder builder(50);
+    for (std::int64_t id = 1; id <= 3; ++id)
+        builder.add(sample_failure(id));
+    const Digest full = named(builder.finish());
+    const Digest digest = minimal(full);
+    expect_exact_counts(digest);
+    EXPECT_EQ(digest.count, 3);
+    EXPECT_EQ(listed(digest), 0U);
+    EXPECT_EQ(digest.id, full.id);
+    EXPECT_EQ(digest.first->micros, full.first->micros);
+}
+
 } // namespace
 
 } // namespace job_alerting::core

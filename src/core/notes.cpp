@@ -1,0 +1,36 @@
+#include "core/notes.hpp"
+
+#include "core/headline.hpp"
+
+namespace job_alerting::core {
+
+std::string late_note(std::int64_t attempts, const std::string &error) {
+    return "This digest is late: " + counted(attempts, "earlier attempt", "earlier attempts") +
+           " failed, the last with: " + error;
+}
+
+std::string minimal_note(const std::string &error) {
+    return "This digest was refused as it was (" + error +
+           "), so its failures are only counted here.";
+}
+
+std::string doubt_note(std::int64_t digest, std::int64_t failures, const std::string &error) {
+    const std::string call = "SELECT job_alerting.settle(" + std::to_string(digest) + ", ";
+    return "Digest #" + std::to_string(digest) + " (" + counted(failures, "failure", "failures") +
+           ") may not have reached you: " + error + ". If it did, " + call + "true); if not, " +
+           call + "false).";
+}
+
+std::string copy_note(const std::string &since) {
+    return "This database is a copy of another; rounds run here since " + since +
+           ". What its original had recorded is the original's to tell; what failed between the "
+           "original's last round and the copying may be told by both.";
+}
+
+std::string promotion_note(const std::string &since) {
+    return "This server was promoted; rounds run here since " + since +
+           ". Failures that the former primary reported in its last moments may be told here "
+           "again.";
+}
+
+} // namespace job_alerting::core

@@ -1,0 +1,25 @@
+// What a digest says beyond its failures: sentences for Digest::notes.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace job_alerting::core {
+
+// It comes late, after so many attempts; `error`: what the last of them met.
+std::string late_note(std::int64_t attempts, const std::string &error);
+
+// It is the minimal form of a digest that was refused as it was; `error`: with which words.
+std::string minimal_note(const std::string &error);
+
+// An earlier digest, of so many failures, may not have arrived; `error`: why that is not known.
+std::string doubt_note(std::int64_t digest, std::int64_t failures, const std::string &error);
+
+// It is the first since this database became a copy of another.
+std::string copy_note(const std::string &since);
+
+// It is the first since the server was promoted.
+std::string promotion_note(const std::string &since);
+
+} // namespace job_alerting::core
