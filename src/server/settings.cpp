@@ -6,6 +6,10 @@
 
 #include <climits>
 
+extern "C" {
+#include "access/parallel.h"
+}
+
 namespace job_alerting::server {
 
 namespace {
@@ -36,9 +40,10 @@ bool defining = false;
 
 // A bad value is refused where somebody sets it. Where it is found (at server start, or stored
 // with a database) it is kept, and refused when something is to be sent: the alternative is the
-// default, and a mistyped test address must not become the real one.
+// default, and a mistyped test address must not become the real one. A parallel worker gets what
+// its leader has: if it refused what was kept, every parallel query would fail.
 bool may_refuse(GucSource source) {
-    if (defining)
+    if (defining || InitializingParallelWorker)
         return false;
     return source == PGC_S_FILE || source == PGC_S_TEST || source >= PGC_S_INTERACTIVE;
 }
