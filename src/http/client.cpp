@@ -52,7 +52,9 @@ std::size_t count(Exchange &exchange, std::size_t size) noexcept {
 
 std::size_t on_header(char *data, std::size_t, std::size_t size, void *target) noexcept {
     Exchange &exchange = *static_cast<Exchange *>(target);
-    keep(exchange.headers, most_headers, data, size);
+    // Whole lines only: half a value would pass for the value.
+    if (size <= most_headers - exchange.headers.size())
+        keep(exchange.headers, most_headers, data, size);
     return count(exchange, size);
 }
 
