@@ -137,7 +137,10 @@ core::Outcome send_through_sendgrid(const std::string &body, const Settings &set
     for (std::string &header : request.headers)
         wipe(header);
     conceal(answer, key.text());
-    return core::interpret_sendgrid(answer, static_cast<std::int64_t>(time(nullptr)));
+    core::Outcome outcome =
+        core::interpret_sendgrid(answer, static_cast<std::int64_t>(time(nullptr)));
+    conceal(outcome.error, key.text()); // JSON can spell it in escapes
+    return outcome;
 }
 
 void check_sendgrid(const Settings &settings) {

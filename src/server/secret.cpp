@@ -1,5 +1,7 @@
 #include "server/secret.hpp"
 
+#include "http/key.hpp"
+
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -11,7 +13,12 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr std::size_t most = 4096;
+// What a file is called in messages. One that is not named by its whole path may be the key itself,
+// put into the wrong setting.
+std::string called(const std::string &name) {
+    return name.front() == '/' ? "key file \"" + name + "\""
+                               : "the key file, which is not named by an absolute path,";
+}
 
 class File {
 public:
@@ -19,7 +26,7 @@ public:
     explicit File(const std::string &name)
         : descriptor_(open(name.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) {
         if (descriptor_ < 0)
-            throw BadSecret("key file \"" + name + "\" cannot be opened: " + strerror(errno));
+            throw BadSecret(called(name) + " cannot be opened: " + strerror(errno));
     }
     ~File() { close(descriptor_); }
     File(const File &) = delete;
@@ -31,33 +38,18 @@ private:
     int descriptor_;
 };
 
-// What is wrong with the file's kind, owner or permissions; empty when nothing is.
-std::string fault(const struct stat &status) {
-    if (!S_ISREG(status.st_mode))
-        return "is not a regular file";
-    if (status.st_uid != geteuid() && status.st_uid != 0)
-        return "belongs neither to the server's user nor to root";
-    if (status.st_uid == geteuid() && (status.st_mode & (S_IRWXG | S_IRWXO)))
-        return "is open to others; its permissions must be u=rw (0600) or less";
-    if (status.st_uid == 0 && (status.st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)))
-        return "is open to others; its permissions must be u=rw,g=r (0640) or less";
-    if (static_cast<std::size_t>(status.st_size) > most)
-        return "is larger than 4 KiB";
-    return {};
-}
-
 std::string read_file(const std::string &name) {
     const File file(name);
     struct stat status;
     if (fstat(file.descriptor(), &status) != 0)
-        throw BadSecret("key file \"" + name + "\" cannot be examined: " + strerror(errno));
-    const std::string wrong = fault(status);
-    if (!wrong.empty())
-        throw BadSecret("key file \"" + name + "\" " + wrong);
-    std::string text(most + 1, '\0');
+        throw BadSecret(called(name) + " cannot be examined: " + strerror(errno));
+    const std::string fault = http::key_file_fault(status, geteuid());
+    if (!fault.empty())
+        throw BadSecret(called(name) + " " + fault);
+    std::string text(http::most_key + 1, '\0');
     const ssize_t size = read(file.descriptor(), text.data(), text.size());
     if (size < 0)
-        throw BadSecret("key file \"" + name + "\" cannot be read: " + strerror(errno));
+        throw BadSecret(called(name) + " cannot be read: " + strerror(errno));
     text.resize(static_cast<std::size_t>(size));
     return text;
 }
@@ -78,28 +70,17 @@ void strip_line_end(std::string &text) {
         text.pop_back();
 }
 
-bool has_control(const std::string &text) {
-    for (const unsigned char c : text)
-        if (c < ' ' || c == 0x7f)
-            return true;
-    return false;
-}
-
 } // namespace
 
 Secret::Secret(const std::string &file, const char *variable)
     : text_(file.empty() ? read_environment(variable) : read_file(file)) {
     strip_line_end(text_);
-    const char *wrong = text_.empty()         ? "is empty"
-                        : text_.size() > most ? "is larger than 4 KiB"
-                        : has_control(text_)  ? "contains a control character or a second line"
-                                              : nullptr;
-    if (!wrong)
+    const std::string fault = http::key_fault(text_);
+    if (fault.empty())
         return;
     wipe(text_);
-    throw BadSecret(
-        (file.empty() ? std::string("the key in ") + variable : "key file \"" + file + "\"") + " " +
-        wrong);
+    throw BadSecret((file.empty() ? std::string("the key in ") + variable : called(file)) + " " +
+                    fault);
 }
 
 Secret::~Secret() {

@@ -15,10 +15,8 @@ struct BadSecret : std::runtime_error {
 // A secret in memory; wiped when it goes out of scope.
 class Secret {
 public:
-    // From `file`, or, when that is empty, from the environment variable `variable`. The file must
-    // be a regular one as the server wants ssl_key_file: the server user's with no access for
-    // others, or root's with at most read access for the group. At most 4 KiB, one line, no control
-    // characters. Throws BadSecret.
+    // From `file`, or, when that is empty, from the environment variable `variable`; what they have
+    // to be is said in http/key.hpp. A line end is not part of it. Throws BadSecret.
     Secret(const std::string &file, const char *variable);
     Secret(const Secret &) = delete;
     Secret &operator=(const Secret &) = delete;

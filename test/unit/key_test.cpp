@@ -1,0 +1,81 @@
+#include "http/key.hpp"
+
+#include <gtest/gtest.h>
+
+namespace job_alerting::http {
+
+namespace {
+
+constexpr uid_t root = 0;
+constexpr uid_t server = 114;
+constexpr uid_t other = 1000;
+
+std::string fault(mode_t mode, uid_t owner, off_t size = 70) {
+    struct stat file = {};
+    file.st_mode = mode;
+    file.st_uid = owner;
+    file.st_size = size;
+    return key_file_fault(file, server);
+}
+
+std::string of_file(mode_t permissions, uid_t owner) {
+    return fault(S_IFREG | permissions, owner);
+}
+
+bool speaks_of(const std::string &fault, const std::string &reason) {
+    return fault.find(reason) != std::string::npos;
+}
+
+TEST(KeyFile, of_the_server_is_open_to_nobody_else) {
+    for (const mode_t permissions : {0600, 0400, 0200, 0700, 0000})
+        EXPECT_EQ(of_file(permissions, server), "") << std::oct << permissions;
+    for (const mode_t permissions : {0640, 0620, 0610, 0604, 0602, 0601, 0644, 0660, 0666, 0777})
+        EXPECT_TRUE(speaks_of(of_file(permissions, server), "(0600) or less"))
+            << std::oct << permissions;
+}
+
+TEST(KeyFile, of_root_can_be_read_by_its_group_at_most) {
+    for (const mode_t permissions : {0640, 0440, 0600, 0400, 0040, 0000})
+        EXPECT_EQ(of_file(permissions, root), "") << std::oct << permissions;
+    for (const mode_t permissions : {0644, 0660, 0650, 0642, 0641, 0604, 0602, 0601, 0666, 0777})
+        EXPECT_TRUE(speaks_of(of_file(permissions, root), "(0640) or less"))
+            << std::oct << permissions;
+}
+
+TEST(KeyFile, of_somebody_else_is_refused_whatever_its_permissions) {
+    for (const mode_t permissions : {0600, 0400, 0640, 0644, 0000})
+        EXPECT_TRUE(
+            speaks_of(of_file(permissions, other), "neither to the server's user nor to root"))
+            << std::oct << permissions;
+}
+
+TEST(KeyFile, is_a_regular_one) {
+    for (const mode_t kind : {S_IFDIR, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK, S_IFLNK})
+        for (const uid_t owner : {root, server, other})
+            EXPECT_EQ(fault(kind | 0600, owner), "is not a regular file");
+}
+
+TEST(KeyFile, has_4_KiB_at_most) {
+    EXPECT_EQ(fault(S_IFREG | 0600, server, 0), "");
+    EXPECT_EQ(fault(S_IFREG | 0600, server, 4096), "");
+    EXPECT_EQ(fault(S_IFREG | 0600, server, 4097), "is larger than 4 KiB");
+    EXPECT_EQ(fault(S_IFREG | 0640, root, off_t(1) << 40), "is larger than 4 KiB");
+}
+
+TEST(Key, is_one_line_without_control_characters) {
+    for (const std::string &key :
+         {std::string("k"), std::string("SG.a-b_c.d=/+"), std::string(4096, 'k')})
+        EXPECT_EQ(key_fault(key), "");
+    EXPECT_EQ(key_fault(""), "is empty");
+    EXPECT_EQ(key_fault(std::string(4097, 'k')), "is larger than 4 KiB");
+    for (const char c : {'\0', '\n', '\r', '\t', '\x1b', '\x1f', '\x7f'})
+        for (const std::size_t at : {0U, 3U, 6U}) {
+            const std::string key = std::string("secret").insert(at, 1, c);
+            EXPECT_TRUE(speaks_of(key_fault(key), "control character")) << int(c);
+            EXPECT_FALSE(speaks_of(key_fault(key), "ecre")) << "it holds the key";
+        }
+}
+
+} // namespace
+
+} // namespace job_alerting::http
