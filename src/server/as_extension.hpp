@@ -13,11 +13,9 @@ template <typename Work> void as_extension(Work &&work) {
     if (!OidIsValid(extension.oid))
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                         errmsg("extension \"job_alerting\" does not exist in this database")));
-    if (!extension.version_supported)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("this library works with version %s of the extension's SQL objects",
-                               supported_version),
-                        errhint("Run ALTER EXTENSION job_alerting UPDATE.")));
+    if (const char *fault = version_fault(extension))
+        ereport(ERROR,
+                (errcode(version_sqlstate), errmsg("%s", fault), errhint("%s", version_hint)));
     Oid user;
     int context;
     GetUserIdAndSecContext(&user, &context);

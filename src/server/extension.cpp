@@ -39,8 +39,7 @@ Extension find_extension() {
         bool absent;
         const Datum version =
             heap_getattr(tuple, Anum_pg_extension_extversion, RelationGetDescr(relation), &absent);
-        found.version_supported =
-            !absent && strcmp(TextDatumGetCString(version), supported_version) == 0;
+        found.version = absent ? "" : TextDatumGetCString(version);
     }
     systable_endscan(scan);
     table_close(relation, AccessShareLock);
@@ -55,6 +54,14 @@ Extension hold_extension() {
     hold(before.oid);
     const Extension now = find_extension();
     return now.oid == before.oid ? now : Extension{};
+}
+
+const char *version_fault(const Extension &extension) {
+    if (strcmp(extension.version, supported_version) == 0)
+        return nullptr;
+    return psprintf("the library of extension \"job_alerting\" works with version %s of its SQL "
+                    "objects, and this database has version \"%s\"",
+                    supported_version, extension.version);
 }
 
 } // namespace job_alerting::server

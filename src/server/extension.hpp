@@ -12,10 +12,10 @@ inline constexpr const char *extension_name = "job_alerting";
 inline constexpr const char *supported_version = "1.0";
 
 struct Extension {
-    Oid oid;                // InvalidOid when the database does not have it
-    Oid owner;              // whom the ledger is written as
-    bool created_here;      // by the transaction that asks
-    bool version_supported; // extversion is supported_version
+    Oid oid;             // InvalidOid when the database does not have it
+    Oid owner;           // whom the ledger is written as
+    bool created_here;   // by the transaction that asks
+    const char *version; // of its SQL objects
 };
 
 Extension find_extension();
@@ -23,5 +23,14 @@ Extension find_extension();
 // Looks the extension up, and holds it (ACCESS SHARE on the extension itself) to the end of the
 // transaction, so that DROP EXTENSION waits for us and we for it.
 Extension hold_extension();
+
+// Why this library cannot work with the extension's SQL objects; null when it can. The error has
+// the SQLSTATE and the hint below.
+const char *version_fault(const Extension &extension);
+
+inline constexpr int version_sqlstate = ERRCODE_FEATURE_NOT_SUPPORTED;
+inline constexpr const char *version_hint =
+    "Restart the server if it has been running since before the library was installed; then run "
+    "ALTER EXTENSION job_alerting UPDATE.";
 
 } // namespace job_alerting::server

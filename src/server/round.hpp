@@ -42,9 +42,9 @@ struct BadSetting : std::runtime_error {
 };
 
 // Runs a round. The caller holds the round lock; no transaction is open. `by_hand`: try at once
-// all that waits, except where a provider asked for a wait. Throws ExtensionGone, NothingWatched,
-// BadSetting, ServerError and std::exception; what is committed by then stays, and the next round
-// goes on from there.
+// all that waits, except where a provider asked for a wait. Throws ExtensionGone, WrongVersion,
+// NothingWatched, BadSetting, ServerError and std::exception; what is committed by then stays, and
+// the next round goes on from there.
 RoundReport run_round(bool by_hand);
 
 } // namespace job_alerting::server

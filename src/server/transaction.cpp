@@ -82,6 +82,7 @@ Transaction::~Transaction() {
 
 void Transaction::begin(int lock_timeout) {
     Extension extension = {};
+    const char *fault = nullptr;
     char limit[16];
     pg_snprintf(limit, sizeof(limit), "%d", lock_timeout);
     open_ = true;
@@ -91,16 +92,16 @@ void Transaction::begin(int lock_timeout) {
         StartTransactionCommand();
         PushActiveSnapshot(GetTransactionSnapshot());
         extension = hold_extension();
-        if (OidIsValid(extension.oid))
+        if (OidIsValid(extension.oid)) {
+            fault = version_fault(extension);
             SetUserIdAndSecContext(extension.owner, SECURITY_LOCAL_USERID_CHANGE);
+        }
         SPI_connect();
     });
     if (!OidIsValid(extension.oid))
         throw ExtensionGone("the database does not have the extension");
-    if (!extension.version_supported)
-        throw std::runtime_error(std::string("this library works with version ") +
-                                 supported_version +
-                                 " of the extension's SQL objects, and the database has another");
+    if (fault)
+        throw WrongVersion(fault);
 }
 
 void Transaction::roll_back() noexcept {

@@ -11,6 +11,11 @@ struct ExtensionGone : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// Its SQL objects are of a version that this library does not work with; what() says so.
+struct WrongVersion : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
 // A value of a row, as text; nothing for NULL.
 using Value = std::optional<std::string>;
 using Row = std::vector<Value>;
@@ -25,8 +30,8 @@ struct Result {
 // casts them. All statements run with search_path = pg_catalog, pg_temp.
 class Transaction {
 public:
-    // Waits for locks at most `lock_timeout` milliseconds (0: for ever). Throws ExtensionGone or
-    // ServerError.
+    // Waits for locks at most `lock_timeout` milliseconds (0: for ever). Throws ExtensionGone,
+    // WrongVersion or ServerError.
     explicit Transaction(int lock_timeout);
     Transaction(const Transaction &) = delete;
     Transaction &operator=(const Transaction &) = delete;

@@ -4,6 +4,7 @@
 
 #include "server/report.hpp"
 
+#include "server/extension.hpp"
 #include "server/guard.hpp"
 #include "server/round.hpp"
 #include "server/round_lock.hpp"
@@ -85,6 +86,8 @@ void work_guarded(bool by_hand, Report &report) noexcept {
     } catch (const ServerError &error) {
         report_error(report, error.sqlstate, error.what(), error.detail.c_str(),
                      error.hint.c_str());
+    } catch (const WrongVersion &wrong) {
+        report_error(report, version_sqlstate, wrong.what(), "", version_hint);
     } catch (const BadSetting &bad) {
         report_error(report, ERRCODE_INVALID_PARAMETER_VALUE, bad.what());
     } catch (const std::exception &error) {
@@ -153,7 +156,9 @@ extern "C" void job_alerting_worker_main(Datum) {
     report->finished = true;
 
     const bool failed = report->sqlstate != 0 && !is_quiet(report->sqlstate);
-    const bool news = failed && shared::round_failed(MyDatabaseId, report->message);
+    const char *trouble =
+        psprintf("%s%s%s", report->message, report->hint[0] ? ": " : "", report->hint);
+    const bool news = failed && shared::round_failed(MyDatabaseId, trouble);
     // What its caller is told, or what was told before, needs no line in the log.
     if (report == &own && news) {
         ereport(WARNING, (errcode(own.sqlstate),

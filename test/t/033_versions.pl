@@ -1,0 +1,219 @@
+# The library and the extension's SQL objects can be of different versions: after an upgrade of one
+# of them, or while the server still runs the library of before. Then nothing is sent or written, it
+# is said once and with a hint, and what failed meanwhile is told when they fit again. And pg_upgrade
+# takes everything along.
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+use Time::HiRes ();
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, interval => '1s', conf => <<'CONF');
+autovacuum = off
+# Tells of each worker that is started.
+log_min_messages = debug1
+CONF
+JobAlerting::create_jobs($node);
+# The launcher, which had found no extension, would ask again 10 s later.
+JobAlerting::restart($node);
+
+sub sql {
+    my ($statement) = @_;
+    return $node->safe_psql('postgres', $statement);
+}
+
+sub set_version {
+    my ($version) = @_;
+    return sql("UPDATE pg_extension SET extversion = '$version' WHERE extname = 'job_alerting'");
+}
+
+sub logged_since {
+    my ($mark) = @_;
+    return PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
+}
+
+sub trouble {
+    my ($mark) = @_;
+    return grep { /\b(?:WARNING|ERROR|FATAL|PANIC): / } split /\n/, logged_since($mark);
+}
+
+# Until so many workers more were started.
+sub wait_for_looks {
+    my ($wanted) = @_;
+    my $mark = -s $node->logfile;
+    return JobAlerting::poll(sub {
+        my @looks = logged_since($mark) =~ /starting background worker process "job_alerting worker for postgres"/g;
+        return @looks >= $wanted;
+    }, 20, "$wanted rounds");
+}
+
+# All that the extension has stored, and the rows' versions.
+sub contents {
+    my ($cluster) = @_;
+    my $contents = sub { "SELECT string_agg(concat_ws(' ', $_[0], t), E'\\n' ORDER BY t::text COLLATE \"C\") FROM job_alerting.$_[1] t" };
+    return join "\n", map { $cluster->safe_psql('postgres', $contents->('xmin', $_)) } qw(queue failure digest);
+}
+
+my $started = sql('SELECT pg_postmaster_start_time()');
+
+# ---------------------------------------------------------------- versions
+
+# A call of each function: by its name.
+my %call = (
+    run_digest  => 'SELECT * FROM job_alerting.run_digest()',
+    watch       => q(SELECT job_alerting.watch('research_jobs')),
+    watch_query => q(SELECT job_alerting.watch_query('q', 'SELECT 1::text AS job_id, now() AS failed_at')),
+    unwatch     => q(SELECT job_alerting.unwatch('research_jobs')),
+);
+
+for my $version ('0.9', '1.0.1') {
+    subtest "SQL objects of version '$version'" => sub {
+        set_version($version);
+        my $mark = -s $node->logfile;
+        my $before = $stub->count;
+        my $contents = contents($node);
+        my $job = JobAlerting::fail_job($node);
+        wait_for_looks(3);
+        my @trouble = trouble($mark);
+        is scalar @trouble, 1, 'several rounds log one line' or diag explain \@trouble;
+        like $trouble[0], qr/WARNING:  job_alerting round in database "postgres" failed: .* version 1\.0 .* version "\Q$version\E"/,
+          'which names both versions';
+        like logged_since($mark), qr/HINT:  Restart the server .* ALTER EXTENSION job_alerting UPDATE/, 'with a hint';
+        for my $name (sort keys %call) {
+            isnt $node->psql('postgres', $call{$name}, stderr => \my $error), 0, "$name() fails";
+            like $error, qr/ERROR:  .* version 1\.0 .* version "\Q$version\E"\nHINT:  Restart the server .* UPDATE/, 'and says why';
+        }
+        is $stub->count, $before, 'nothing is sent';
+        is contents($node), $contents, 'nor written';
+
+        set_version('1.0');
+        $mark = -s $node->logfile;
+        $stub->wait_for($before + 1, 15);
+        is_deeply [ JobAlerting::named_jobs(($stub->requests)[$before]) ], [$job], 'what failed is told when they fit again';
+        is_deeply [ trouble($mark) ], [], 'and the log is quiet';
+    };
+}
+
+subtest 'every function was called' => sub {
+    is_deeply [ sort keys %call ], [ split /\n/, sql(<<'SQL') ], 'there is no other';
+SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'job_alerting'::regnamespace ORDER BY 1
+SQL
+};
+
+subtest 'an update while a request is under way loses nothing' => sub {
+    $stub->modes('stall', '202');
+    my $before = $stub->count;
+    my $job = JobAlerting::fail_job($node);
+    $stub->wait_for($before + 1);
+    set_version('2.0');
+    $stub->release;
+    wait_for_looks(1);
+    set_version('1.0');
+    my $accepted = sub { sql('SELECT state FROM job_alerting.digest ORDER BY id DESC LIMIT 1') eq 'accepted' };
+    ok JobAlerting::poll($accepted, 15, 'the digest to be accepted'), 'accepted in the end';
+    my @requests = ($stub->requests)[ $before .. $stub->count - 1 ];
+    is_deeply [ JobAlerting::named_jobs($requests[0]) ], [$job], 'told';
+    is scalar(grep { $_->{body} ne $requests[0]{body} } @requests), 0, 'and by nothing but that mail';
+};
+
+subtest 'ALTER EXTENSION UPDATE' => sub {
+    is $node->psql('postgres', 'ALTER EXTENSION job_alerting UPDATE', stderr => \my $notice), 0, 'with nothing to do, it succeeds';
+    like $notice, qr/NOTICE:  version "1\.0" of extension "job_alerting" is already installed/, 'and says so';
+    isnt $node->psql('postgres', q(ALTER EXTENSION job_alerting UPDATE TO '9.9'), stderr => \my $error), 0, 'to what there is not: an error';
+    like $error, qr/extension "job_alerting" has no update path from version "1\.0" to version "9\.9"/, 'of the server';
+};
+
+subtest 'a function that only the library or only the database has' => sub {
+    sql('CREATE DATABASE odd');
+    JobAlerting::create_jobs($node, 'odd');
+    $node->safe_psql('odd', <<'SQL');
+UPDATE pg_proc SET prosrc = 'job_alerting_of_tomorrow' WHERE oid = 'job_alerting.watch_query'::regproc;
+ALTER EXTENSION job_alerting DROP FUNCTION job_alerting.unwatch(text, boolean);
+DROP FUNCTION job_alerting.unwatch(text, boolean);
+SQL
+    isnt $node->psql('odd', $call{watch_query}, stderr => \my $error), 0, 'the database: an error';
+    like $error, qr/could not find function "job_alerting_of_tomorrow" in file/, 'which says what is missing';
+    isnt $node->psql('odd', $call{unwatch}, stderr => \$error), 0, 'the library: an error';
+    like $error, qr/function job_alerting\.unwatch\(unknown\) does not exist/, 'which says what is missing';
+    my $before = $stub->count;
+    my $job = JobAlerting::fail_job($node, db => 'odd');
+    $stub->wait_for($before + 1, 15);
+    is_deeply [ JobAlerting::named_jobs(($stub->requests)[$before]) ], [$job], 'rounds go on';
+    sql('DROP DATABASE odd WITH (FORCE)');
+};
+
+is sql('SELECT pg_postmaster_start_time()'), $started, 'the server never went down';
+
+# ---------------------------------------------------------------- pg_upgrade
+
+# Returns the log of the servers that it started.
+sub upgrade {
+    my ($old, $new) = @_;
+    my ($bin) = PostgreSQL::Test::Utils::run_command([qw(pg_config --bindir)]);
+    # It leaves a script in the directory where it is run.
+    my ($out, $err) = PostgreSQL::Test::Utils::run_command([
+        'sh', '-c', 'cd "$0" && exec "$@"', $new->basedir, 'pg_upgrade', '--no-sync', '--retain',
+        '-b', $bin, '-B', $bin, '-d', $old->data_dir, '-D', $new->data_dir,
+        '-p', $old->port, '-P', $new->port, '-s', $new->host,
+    ]);
+    like $out, qr/^Upgrade Complete$/m, 'pg_upgrade passes' or diag "$out\n$err";
+    return PostgreSQL::Test::Utils::slurp_file(glob $new->data_dir . '/pg_upgrade_output.d/*/log/pg_upgrade_server.log');
+}
+
+sub start_with {
+    my ($cluster, $libraries) = @_;
+    $cluster->append_conf('postgresql.conf', "shared_preload_libraries = '$libraries'");
+    $cluster->start;
+    return;
+}
+
+# The outcome of a round, and the jobs that were told since.
+sub round {
+    my ($cluster, $before) = @_;
+    my ($row) = JobAlerting::run_digest($cluster);
+    return [ $row->{outcome}, map { JobAlerting::named_jobs($_) } ($stub->requests)[ $before .. $stub->count - 1 ] ];
+}
+
+subtest 'pg_upgrade takes tables and numbers along, and nothing is sent meanwhile' => sub {
+    JobAlerting::configure($node, interval => '1h');
+    my $doubtful = JobAlerting::fail_job($node);
+    $stub->mode('close-after-read');
+    is +(JobAlerting::run_digest($node))[0]{outcome}, 'in_doubt', 'a digest in doubt';
+    $stub->mode('202');
+    my $unseen = JobAlerting::fail_job($node);
+    my $contents = contents($node);
+    my $numbers = 'SELECT a.last_value, b.last_value FROM job_alerting.failure_id_seq a, job_alerting.digest_id_seq b';
+    my $next = sql($numbers);
+    my $new = JobAlerting::node('new', stub => $stub, conf => 'log_min_messages = debug1');
+    $_->stop for $node, $new;
+
+    my $before = $stub->count;
+    my $log = upgrade($node, $new);
+    my @servers = $log =~ /database system is ready to accept connections/g;
+    cmp_ok scalar @servers, '>=', 2, 'it has started both';
+    unlike $log, qr/background worker .*job_alerting/, 'which had no worker of ours';
+    is $stub->count, $before, 'nothing was sent';
+
+    start_with($new, '');
+    is contents($new), $contents, 'the tables are as they were';
+    is $new->safe_psql('postgres', $numbers), $next, 'so are the sequences';
+    $new->stop;
+    start_with($new, 'job_alerting');
+    $stub->wait_for($before + 1, 15);
+    is_deeply round($new, $before), [ 'in_doubt', $unseen ], 'what was not yet seen is told, what was accepted is not';
+    my $job = JobAlerting::fail_job($new);
+    $before = $stub->count;
+    is_deeply round($new, $before), [ 'accepted', $job ], 'and so is what fails now';
+    is $new->safe_psql('postgres', <<'SQL'), 'in_doubt', 'what was in doubt is held: it is a copy';
+SELECT string_agg(state, ' ') FROM job_alerting.digest WHERE state <> 'accepted'
+SQL
+    $new->stop;
+};
+
+done_testing();
