@@ -57,7 +57,7 @@ sub wait_for_looks {
 sub contents {
     my ($cluster) = @_;
     my $contents = sub { "SELECT string_agg(concat_ws(' ', $_[0], t), E'\\n' ORDER BY t::text COLLATE \"C\") FROM job_alerting.$_[1] t" };
-    return join "\n", map { $cluster->safe_psql('postgres', $contents->('xmin', $_)) } qw(queue failure digest);
+    return join "\n", map { $cluster->safe_psql('postgres', $contents->('xmin', $_)) } qw(queue failure digest home);
 }
 
 my $started = sql('SELECT pg_postmaster_start_time()');
@@ -70,6 +70,7 @@ my %call = (
     watch       => q(SELECT job_alerting.watch('research_jobs')),
     watch_query => q(SELECT job_alerting.watch_query('q', 'SELECT 1::text AS job_id, now() AS failed_at')),
     unwatch     => q(SELECT job_alerting.unwatch('research_jobs')),
+    settle      => 'SELECT job_alerting.settle(1, true)',
 );
 
 for my $version ('0.9', '1.0.1') {
@@ -91,6 +92,8 @@ for my $version ('0.9', '1.0.1') {
         }
         is $stub->count, $before, 'nothing is sent';
         is contents($node), $contents, 'nor written';
+        like sql('SELECT reason FROM job_alerting.status'), qr/version \Q1.0\E .* version "\Q$version\E".* UPDATE/,
+          'the status says why, and what to do';
 
         set_version('1.0');
         $mark = -s $node->logfile;
@@ -101,7 +104,9 @@ for my $version ('0.9', '1.0.1') {
 }
 
 subtest 'every function was called' => sub {
-    is_deeply [ sort keys %call ], [ split /\n/, sql(<<'SQL') ], 'there is no other';
+    # This one reads memory only, and by it the status can say what is wrong.
+    my @called = sort 'server_state', keys %call;
+    is_deeply \@called, [ split /\n/, sql(<<'SQL') ], 'there is no other';
 SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'job_alerting'::regnamespace ORDER BY 1
 SQL
 };
@@ -181,10 +186,13 @@ sub round {
 }
 
 subtest 'pg_upgrade takes tables and numbers along, and nothing is sent meanwhile' => sub {
-    JobAlerting::configure($node, interval => '1h');
-    my $doubtful = JobAlerting::fail_job($node);
-    $stub->mode('close-after-read');
-    is +(JobAlerting::run_digest($node))[0]{outcome}, 'in_doubt', 'a digest in doubt';
+    # What is in doubt lets newer ones pass where it is held.
+    JobAlerting::configure($node, interval => '1h', on_in_doubt => 'hold');
+    for my $mode ([ 'close-after-read' => 'in_doubt' ], [ '401' => 'pending' ]) {
+        JobAlerting::fail_job($node);
+        $stub->mode($mode->[0]);
+        is +(JobAlerting::run_digest($node))[0]{outcome}, $mode->[1], "a digest $mode->[1]";
+    }
     $stub->mode('202');
     my $unseen = JobAlerting::fail_job($node);
     my $contents = contents($node);
@@ -210,9 +218,11 @@ subtest 'pg_upgrade takes tables and numbers along, and nothing is sent meanwhil
     my $job = JobAlerting::fail_job($new);
     $before = $stub->count;
     is_deeply round($new, $before), [ 'accepted', $job ], 'and so is what fails now';
-    is $new->safe_psql('postgres', <<'SQL'), 'in_doubt', 'what was in doubt is held: it is a copy';
-SELECT string_agg(state, ' ') FROM job_alerting.digest WHERE state <> 'accepted'
+    is $new->safe_psql('postgres', <<'SQL'), 'in_doubt, held; in_doubt, held', 'what was waiting is held: it is a copy';
+SELECT string_agg(concat_ws(', ', state, CASE WHEN held THEN 'held' END), '; ') FROM job_alerting.digest WHERE state <> 'accepted'
 SQL
+    like $new->safe_psql('postgres', 'SELECT reason FROM job_alerting.status'), qr/\Adigest \d+ through sendgrid is in doubt/,
+      'which the status says';
     $new->stop;
 };
 

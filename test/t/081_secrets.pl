@@ -70,7 +70,16 @@ sub is_refused {
     like $row->{detail}, $why, "$name: the detail says why";
     is $stub->count, $before, "$name: nothing is sent";
     cmp_ok $call->seconds, '<', 5, "$name: without waiting";
+    my ($status) = JobAlerting::rows($node, undef, 'SELECT healthy, reason FROM job_alerting.status');
+    ok !$status->{healthy}, "$name: not healthy";
+    like $status->{reason}, qr/\Q$row->{detail}\E/, "$name: the status says why";
     return;
+}
+
+# What the status says after a round, whether there was anything to send or not.
+sub reason {
+    JobAlerting::run_digest($node);
+    return sql('SELECT reason FROM job_alerting.status');
 }
 
 # The key that the next mail is sent with.
@@ -142,6 +151,16 @@ subtest 'a key that is mounted by way of links is changed by changing a link' =>
     symlink 'tomorrow', "$place/then" or die "cannot link: $!";
     rename "$place/then", "$place/now" or die "cannot rename: $!";
     is key_sent(), $NEXT_KEY, 'the next one, from the next mail on';
+};
+
+subtest 'a key that cannot be used is told before there is anything to send' => sub {
+    my $before = $stub->count;
+    is reason(), '', 'all is well';
+    link_key_to('/etc/passwd');
+    like reason(), qr/key file "\Q$key_file\E" is open to others/, 'a silent round says what is wrong';
+    link_key_to("$place/now/key");
+    is reason(), '', 'and that it no longer is';
+    is $stub->count, $before, 'nothing was sent';
 };
 
 subtest 'what is in doubt is sent again with the key of the day' => sub {
@@ -340,7 +359,9 @@ for my $preload (0, 1) {
         is $url->(), 'htps://api.sendgrid.com', 'it is kept';
         my ($row) = JobAlerting::run_digest($other);
         is $row->{outcome}, 'pending', 'pending';
-        like $row->{detail}, qr/job_alerting\.sendgrid_url cannot be used: its scheme is not https|it is not a URL/, 'it says why';
+        like $row->{detail}, qr/job_alerting\.sendgrid_url cannot be used: /, 'it says why';
+        like $other->safe_psql('postgres', 'SELECT reason FROM job_alerting.status'),
+          $preload ? qr/job_alerting\.sendgrid_url cannot be used/ : qr/no round comes by itself/, 'so does the status';
         is $other->safe_psql('postgres', <<'SQL'), 't', 'a parallel query works';
 LOAD 'job_alerting';
 SET force_parallel_mode = on;
@@ -362,8 +383,9 @@ subtest 'which would have been seen' => sub {
         q(job_alerting.sendgrid_url = 'https://api.sendgrid.com'), sprintf q(job_alerting.proxy = '%s'), $proxy->url);
     JobAlerting::create_jobs($other);
     JobAlerting::fail_job($other);
+    my $before = strays();
     is +(JobAlerting::run_digest($other))[0]{outcome}, 'pending', 'the proxy refuses';
-    is strays(), 1, 'what leaves for the default is seen by it';
+    is strays(), $before + 1, 'what leaves for the default is seen by it';
     $other->stop;
 };
 
