@@ -5,12 +5,11 @@
 use strict;
 use warnings;
 
-use Cwd ();
 use File::Find ();
 use FindBin;
 use IO::Socket::UNIX;
+use JSON::PP ();
 use Test::More;
-use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
 use JobAlerting;
@@ -386,6 +385,8 @@ subtest 'which would have been seen' => sub {
     my $before = strays();
     is +(JobAlerting::run_digest($other))[0]{outcome}, 'pending', 'the proxy refuses';
     is strays(), $before + 1, 'what leaves for the default is seen by it';
+    is_nowhere('what it sees' => join "\n", map { ($_->{line}, JSON::PP::encode_json($_->{headers}), $_->{body}) }
+          $proxy->requests, $proxy->broken);
     $other->stop;
 };
 
