@@ -1,13 +1,13 @@
 #include "http/client.hpp"
 
+#include "http/received.hpp"
+
 #include <curl/curl.h>
 #include <pthread.h>
 
 #include <algorithm>
-#include <cctype>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <stdexcept>
 
@@ -20,48 +20,21 @@ struct Refused : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-constexpr int slice_ms = 100;                   // between two calls of the service
-constexpr long connect_timeout_ms = 10 * 1000;  // a short one is harmless: nothing was sent yet
-constexpr std::size_t most_body = 2 * 1000;     // kept of the answer's body
-constexpr std::size_t most_headers = 16 * 1000; // kept of its headers
-constexpr std::size_t most_read = 1000 * 1000;  // read of it at all
+constexpr int slice_ms = 100;                  // between two calls of the service
+constexpr long connect_timeout_ms = 10 * 1000; // a short one is harmless: nothing was sent yet
 
-// What the callbacks write to. They run inside libcurl: nothing here may throw or jump, so all
-// room is reserved beforehand.
+// What the callbacks write to. They run inside libcurl: nothing here may throw or jump.
 struct Exchange {
-    std::string headers;
-    std::string body;
-    std::size_t read = 0;
+    Received received;
     int requests = 0; // how often libcurl was about to send one
-
-    Exchange() {
-        headers.reserve(most_headers);
-        body.reserve(most_body);
-    }
 };
 
-void keep(std::string &kept, std::size_t most, const char *data, std::size_t size) noexcept {
-    kept.append(data, std::min(size, most - kept.size()));
-}
-
-// Counts what was read; past the limit the transfer ends (the status has been read by then).
-std::size_t count(Exchange &exchange, std::size_t size) noexcept {
-    exchange.read += size;
-    return exchange.read > most_read ? 0 : size;
-}
-
 std::size_t on_header(char *data, std::size_t, std::size_t size, void *target) noexcept {
-    Exchange &exchange = *static_cast<Exchange *>(target);
-    // Whole lines only: half a value would pass for the value.
-    if (size <= most_headers - exchange.headers.size())
-        keep(exchange.headers, most_headers, data, size);
-    return count(exchange, size);
+    return static_cast<Exchange *>(target)->received.add_headers(data, size) ? size : 0;
 }
 
 std::size_t on_body(char *data, std::size_t, std::size_t size, void *target) noexcept {
-    Exchange &exchange = *static_cast<Exchange *>(target);
-    keep(exchange.body, most_body, data, size);
-    return count(exchange, size);
+    return static_cast<Exchange *>(target)->received.add_body(data, size) ? size : 0;
 }
 
 // Called when the connection stands and the request is about to go out: once, or not at all.
@@ -203,34 +176,6 @@ private:
     CURL *easy_;
 };
 
-std::string lower_case(std::string_view text) {
-    std::string lower(text);
-    for (char &c : lower)
-        if (c >= 'A' && c <= 'Z')
-            c = static_cast<char>(c - 'A' + 'a');
-    return lower;
-}
-
-std::string_view trimmed(std::string_view text) {
-    const auto first = text.find_first_not_of(" \t\r");
-    if (first == text.npos)
-        return {};
-    return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
-}
-
-std::map<std::string, std::string> parse_headers(std::string_view text) {
-    std::map<std::string, std::string> headers;
-    while (!text.empty()) {
-        const std::size_t end = std::min(text.find('\n'), text.size());
-        const std::string_view line = text.substr(0, end);
-        text.remove_prefix(std::min(end + 1, text.size()));
-        const std::size_t colon = line.find(':');
-        if (colon != line.npos)
-            headers[lower_case(trimmed(line.substr(0, colon)))] = trimmed(line.substr(colon + 1));
-    }
-    return headers;
-}
-
 // Handed over means: a request went out, and all of it. A status line says so by itself.
 bool was_handed_over(CURL *easy, const Exchange &exchange, std::size_t size) {
     curl_off_t uploaded = 0;
@@ -247,8 +192,8 @@ core::Answer answer_of(CURL *easy, CURLcode code, const char *words, const Excha
     answer.handed_over = status != 0 || was_handed_over(easy, exchange, size);
     if (code != CURLE_OK)
         answer.error = *words ? words : curl_easy_strerror(code);
-    answer.headers = parse_headers(exchange.headers);
-    answer.body = exchange.body;
+    answer.headers = exchange.received.headers();
+    answer.body = exchange.received.body();
     return answer;
 }
 

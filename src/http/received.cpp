@@ -1,0 +1,63 @@
+#include "http/received.hpp"
+
+#include <algorithm>
+#include <string_view>
+
+namespace job_alerting::http {
+
+namespace {
+
+std::string lower_case(std::string_view text) {
+    std::string lower(text);
+    for (char &c : lower)
+        if (c >= 'A' && c <= 'Z')
+            c = static_cast<char>(c - 'A' + 'a');
+    return lower;
+}
+
+std::string_view trimmed(std::string_view text) {
+    const auto first = text.find_first_not_of(" \t\r");
+    if (first == text.npos)
+        return {};
+    return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+} // namespace
+
+Received::Received() {
+    headers_.reserve(most_headers);
+    body_.reserve(most_body);
+}
+
+bool Received::add_headers(const char *data, std::size_t size) noexcept {
+    // Whole lines only: half a value would pass for the value.
+    if (size <= most_headers - headers_.size())
+        headers_.append(data, size);
+    return count(size);
+}
+
+bool Received::add_body(const char *data, std::size_t size) noexcept {
+    body_.append(data, std::min(size, most_body - body_.size()));
+    return count(size);
+}
+
+bool Received::count(std::size_t size) noexcept {
+    read_ += size;
+    return read_ <= most_read;
+}
+
+std::map<std::string, std::string> Received::headers() const {
+    std::map<std::string, std::string> headers;
+    std::string_view rest = headers_;
+    while (!rest.empty()) {
+        const std::size_t end = std::min(rest.find('\n'), rest.size());
+        const std::string_view line = rest.substr(0, end);
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+        const std::size_t colon = line.find(':');
+        if (colon != line.npos)
+            headers[lower_case(trimmed(line.substr(0, colon)))] = trimmed(line.substr(colon + 1));
+    }
+    return headers;
+}
+
+} // namespace job_alerting::http
