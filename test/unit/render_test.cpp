@@ -141,6 +141,13 @@ TEST(Mail, tells_of_a_queue_that_could_not_be_read_before_anything_else) {
     }
 }
 
+TEST(Mail, has_no_line_of_text_that_a_job_wrote) {
+    Failure failure = sample_failure();
+    failure.chain = failure.source = failure.queue = std::string(70, 'x') + " * b: 1 job failed";
+    const Mail mail = mail_of({failure});
+    EXPECT_EQ(occurrences(mail.text, "\n* "), 1U) << mail.text;
+}
+
 TEST(Mail, leaves_the_word_chain_out_where_there_is_none) {
     EXPECT_FALSE(contains(mail_of({sample_failure()}).text, "chain"));
     EXPECT_FALSE(contains(mail_of({sample_failure(), unreadable_queue("q")}).text, "chain"));

@@ -191,18 +191,20 @@ TEST(PercentEncode, encodes_all_but_unreserved_characters) {
 }
 
 TEST(Wrap, breaks_long_lines_between_words) {
-    EXPECT_EQ(wrap("aaa bbb ccc", 7), "aaa bbb\nccc\n");
+    EXPECT_EQ(wrap("aaa bbb ccc", 7), "aaa bbb\n  ccc\n");
     EXPECT_EQ(wrap("aaa  bbb", 20), "aaa  bbb\n");
     EXPECT_EQ(wrap("\xC3\xA9\xC3\xA9 \xC3\xA9\xC3\xA9", 5), "\xC3\xA9\xC3\xA9 \xC3\xA9\xC3\xA9\n");
 }
 
-TEST(Wrap, repeats_indentation_and_bar) {
-    EXPECT_EQ(wrap("  aaa bbb", 6), "  aaa\n  bbb\n");
+TEST(Wrap, sets_later_parts_in_or_repeats_the_bar) {
+    EXPECT_EQ(wrap("  aaa bbb", 6), "  aaa\n    bbb\n");
+    EXPECT_EQ(wrap("* aaa bbb", 6), "* aaa\n  bbb\n");
     EXPECT_EQ(wrap("  | aaa bbb", 8), "  | aaa\n  | bbb\n");
 }
 
 TEST(Wrap, never_breaks_a_word) {
-    EXPECT_EQ(wrap("  aaaaaaaaaa b", 5), "  aaaaaaaaaa\n  b\n");
+    EXPECT_EQ(wrap("  aaaaaaaaaa b", 5), "  aaaaaaaaaa\n    b\n");
+    EXPECT_EQ(wrap("* aaaaaaaaaa b", 5), "* aaaaaaaaaa\n  b\n");
 }
 
 TEST(Wrap, leaves_no_space_at_an_end_and_no_double_empty_line) {
