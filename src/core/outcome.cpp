@@ -111,8 +111,10 @@ std::string complaints(const std::string &body) {
 }
 
 std::string describe(const Answer &answer) {
-    if (answer.status == 0)
-        return answer.error.empty() ? "no answer" : answer.error;
+    if (answer.status == 0) {
+        const std::string complaint = clean_line(answer.error);
+        return complaint.empty() ? "no answer" : complaint;
+    }
     std::string text = "HTTP " + std::to_string(answer.status);
     const std::string complaint = clip(complaints(answer.body), most_error_line / 2);
     const std::string advice = hint(answer.status);

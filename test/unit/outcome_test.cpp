@@ -75,8 +75,10 @@ TEST(InterpretSendgrid, without_a_status_asks_whether_all_was_handed_over) {
     EXPECT_EQ(interpret(lost).http_status, 0);
     lost.handed_over = true;
     EXPECT_EQ(interpret(lost).state, State::in_doubt);
-    lost.error = "";
-    EXPECT_EQ(interpret(lost).error, "no answer");
+    for (const char *nothing : {"", " ", "\n", "\x1B", "\xE2\x80\x8B"}) {
+        lost.error = nothing;
+        EXPECT_EQ(interpret(lost).error, "no answer");
+    }
 }
 
 TEST(InterpretSendgrid, says_what_the_provider_says_and_which_setting_is_wrong) {
