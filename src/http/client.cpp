@@ -1,5 +1,6 @@
 #include "http/client.hpp"
 
+#include "http/endpoint.hpp"
 #include "http/received.hpp"
 
 #include <curl/curl.h>
@@ -99,7 +100,7 @@ HeaderList header_list(const std::vector<std::string> &headers) {
 }
 
 void set_security(CURL *easy, const std::string &url, const Options &options) {
-    const bool plain = url.rfind("http://", 0) == 0; // endpoint_fault() allows it to this machine
+    const bool plain = is_plain(url); // endpoint_fault() allows it to this machine
     set(easy, CURLOPT_PROTOCOLS_STR, plain ? "http" : "https");
     set(easy, CURLOPT_FOLLOWLOCATION, 0L);
     set(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));

@@ -65,9 +65,15 @@ std::string endpoint_fault(const std::string &text) {
     }
     if (!url.part(CURLUPART_USER).empty() || !url.part(CURLUPART_PASSWORD).empty())
         return "it names a user or a password";
-    if (!url.part(CURLUPART_QUERY).empty() || !url.part(CURLUPART_FRAGMENT).empty())
+    // Also an empty one: what is appended to the address would be part of it.
+    if (text.find_first_of("?#") != text.npos)
         return "it has a query or a fragment";
     return {};
+}
+
+bool is_plain(const std::string &text) {
+    const Url url(text);
+    return url.valid() && url.part(CURLUPART_SCHEME) == "http";
 }
 
 std::string proxy_fault(const std::string &text) {

@@ -11,6 +11,9 @@ namespace job_alerting::http {
 // sent there.
 std::string endpoint_fault(const std::string &url);
 
+// Whether the address is one of plain http, as libcurl reads it.
+bool is_plain(const std::string &url);
+
 // What is wrong with the address of a proxy; empty when nothing is.
 std::string proxy_fault(const std::string &url);
 

@@ -48,6 +48,13 @@ TEST(Endpoint, is_never_plain_http_elsewhere) {
         expect_endpoint_refused(url, "to this machine only");
 }
 
+TEST(Endpoint, is_plain_as_libcurl_reads_it) {
+    for (const char *url : {"http://127.0.0.1:1", "HTTP://localhost", "http:/127.0.0.1"})
+        EXPECT_TRUE(is_plain(url)) << url;
+    for (const char *url : {"https://127.0.0.1:1", "HTTPS://http://a", "", "http", "http://["})
+        EXPECT_FALSE(is_plain(url)) << url;
+}
+
 TEST(Endpoint, has_no_other_scheme) {
     for (const char *url : {"ftp://example.com", "ftps://localhost", "file:///etc/passwd",
                             "smtp://127.0.0.1:25", "gopher://localhost", "ldap://localhost"})
@@ -74,7 +81,9 @@ TEST(Endpoint, names_no_user) {
 TEST(Endpoint, has_no_query_and_no_fragment) {
     for (const char *url :
          {"https://api.sendgrid.com?a=b", "https://api.sendgrid.com/?a", "https://a.b/c?d=e#f",
-          "https://api.sendgrid.com#there", "http://127.0.0.1:1/#x"})
+          "https://api.sendgrid.com#there", "http://127.0.0.1:1/#x", "https://api.sendgrid.com?",
+          "https://api.sendgrid.com/a?", "https://api.sendgrid.com#",
+          "https://api.sendgrid.com/?#"})
         expect_endpoint_refused(url, "a query or a fragment");
 }
 
