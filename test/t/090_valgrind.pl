@@ -1,0 +1,113 @@
+# Memory, by valgrind: the whole server runs under it, and rounds by hand and by the launcher make
+# requests of every outcome. No process may lose memory or touch what is not its own.
+#
+# valgrind sees each block of C++, of libcurl and of OpenSSL. Of the server's own memory contexts it
+# sees only whole ones, since Debian's server tells it no more: whether a round leaves something in
+# them is measured by the test of a thousand rounds.
+
+use strict;
+use warnings;
+
+use FindBin;
+use IPC::Run ();
+use Test::More;
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $LAUNCHED = 4; # rounds of the launcher
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
+job_alerting.http_timeout = '60s'
+autovacuum = off
+# Tells of each worker that is started.
+log_min_messages = debug1
+CONF
+JobAlerting::create_jobs($node);
+$node->safe_psql('postgres', <<'SQL');
+    CREATE TABLE notes (id text);
+    SELECT job_alerting.watch_query('notes', 'SELECT id AS job_id, NULL::timestamptz AS failed_at FROM public.notes');
+SQL
+$node->stop;
+
+my $logs = PostgreSQL::Test::Utils::tempdir('valgrind');
+my $server = start_under_valgrind();
+
+# As pg_ctl would start it, with valgrind before it. Its stacks are so deep that they end in our code.
+sub start_under_valgrind {
+    my @valgrind = ('valgrind', '--trace-children=yes', '--leak-check=full', '--num-callers=60',
+        '--show-leak-kinds=definite', '--errors-for-leak-kinds=definite',
+        "--suppressions=$FindBin::Bin/../support/valgrind.supp", "--log-file=$logs/%p");
+    my @postgres = ('postgres', '-D', $node->data_dir, '--cluster-name=main');
+    my $mark = -s $node->logfile;
+    my $harness = IPC::Run::start([ @valgrind, @postgres ], '<', \undef, '>>', $node->logfile, '2>&1');
+    JobAlerting::poll(sub { logged($mark) =~ /ready to accept connections/ }, 60, 'the server');
+    return $harness;
+}
+
+sub stop_server {
+    $server->signal('INT');
+    my $ended = $server->finish;
+    undef $server;
+    return $ended;
+}
+
+END {
+    local $?;
+    $server->kill_kill if $server;
+}
+
+sub logged {
+    my ($mark) = @_;
+    return PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
+}
+
+# Without a query: each session costs seconds here.
+sub rounds {
+    my @started = logged(0) =~ /starting background worker process "job_alerting worker/g;
+    return scalar @started;
+}
+
+sub wait_for_rounds {
+    my ($more) = @_;
+    my $wanted = rounds() + $more;
+    JobAlerting::poll(sub { rounds() >= $wanted }, 120, "$more rounds");
+    return;
+}
+
+subtest 'rounds by hand, of every outcome' => sub {
+    $stub->modes('401', 'close-after-read', '202');
+    my $round = 'SELECT outcome FROM job_alerting.run_digest()';
+    my $call = JobAlerting::Call->start($node, 'postgres', $round, <<'SQL', ($round) x 3, 'DROP TABLE notes', ($round) x 2);
+        INSERT INTO research_jobs (source, job_type, status, attempts, max_attempts, finished_at, last_error)
+        SELECT 'apple', 'refresh_catalog', 'dead', 3, 3, now(), repeat(E'<b>caf\u00e9</b>\n', 50) FROM generate_series(1, 100)
+SQL
+    is_deeply [ split /\n/, $call->out ], [qw(silent pending in_doubt accepted accepted silent)],
+      'nothing, refused, no answer, sent again, a queue that cannot be read, nothing'
+      or diag $call->error;
+    is $stub->count, 4, 'as many requests as that takes';
+};
+
+subtest 'rounds of the launcher' => sub {
+    $stub->modes('close-after-read', '202');
+    $node->append_conf('postgresql.conf', "job_alerting.interval = '1s'");
+    $server->signal('HUP');
+    wait_for_rounds(1);
+    JobAlerting::fail_job($node);
+    $stub->wait_for(6, 60);
+    wait_for_rounds($LAUNCHED);
+    is $stub->count, 6, 'they have sent what there was to send, and again after no answer';
+};
+
+subtest 'no process has lost memory, or touched what is not its own' => sub {
+    ok stop_server(), 'the server ends';
+    my @logs = glob "$logs/*";
+    # The server's own processes, the launcher, and a worker for each round.
+    cmp_ok scalar @logs, '>=', 7 + rounds(), 'each process has a log';
+    for my $log (map { PostgreSQL::Test::Utils::slurp_file($_) } @logs) {
+        like $log, qr/ERROR SUMMARY: 0 errors/, 'it is clean';
+    }
+};
+
+done_testing();
