@@ -1,0 +1,77 @@
+// core::interpret_sendgrid() on what anybody may answer. It throws nothing, and:
+//
+//   the state is accepted for 202, in doubt for a status that says nothing sure or for none after
+//   the request was handed over, else pending;
+//   what it keeps of the answer, error and provider_id, is a bounded line of ASCII, and the error
+//   is empty exactly when the digest is accepted;
+//   a wait is taken from 429 only, is 1 to 3600 seconds, and is the number in Retry-After where
+//   that is the only one.
+//
+// Input: status, handed over, now, Retry-After, X-RateLimit-Reset, X-Message-Id, the transport's
+// complaint, body.
+
+#include "property.hpp"
+
+#include "core/outcome.hpp"
+
+using namespace job_alerting::core;
+using namespace job_alerting::fuzz;
+
+namespace {
+
+void set_header(Answer &answer, const char *name, const std::string &value) {
+    if (!value.empty())
+        answer.headers[name] = value;
+}
+
+State expected_state(const Answer &answer) {
+    if (answer.status == 202)
+        return State::accepted;
+    if (answer.status == 0)
+        return answer.handed_over ? State::in_doubt : State::pending;
+    const int hundreds = answer.status / 100;
+    return answer.status == 200 || hundreds == 3 || hundreds == 4 ? State::pending
+                                                                  : State::in_doubt;
+}
+
+bool is_small_number(const std::string &text) {
+    return !text.empty() && text.size() <= 9 &&
+           std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+void check_wait(const Answer &answer, const Outcome &outcome, const std::string &retry_after) {
+    require(!outcome.wait || answer.status == 429, "a wait is taken from 429 only");
+    require(!outcome.wait || (*outcome.wait >= 1 && *outcome.wait <= 3600), "a wait is bounded");
+    if (answer.status == 429 && is_small_number(retry_after) &&
+        answer.headers.count("x-ratelimit-reset") == 0)
+        require(outcome.wait == std::clamp(std::stol(retry_after), 1L, 3600L),
+                "the wait is what Retry-After says");
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size) {
+    Fields fields(input_of(data, size), unit_separator);
+    Answer answer;
+    answer.status = static_cast<int>(fields.next_number());
+    answer.handed_over = fields.next() == "1";
+    const std::int64_t now = fields.next_number();
+    const std::string retry_after = fields.next();
+    set_header(answer, "retry-after", retry_after);
+    set_header(answer, "x-ratelimit-reset", fields.next());
+    set_header(answer, "x-message-id", fields.next());
+    answer.error = fields.next();
+    answer.body = fields.rest();
+
+    const Outcome outcome = interpret_sendgrid(answer, now);
+    require(outcome.state == expected_state(answer), "the state follows from the status");
+    require(outcome.http_status == answer.status, "the status is kept");
+    require(is_printable_ascii(outcome.error), "the error is a line of ASCII");
+    require(outcome.error.size() <= 500, "the error is bounded");
+    require(outcome.error.empty() == (outcome.state == State::accepted),
+            "there is an error unless the digest is accepted");
+    require(is_printable_ascii(outcome.provider_id), "the provider's id is a line of ASCII");
+    require(outcome.provider_id.size() <= 200, "the provider's id is bounded");
+    check_wait(answer, outcome, retry_after);
+    return 0;
+}
