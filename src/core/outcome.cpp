@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <string_view>
 
 namespace job_alerting::core {
@@ -75,20 +76,26 @@ State state_after(const Answer &answer) {
 const char *hint(int status) {
     switch (status) {
     case 200:
-        return "sandbox: not queued";
+        return "taken but not queued, as in a sandbox: check sendgrid_url";
+    case 400:
+    case 415:
+        return ""; // of the mail, not of a setting
     case 401:
         return "check the API key and the account's credits";
     case 403:
         return "check that mail_from is a verified sender and that the API key may send mail";
     case 404:
     case 405:
+    case 410:
         return "check sendgrid_url";
     case 413:
         return "the mail is too large: lower max_listed";
     case 429:
         return "too many requests";
     default:
-        return status >= 300 && status <= 399 ? "a redirect: check sendgrid_url and proxy" : "";
+        if (status >= 300 && status <= 399)
+            return "a redirect: check sendgrid_url and proxy";
+        return status >= 400 && status <= 499 ? "check sendgrid_url and proxy" : "";
     }
 }
 
@@ -135,10 +142,50 @@ std::optional<std::int64_t> number(const std::string &header) {
     return value;
 }
 
+// Whether the text has this form, in which # is a digit and * is any character.
+bool has_form(std::string_view text, std::string_view form) {
+    const auto fits = [](char c, char wanted) {
+        return wanted == '*' || (wanted == '#' ? c >= '0' && c <= '9' : c == wanted);
+    };
+    return std::equal(text.begin(), text.end(), form.begin(), form.end(), fits);
+}
+
+// A date as HTTP servers write it, "Sun, 06 Nov 1994 08:49:37 GMT", in seconds since 1970. By
+// hand, since strptime() reads the names of the server's locale.
+std::optional<std::int64_t> http_date(const std::string &header) {
+    using namespace std::chrono;
+    constexpr std::string_view names = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    const std::string line = clean_line(header);
+    if (!has_form(line, "***, ## *** #### ##:##:## GMT"))
+        return std::nullopt;
+    const auto part = [&](std::size_t at, std::size_t size) {
+        int value = 0;
+        std::from_chars(line.data() + at, line.data() + at + size, value);
+        return value;
+    };
+    const std::size_t name = names.find(line.substr(8, 3));
+    const int hour = part(17, 2), minute = part(20, 2), second = part(23, 2); // leap seconds too
+    if (name == names.npos || name % 3 != 0 || hour > 23 || minute > 59 || second > 60)
+        return std::nullopt;
+    const year_month_day date(year(part(12, 4)), month(name / 3 + 1), day(part(5, 2)));
+    if (!date.ok())
+        return std::nullopt;
+    const std::int64_t days = sys_days(date).time_since_epoch().count();
+    return ((days * 24 + hour) * 60 + minute) * 60 + second;
+}
+
+// The seconds from now until then, none when it is past.
+std::int64_t until(std::int64_t then, std::int64_t now) {
+    return then > now ? then - std::max<std::int64_t>(now, 0) : 0;
+}
+
 std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now) {
-    std::optional<std::int64_t> wait = number(header(answer, "retry-after"));
+    const std::string retry_after = header(answer, "retry-after");
+    std::optional<std::int64_t> wait = number(retry_after);
+    if (const auto date = http_date(retry_after))
+        wait = until(*date, now);
     if (const auto reset = number(header(answer, "x-ratelimit-reset")))
-        wait = *reset > now ? *reset - std::max<std::int64_t>(now, 0) : 0;
+        wait = until(*reset, now);
     return wait ? std::optional(std::clamp<std::int64_t>(*wait, 1, longest_wait)) : std::nullopt;
 }
 

@@ -87,10 +87,13 @@ TEST(InterpretSendgrid, says_what_the_provider_says_and_which_setting_is_wrong) 
                   .error,
               "HTTP 401: The provided authorization grant is invalid, expired, or revoked "
               "(check the API key and the account's credits)");
-    EXPECT_EQ(interpret(answer(200)).error, "HTTP 200: sandbox: not queued");
+    EXPECT_TRUE(contains(interpret(answer(200)).error, "sandbox: check sendgrid_url"));
     EXPECT_TRUE(contains(interpret(answer(403)).error, "mail_from"));
     EXPECT_TRUE(contains(interpret(answer(404)).error, "sendgrid_url"));
     EXPECT_TRUE(contains(interpret(answer(405)).error, "sendgrid_url"));
+    for (const int status : {406, 407, 410, 499})
+        EXPECT_TRUE(contains(interpret(answer(status)).error, "sendgrid_url")) << status;
+    EXPECT_EQ(interpret(answer(415)).error, "HTTP 415");
     EXPECT_TRUE(contains(interpret(answer(413)).error, "max_listed"));
     EXPECT_TRUE(contains(interpret(answer(302)).error, "sendgrid_url"));
     EXPECT_EQ(interpret(answer(500)).error, "HTTP 500");
@@ -134,9 +137,49 @@ TEST(InterpretSendgrid, else_waits_as_long_as_retry_after_says) {
     EXPECT_EQ(wait({{"x-ratelimit-reset", "soon"}, {"retry-after", "7"}}), 7);
 }
 
+TEST(InterpretSendgrid, reads_retry_after_as_a_date) {
+    // now is Fri, 15 Jan 2027 08:00:00 GMT
+    EXPECT_EQ(wait({{"retry-after", "Fri, 15 Jan 2027 08:01:30 GMT"}}), 90);
+    EXPECT_EQ(wait({{"retry-after", " Fri, 15 Jan 2027 08:01:30 GMT\r"}}), 90);
+    EXPECT_EQ(wait({{"retry-after", "Fri, 15 Jan 2027 08:00:60 GMT"}}), 60);
+    EXPECT_EQ(wait({{"retry-after", "Fri, 15 Jan 2027 08:00:00 GMT"}}), 1);
+    EXPECT_EQ(wait({{"retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"}}), 1);
+    EXPECT_EQ(wait({{"retry-after", "Mon, 01 Jan 0001 00:00:00 GMT"}}), 1);
+    EXPECT_EQ(wait({{"retry-after", "Mon, 29 Feb 2028 00:00:00 GMT"}}), 3600);
+    EXPECT_EQ(wait({{"retry-after", "Fri, 31 Dec 9999 23:59:59 GMT"}}), 3600);
+    EXPECT_EQ(wait({{"retry-after", "Fri, 15 Jan 2027 08:01:30 GMT"},
+                    {"x-ratelimit-reset", "1800000030"}}),
+              30);
+}
+
+// One month after the other: each name is known, and each has its place.
+TEST(InterpretSendgrid, knows_the_months) {
+    const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                  "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    const int days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    std::int64_t noon = 1798761600 + 12 * 3600; // of the first of January 2027
+    for (std::size_t i = 0; i < std::size(months); noon += days[i++] * 86400) {
+        const std::string date = std::string("Any, 01 ") + months[i] + " 2027 12:00:07 GMT";
+        const auto limited = answer(429, "", {{"retry-after", date}});
+        EXPECT_EQ(interpret_sendgrid(limited, noon).wait, 7) << date;
+    }
+}
+
+TEST(InterpretSendgrid, takes_no_wait_from_what_is_no_date) {
+    for (const char *const date :
+         {"Fri, 15 Jan 2027 08:01:30", "Fri, 15 Jan 2027 08:01:30 UTC", "15 Jan 2027 08:01:30 GMT",
+          "Fri, 15 Jan 2027 8:01:30 GMT", "Fri, 15 Jan 2027 24:00:00 GMT",
+          "Fri, 15 Jan 2027 08:60:00 GMT", "Fri, 15 Jan 2027 08:00:61 GMT",
+          "Fri, 31 Feb 2027 08:00:00 GMT", "Fri, 00 Jan 2027 08:00:00 GMT",
+          "Fri, 15 anF 2027 08:01:30 GMT", "Fri, 15 Xxx 2027 08:01:30 GMT",
+          "Fri, 15 Jan 20x7 08:01:30 GMT", "Fri, -5 Jan 2027 08:01:30 GMT",
+          "Fri, 15 Jan 2027 08:01:30 GMT GMT", "Fri, 15-Jan-2027 08:01:30 GMT",
+          "2027-01-15T08:01:30Z         ", "                             "})
+        EXPECT_EQ(wait({{"retry-after", date}}), std::nullopt) << date;
+}
+
 TEST(InterpretSendgrid, takes_no_wait_from_anything_else) {
     EXPECT_EQ(wait({}), std::nullopt);
-    EXPECT_EQ(wait({{"retry-after", "Tue, 14 Jul 2026 03:00:00 GMT"}}), std::nullopt);
     EXPECT_EQ(wait({{"retry-after", ""}}), std::nullopt);
     EXPECT_EQ(wait({{"retry-after", "1.5"}}), std::nullopt);
     EXPECT_EQ(wait({{"retry-after", "-5"}}), std::nullopt);
