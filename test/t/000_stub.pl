@@ -246,15 +246,32 @@ subtest 'stall-read never reads' => sub {
     poll_ok sub { !$stub->held }, 'ends when the peer leaves';
 
     $socket = client(request());
+    cmp_ok fill($socket), '<', 20_000_000, 'the buffers fill up: nobody reads';
+    $stub->release;
+    is((reply($socket))[0], '', 'closed by the release, without an answer');
+};
+
+subtest 'a narrow one has little on its way before it reads, and then all' => sub {
+    my $wide = $stub;
+    $stub = JobAlerting::Stub->start(narrow => 1);
+    $stub->modes('stall-read', '202');
+    my $socket = client();
+    cmp_ok fill($socket), '<', 150_000, 'little';
+    my $body = ' ' x 500_000 . $json->encode(mail());
+    like((reply(client(request($body))))[0], qr/ 202 Accepted/, 'all');
+    $stub = $wide;
+};
+
+# Sends until nothing more is taken: how much was.
+sub fill {
+    my ($socket) = @_;
     $socket->blocking(0);
     my $sent = 0;
     while (IO::Select->new($socket)->can_write(0.15)) {
         $sent += syswrite($socket, 'x' x 65536) // last;
     }
-    cmp_ok $sent, '<', 20_000_000, 'the buffers fill up: nobody reads';
-    $stub->release;
-    is((reply($socket))[0], '', 'closed by the release, without an answer');
-};
+    return $sent;
+}
 
 subtest 'connections that are closed without an answer' => sub {
     for my $case ([ 'close', 0, 1 ], [ 'close-after-head', 0, 1 ], [ 'close-after-read', 1, 0 ]) {
@@ -300,6 +317,7 @@ subtest 'slow answers byte by byte' => sub {
 
 subtest 'any status, headers and body' => sub {
     like talk('503'), qr/\AHTTP\/1\.1 503 .*"message":"Service Unavailable"/s, 'status and its usual body';
+    like talk('600'), qr/\AHTTP\/1\.1 600 /, 'one that is none';
     unlike talk('429'), qr/Reset|Retry/i, '429 alone names no time';
     my ($reset) = talk('429 reset=+30') =~ /\r\nX-RateLimit-Reset: (\d+)\r\n/;
     cmp_ok abs($reset - time - 30), '<=', 2, 'reset=+30';

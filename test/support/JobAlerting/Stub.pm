@@ -3,7 +3,8 @@ package JobAlerting::Stub;
 # A running sendgrid_stub, as a test sees it. Needs no PostgreSQL. sendgrid_stub itself documents
 # the modes and the files that are read and written here.
 #
-#   my $stub = JobAlerting::Stub->start;            start(port => N): at a port of one's own choice
+#   my $stub = JobAlerting::Stub->start;            start(port => N): at a port of one's own choice;
+#                                                   start(narrow => 1): takes little at a time
 #   $stub->url, $stub->port, $stub->dir
 #   $stub->mode('stall');                           from the next connection on
 #   $stub->modes('close-after-read', '202');        one for each connection, the last one stays
@@ -39,7 +40,7 @@ sub start {
     my ($class, %options) = @_;
     my $dir = File::Temp::tempdir('sendgrid_stub_XXXXXX', TMPDIR => 1, CLEANUP => 1);
     my $self = bless { owner => $$, dir => $dir }, $class;
-    $self->{pid} = $self->_spawn($options{port});
+    $self->{pid} = $self->_spawn(%options);
     $running{ $self->{pid} } = 1;
     _poll(sub { $self->_listens }, 10) or die "the stub does not listen\n";
     $self->{port} = $self->_slurp('port');
@@ -132,13 +133,14 @@ END {
 # ---------------------------------------------------------------- inside
 
 sub _spawn {
-    my ($self, $port) = @_;
+    my ($self, %options) = @_;
+    my @arguments = ($self->{dir}, $options{port} // 0, $options{narrow} ? 'narrow' : ());
     my $pid = fork // die "cannot fork: $!";
     return $pid if $pid;
     # exec() may not return into the test: its END blocks are not ours to run.
     open STDOUT, '>', "$self->{dir}/stdout" or POSIX::_exit(1);
     open STDERR, '>', "$self->{dir}/stderr" or POSIX::_exit(1);
-    { no warnings 'exec'; exec $^X, $PROGRAM, $self->{dir}, $port // () }
+    { no warnings 'exec'; exec $^X, $PROGRAM, @arguments }
     print STDERR "cannot run $PROGRAM: $!\n";
     POSIX::_exit(1);
 }

@@ -1,0 +1,243 @@
+# What goes wrong on the way: names, connections, TLS, uploads. Only a request that was handed over
+# whole may have been accepted; anything less is sent again as if it had never been, and the
+# receiver's books show that it never was. Who cannot prove to be the right receiver sees no byte
+# of a request, hence no key.
+
+use strict;
+use warnings;
+
+use FindBin;
+use IO::Socket::INET;
+use Test::More;
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+use JobAlerting::TlsFront;
+
+my $stub = JobAlerting::Stub->start;
+my $narrow = JobAlerting::Stub->start(narrow => 1);
+my $proxy = JobAlerting::Stub->start;
+my $front = JobAlerting::TlsFront->new($stub);
+
+my @localhost = (purpose => 'server', subjectAltNames => [ [ DNS => 'localhost' ] ]);
+my $authority = JobAlerting::TlsFront::certificate(CA => 1, subject => { CN => 'An authority' });
+my $stranger = JobAlerting::TlsFront::certificate(CA => 1, subject => { CN => 'Another authority' });
+my $good = JobAlerting::TlsFront::certificate(issuer => $authority, @localhost);
+
+# What curl and OpenSSL would obey, in the environment of the postmaster.
+my $key_log = PostgreSQL::Test::Utils::tempdir('keylog') . '/log';
+my $node = do {
+    local @ENV{qw(http_proxy https_proxy HTTPS_PROXY ALL_PROXY all_proxy)} = ($proxy->url) x 5;
+    local @ENV{qw(NO_PROXY no_proxy)} = ('', '');
+    local $ENV{SSLKEYLOGFILE} = $key_log;
+    local $ENV{SSL_CERT_FILE} = $stranger->{file};
+    local $ENV{OPENSSL_CONF} = $JobAlerting::TlsFront::LAX_SETTINGS;
+    JobAlerting::node('main', stub => $stub, conf => <<"CONF");
+job_alerting.http_timeout = '20s'
+job_alerting.sendgrid_url = '@{[ $front->url ]}'
+job_alerting.ca_file = '$authority->{file}'
+CONF
+};
+JobAlerting::create_jobs($node);
+
+sub sql {
+    my ($statement) = @_;
+    return $node->safe_psql('postgres', $statement);
+}
+
+# All that any receiver has seen.
+sub seen {
+    return map { ($_->requests, $_->broken) } $stub, $narrow, $proxy;
+}
+
+# What waits is tried, in vain: surely nothing was handed over, and no receiver saw anything of it
+# but what the caller says (`seen`).
+sub is_not_sent {
+    my ($why, %expected) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $before = seen();
+    my $call = JobAlerting::begin_digest($node);
+    my ($row) = $call->rows;
+    is $row->{outcome}, 'pending', 'pending' or diag explain $row;
+    like $row->{detail}, $why, 'the detail says why';
+    my ($digest) = JobAlerting::rows($node, undef, "SELECT * FROM job_alerting.digest WHERE id = $row->{digest_id}");
+    is $digest->{error}, $row->{detail}, 'and so does the digest';
+    is $digest->{http_status}, undef, 'no status';
+    ok $digest->{next_attempt_at}, 'it is due again';
+    is seen() - $before, $expected{seen} // 0, 'what a receiver saw of it';
+    cmp_ok $call->seconds, '<', 10, 'in bounded time';
+    return;
+}
+
+# What waits comes, whole and once.
+sub is_delivered {
+    my ($receiver, $jobs) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $before = $receiver->count;
+    my ($row) = JobAlerting::run_digest($node);
+    is $row->{outcome}, 'accepted', 'accepted' or diag explain $row;
+    is $receiver->count, $before + 1, 'by one request';
+    my $request = ($receiver->requests)[-1];
+    is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($request) ], $jobs, 'naming what failed';
+    is $request->{headers}{authorization}, "Bearer $JobAlerting::KEY", 'with the key';
+    is((JobAlerting::run_digest($node))[0]{outcome}, 'silent', 'then silence');
+    return;
+}
+
+# ---------------------------------------------------------------- TLS
+
+for my $version (qw(TLSv1_3 TLSv1_2)) {
+    subtest "a server whom our authority vouches for gets the mail by $version" => sub {
+        $front->serve(certificate => $good, version => $version);
+        is_delivered($stub, [ JobAlerting::fail_job($node) ]);
+        is(($front->handshakes)[-1], $version, "by $version");
+    };
+}
+
+subtest 'no answer after all was handed over, by TLS: in doubt, and sent again byte for byte' => sub {
+    $front->serve(certificate => $good);
+    $stub->modes('close-after-read', '202');
+    JobAlerting::fail_job($node);
+    is((JobAlerting::run_digest($node))[0]{outcome}, 'in_doubt', 'in doubt');
+    is((JobAlerting::run_digest($node))[0]{outcome}, 'accepted', 'accepted');
+    my @requests = $stub->requests;
+    is $requests[-1]{body}, $requests[-2]{body}, 'the same bytes';
+};
+
+my $waiting = JobAlerting::fail_job($node);
+my $hour = 3600;
+my $now = time;
+for my $case (
+    [ 'expired', qr/certificate has expired/,
+        certificate => [ issuer => $authority, @localhost, not_before => $now - 9 * $hour, not_after => $now - $hour ] ],
+    [ 'not yet valid', qr/certificate is not yet valid/,
+        certificate => [ issuer => $authority, @localhost, not_before => $now + $hour, not_after => $now + 9 * $hour ] ],
+    [ 'of another host', qr/subject name.*'localhost'/,
+        certificate => [ issuer => $authority, purpose => 'server', subjectAltNames => [ [ DNS => 'example.com' ] ] ] ],
+    [ 'of an authority that only the environment names', qr/unable to get local issuer certificate/,
+        certificate => [ issuer => $stranger, @localhost ] ],
+    [ 'self-signed', qr/self-signed certificate/, certificate => [@localhost] ],
+    [ 'of TLS 1.1 only', qr/protocol/, version => 'TLSv1_1', ciphers => 'ALL:@SECLEVEL=0' ],
+    [ 'of TLS 1.0 only', qr/protocol/, version => 'TLSv1', ciphers => 'ALL:@SECLEVEL=0' ],
+    [ 'of anonymous ciphers only', qr/handshake failure/, version => 'TLSv1_2', ciphers => 'aNULL:@SECLEVEL=0' ],
+    [ 'of plain text', qr/wrong version number/, greeting => "HTTP/1.1 202 Accepted\r\n\r\n" ],
+    [ 'that closes the connection at once', qr/SSL|reset/i, greeting => '' ],
+  )
+{
+    my ($name, $why, %options) = @$case;
+    subtest "a server $name gets no byte of a request" => sub {
+        my $certificate = delete $options{certificate};
+        $front->serve(
+            certificate => $certificate ? JobAlerting::TlsFront::certificate(@$certificate) : $good, %options);
+        my $connections = $front->handshakes;
+        is_not_sent($why);
+        JobAlerting::poll(sub { $front->handshakes > $connections }, 10, 'the connection');
+        is scalar $front->handshakes, $connections + 1, 'one connection';
+    };
+}
+
+subtest 'a server that never speaks' => sub {
+    $front->rest;
+    JobAlerting::configure($node, http_timeout => '1s');
+    is_not_sent(qr/timed out|timeout/i);
+    JobAlerting::configure($node, http_timeout => '20s');
+};
+
+subtest 'authorities that cannot be read' => sub {
+    $front->serve(certificate => $good);
+    for my $file ('/nonexistent/authorities.pem', "$FindBin::Bin/$FindBin::Script") {
+        JobAlerting::configure($node, ca_file => $file);
+        is_not_sent(qr/\Q$file\E/);
+    }
+    JobAlerting::configure($node, ca_file => '');
+    is_not_sent(qr/unable to get local issuer certificate/);
+    JobAlerting::configure($node, ca_file => $authority->{file});
+};
+
+subtest 'a proxy that does not let us through is given neither mail nor key' => sub {
+    JobAlerting::configure($node, proxy => $proxy->url);
+    # A proxy that says yes and is no tunnel must not be taken for the provider.
+    for my $mode ('407', '502', '200', '202 body=yes', 'close-after-read') {
+        $proxy->mode($mode);
+        is_not_sent(qr/./, seen => 1);
+        my $request = ($proxy->requests)[-1];
+        like $request->{line}, qr/\ACONNECT localhost:\d+ /, "$mode: asked for a way only";
+        unlike join("\n", @$request{qw(line headers body)}), qr/\Q$JobAlerting::KEY\E|Authorization/i, 'without the key';
+    }
+    JobAlerting::configure($node, proxy => '');
+};
+
+subtest 'what waited all the time comes once' => sub {
+    is_delivered($stub, [$waiting]);
+};
+
+subtest 'nothing of the environment decided where a request went, or who can read it' => sub {
+    is_deeply [ grep { !/\ACONNECT / } map { $_->{line} } $proxy->requests ], [], 'nothing but what we sent it at the proxy';
+    is scalar $proxy->broken, 0, 'nor a connection';
+    ok !-e $key_log, 'no TLS keys';
+};
+
+# ---------------------------------------------------------------- names and connections
+
+subtest 'nobody there' => sub {
+    my $closed = JobAlerting::Stub->start;
+    $closed->stop;
+    # The kernel completes no more connections than these.
+    my $full = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 1) or die "cannot listen: $@";
+    my @crowd = map {
+        IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $full->sockport, Timeout => 0.2) // ()
+    } 1 .. 3;
+    cmp_ok @crowd, '<', 3, 'the queue of connections is full';
+
+    my $job = JobAlerting::fail_job($node);
+    for my $case (
+        [ 'https://no-such-host.invalid',         qr/resolv/i ],
+        [ $closed->url,                           qr/connect/i ],
+        [ 'http://127.0.0.1:' . $full->sockport,  qr/timed out|timeout/i ],
+        [ 'https://localhost:' . $full->sockport, qr/timed out|timeout/i ],
+      )
+    {
+        my ($url, $why) = @$case;
+        JobAlerting::configure($node, sendgrid_url => $url, http_timeout => '1s');
+        is_not_sent($why);
+    }
+    JobAlerting::configure($node, sendgrid_url => $stub->url, http_timeout => '20s');
+    is_delivered($stub, [$job]);
+};
+
+# ---------------------------------------------------------------- uploads
+
+subtest 'an upload that broke off was not handed over' => sub {
+    JobAlerting::configure($node, sendgrid_url => $narrow->url, http_timeout => '1s');
+    # Addresses enough for a mail larger than what is on its way to a receiver who does not read.
+    my $domain = join '.', ('d' x 60) x 4, 'example.com';
+    my $everybody = join ',', map { "recipient-$_\@$domain" } 1 .. 950;
+    sql("ALTER DATABASE postgres SET job_alerting.mail_to = '$everybody'");
+    my $job = JobAlerting::fail_job($node);
+    for my $case (
+        [ 'close',            qr/./ ],
+        [ 'close-after-head', qr/./ ],
+        [ 'stall-read',       qr/timed out/ ],
+      )
+    {
+        my ($mode, $why) = @$case;
+        $narrow->mode($mode);
+        is_not_sent($why, seen => 1);
+    }
+    is $narrow->count, 0, 'no request was read whole';
+    $narrow->mode('202');
+    JobAlerting::configure($node, http_timeout => '20s');
+    is_delivered($narrow, [$job]);
+    cmp_ok length(($narrow->requests)[0]{body}), '>', 250_000, 'it is a large one';
+    sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
+};
+
+subtest 'a small request may be on its way when the connection is closed: told again' => sub {
+    $narrow->modes('close', '202');
+    my $job = JobAlerting::fail_job($node);
+    like((JobAlerting::run_digest($node))[0]{outcome}, qr/\A(?:pending|in_doubt)\z/, 'not accepted');
+    is_delivered($narrow, [$job]);
+};
+
+$node->stop;
+done_testing();
