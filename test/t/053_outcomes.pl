@@ -232,6 +232,19 @@ subtest 'who answers 429 says how long to wait, from a second to an hour' => sub
     is_delivered_now($met, $tries + 1);
 };
 
+subtest 'a digest in doubt whose resend meets 429 waits, and stays in doubt' => sub {
+    my $met = meet('close-after-read', '429 reset=+300', '202');
+    my ($row, $digest) = run_digest();
+    is $row->{outcome}, 'in_doubt', 'in doubt still';
+    is $digest->{http_status}, 429, 'told to wait';
+    is_within($digest->{wait}, 240, 300, 'so long');
+    is((run_digest())[0]{outcome}, 'in_doubt', 'by hand: in doubt');
+    is scalar came($met), 2, 'by hand it is not tried before';
+    sql($make_due);
+    my @requests = is_delivered_now($met, 3);
+    is $requests[$_]{body}, $requests[0]{body}, 'byte for byte the same mail' for 1, 2;
+};
+
 subtest 'a wait that is over, or none, is one of a second' => sub {
     my $met = meet('429 reset=-100', '429 retry-after=0', '429 Retry-After: ' . http_date(-100), '202');
     is_told_as($met, state => 'pending', status => 429, error => qr/too many requests/, wait => [ 1, 1 ]);
@@ -274,6 +287,61 @@ SQL
     sql('DROP TRIGGER note_peak ON job_alerting.digest; DROP FUNCTION note_peak(); DROP TABLE peak');
     JobAlerting::configure($node, http_timeout => '2s');
 };
+
+# ---------------------------------------------------------------- what SendGrid cannot digest
+
+for my $status (400, 413) {
+    subtest "$status: at once one try with the minimal digest" => sub {
+        my $met = meet($status, '202');
+        is $met->{row}{outcome}, 'accepted', 'accepted';
+        is $met->{digest}{state}, 'accepted', 'so says the digest';
+        like $met->{digest}{error}, qr/minimal.*HTTP $status/, 'and that it was the minimal one, and why';
+        is $met->{row}{detail}, $met->{digest}{error}, 'the same in the detail';
+        my ($full, $minimal) = came($met);
+        is scalar came($met), 2, 'two requests in one round';
+        is_deeply [ JobAlerting::named_jobs($full) ], [ $met->{job} ], 'the full digest first';
+        is_minimal($minimal, $met->{digest});
+        is_silent();
+        is scalar came($met), 2, 'nothing comes again';
+    };
+
+    subtest "$status to the minimal digest too: pending" => sub {
+        my $met = meet($status, $status, '202');
+        is $met->{row}{outcome}, 'pending', 'pending';
+        is $met->{digest}{state}, 'pending', 'so says the digest';
+        like $met->{digest}{error}, qr/HTTP $status/, 'and why';
+        is_within($met->{digest}{wait}, 60, 132, 'the next attempt');
+        is scalar came($met), 2, 'two requests in one round';
+        is_minimal((came($met))[1], $met->{digest});
+        is_delivered_now($met, 3);
+    };
+}
+
+subtest 'no answer to the minimal digest: in doubt, and sent again byte for byte' => sub {
+    my $met = meet('400', 'close-after-read', '202');
+    is $met->{row}{outcome}, 'in_doubt', 'in doubt';
+    my ($row) = run_digest();
+    is $row->{outcome}, 'accepted', 'accepted at last';
+    my @requests = came($met);
+    is scalar @requests, 3, 'three requests in all';
+    is_minimal($requests[1], $met->{digest});
+    is $requests[2]{body}, $requests[1]{body}, 'byte for byte the minimal one';
+    is_silent();
+};
+
+sub is_minimal {
+    my ($request, $digest) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    unlike $request->{body}, qr/canary of a job|refresh_catalog/, 'no text of a job is in it';
+    is message_id($request), $digest->{message_id}, 'the same Message-ID';
+    like $request->{json}{subject}, qr/\b1 job failed\b.*\[#$digest->{id}\]/, 'the count and the number in the subject';
+    for my $content (@{ $request->{json}{content} }) {
+        like $content->{value}, qr/\b1 job\b/, "$content->{type}: the count";
+        like $content->{value}, qr/SELECT\s+\*\s+FROM\s+job_alerting\.digest_failure\s+WHERE\s+digest_id\s+=\s+$digest->{id}\b/,
+          'how to see more';
+    }
+    return;
+}
 
 # ---------------------------------------------------------------- a short interval
 
