@@ -87,7 +87,7 @@ sub is_delivered {
 # ---------------------------------------------------------------- TLS
 
 for my $version (qw(TLSv1_3 TLSv1_2)) {
-    subtest "a server whom our authority vouches for gets the mail by $version" => sub {
+    subtest "a server for whom our authority vouches gets the mail by $version" => sub {
         $front->serve(certificate => $good, version => $version);
         is_delivered($stub, [ JobAlerting::fail_job($node) ]);
         is(($front->handshakes)[-1], $version, "by $version");
@@ -108,18 +108,18 @@ my $waiting = JobAlerting::fail_job($node);
 my $hour = 3600;
 my $now = time;
 for my $case (
-    [ 'expired', qr/certificate has expired/,
+    [ 'with an expired certificate', qr/certificate has expired/,
         certificate => [ issuer => $authority, @localhost, not_before => $now - 9 * $hour, not_after => $now - $hour ] ],
-    [ 'not yet valid', qr/certificate is not yet valid/,
+    [ 'with a certificate not yet valid', qr/certificate is not yet valid/,
         certificate => [ issuer => $authority, @localhost, not_before => $now + $hour, not_after => $now + 9 * $hour ] ],
-    [ 'of another host', qr/subject name.*'localhost'/,
+    [ 'with the certificate of another host', qr/subject name.*'localhost'/,
         certificate => [ issuer => $authority, purpose => 'server', subjectAltNames => [ [ DNS => 'example.com' ] ] ] ],
-    [ 'of an authority that only the environment names', qr/unable to get local issuer certificate/,
+    [ 'vouched for by whom only the environment names', qr/unable to get local issuer certificate/,
         certificate => [ issuer => $stranger, @localhost ] ],
-    [ 'self-signed', qr/self-signed certificate/, certificate => [@localhost] ],
+    [ 'that vouches for itself', qr/self-signed certificate/, certificate => [@localhost] ],
     [ 'of TLS 1.1 only', qr/protocol/, version => 'TLSv1_1', ciphers => 'ALL:@SECLEVEL=0' ],
     [ 'of TLS 1.0 only', qr/protocol/, version => 'TLSv1', ciphers => 'ALL:@SECLEVEL=0' ],
-    [ 'of anonymous ciphers only', qr/handshake failure/, version => 'TLSv1_2', ciphers => 'aNULL:@SECLEVEL=0' ],
+    [ 'of other ciphers only', qr/handshake failure/, version => 'TLSv1_2', ciphers => 'aNULL:@SECLEVEL=0' ],
     [ 'of plain text', qr/wrong version number/, greeting => "HTTP/1.1 202 Accepted\r\n\r\n" ],
     [ 'that closes the connection at once', qr/SSL|reset/i, greeting => '' ],
   )
