@@ -106,6 +106,7 @@ my $make_due = "UPDATE job_alerting.digest SET next_attempt_at = now(), attempts
 
 sub http_date {
     my ($seconds) = @_;
+    POSIX::setlocale(POSIX::LC_TIME(), 'C');
     return POSIX::strftime('%a, %d %b %Y %H:%M:%S GMT', gmtime(time + $seconds));
 }
 
@@ -145,7 +146,7 @@ for my $refusal (
 {
     my ($mode, $reason) = @$refusal;
     my $status = substr $mode, 0, 3;
-    subtest "surely not accepted: $mode" => sub {
+    subtest 'surely not accepted: ' . $mode =~ s/ Location:.*//r => sub {
         my $met = meet($mode, '202');
         is_told_as($met, state => 'pending', status => $status, error => qr/\AHTTP $status: .*$reason/);
         is_delivered_now($met, 2);
@@ -335,10 +336,10 @@ sub is_minimal {
     unlike $request->{body}, qr/canary of a job|refresh_catalog/, 'no text of a job is in it';
     is message_id($request), $digest->{message_id}, 'the same Message-ID';
     like $request->{json}{subject}, qr/\b1 job failed\b.*\[#$digest->{id}\]/, 'the count and the number in the subject';
+    my $query = "SELECT * FROM job_alerting.digest_failure WHERE digest_id = $digest->{id};";
     for my $content (@{ $request->{json}{content} }) {
         like $content->{value}, qr/\b1 job\b/, "$content->{type}: the count";
-        like $content->{value}, qr/SELECT\s+\*\s+FROM\s+job_alerting\.digest_failure\s+WHERE\s+digest_id\s+=\s+$digest->{id}\b/,
-          'how to see more';
+        like $content->{value}, qr/\Q$query\E/, 'how to see more';
     }
     return;
 }
