@@ -595,6 +595,11 @@ subtest 'who watches an endless query anew before each round is no sooner tried'
     innocent_is_heard('watched anew');
     JobAlerting::configure($node, interval => '1s');
     innocent_is_heard('watched anew, under the launcher', launcher => 1) for 1 .. 2;
+    # A digest that waits, with nothing new behind it, is no sign of a round that was cut off.
+    for my $answer ('close-after-read', '401') {
+        $stub->modes($answer, '202');
+        innocent_is_heard("watched anew, first answered $answer", launcher => 1);
+    }
     JobAlerting::configure($node, interval => '1h');
     sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'anew'));
     $call->finish;

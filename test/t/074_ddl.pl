@@ -1,0 +1,536 @@
+# DDL around it: what administrators do to tables, roles, databases and the extension itself, between
+# rounds and during them. They do not wait for a receiver; a queue that cannot be read is told once, and
+# goes on when it is mended, with nothing told twice.
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+use Time::HiRes ();
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
+job_alerting.lock_timeout = '2s'
+job_alerting.http_timeout = '60s'
+autovacuum = off
+CONF
+JobAlerting::create_jobs($node);
+
+sub sql {
+    my ($statement, $db) = @_;
+    return $node->safe_psql($db // 'postgres', $statement);
+}
+
+sub fail_job {
+    my (%columns) = @_;
+    return JobAlerting::fail_job($node, %columns);
+}
+
+# How long the statement took, in seconds.
+sub seconds {
+    my ($statement, $db) = @_;
+    my $start = Time::HiRes::time();
+    sql($statement, $db);
+    return Time::HiRes::time() - $start;
+}
+
+sub log_end {
+    my ($cluster) = @_;
+    return -s ($cluster // $node)->logfile;
+}
+
+sub trouble {
+    my ($mark, $cluster) = @_;
+    return grep { /\b(?:WARNING|ERROR|FATAL|PANIC): / }
+      split /\n/, PostgreSQL::Test::Utils::slurp_file(($cluster // $node)->logfile, $mark);
+}
+
+# A session that holds what the statements of its transaction lock, until it is let go.
+sub hold {
+    my ($statements, $db) = @_;
+    my $call = JobAlerting::Call->start($node, $db, q(SET application_name = 'holder'), 'BEGIN', $statements,
+        'SELECT pg_sleep(600)');
+    my $holds = q(SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = 'holder' AND query = 'SELECT pg_sleep(600)' AND state = 'active');
+    JobAlerting::poll(sub { sql($holds) eq '1' }, 10, 'the lock');
+    return $call;
+}
+
+sub let_go {
+    my ($held) = @_;
+    sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'));
+    $held->finish;
+    return;
+}
+
+# Until the worker waits for a lock.
+sub wait_until_worker_waits {
+    my $waits = q(SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'job_alerting worker' AND wait_event_type = 'Lock');
+    return JobAlerting::poll(sub { sql($waits) eq '1' }, 10, 'the worker to wait for a lock');
+}
+
+sub workers_end {
+    return JobAlerting::poll(sub { !JobAlerting::worker($node) }, 10, 'the workers to end');
+}
+
+# A call in a database whose request the stub holds; later ones it answers.
+sub stall {
+    my ($db) = @_;
+    $stub->modes('stall', '202');
+    my %stalled = (before => $stub->count, job => fail_job(db => $db // 'postgres'));
+    $stalled{call} = JobAlerting::begin_digest($node, db => $db);
+    $stub->wait_for($stalled{before} + 1);
+    return \%stalled;
+}
+
+# What one round tells: jobs of a queue by their ids, and a queue that cannot be read as `broken`.
+sub told {
+    my ($queue, $db) = @_;
+    my $before = $stub->count;
+    JobAlerting::run_digest($node, $db);
+    my @mails = ($stub->requests)[ $before .. $stub->count - 1 ];
+    return [
+        sort map {
+            (JobAlerting::named_jobs($_, $queue), JobAlerting::text_part($_) =~ /could not be read/ ? 'broken' : ())
+        } @mails
+    ];
+}
+
+# ---------------------------------------------------------------- a database whose round does not end
+
+# Whoever wants such a database for himself is refused after 5 s, each time; so it is begun here and
+# looked at in the end.
+my $busy_stub = JobAlerting::Stub->start;
+my $busy = JobAlerting::node('busy', stub => $busy_stub, interval => '1s', conf => "job_alerting.http_timeout = '10min'");
+$busy->safe_psql('postgres', 'CREATE DATABASE doomed');
+JobAlerting::create_jobs($busy, 'doomed');
+$busy_stub->mode('stall');
+JobAlerting::fail_job($busy, db => 'doomed');
+$busy_stub->wait_for(1);
+my $busy_mark = log_end($busy);
+my %wishes = map { $_ => JobAlerting::Call->start($busy, 'postgres', $_) } 'DROP DATABASE doomed',
+  'ALTER DATABASE doomed RENAME TO anew', 'CREATE DATABASE copy TEMPLATE doomed';
+
+# ---------------------------------------------------------------- during a request
+
+subtest 'while a request is held, tables are rewritten and emptied at once' => sub {
+    my $stalled = stall();
+    # Fails rather than waits.
+    local $ENV{PGOPTIONS} = '-c lock_timeout=100ms';
+    my @tables = map { "job_alerting.$_" } qw(queue failure digest);
+    for my $table ('research_jobs', @tables) {
+        my ($name) = $table =~ /(\w+)\z/;
+        for my $statement ("VACUUM FULL $table", "REINDEX TABLE $table", "CLUSTER $table USING ${name}_pkey") {
+            is +($node->psql('postgres', $statement))[2], '', $statement;
+        }
+    }
+    for my $statement ('VACUUM FULL pg_extension', 'REINDEX SCHEMA job_alerting', 'TRUNCATE research_jobs',
+        'ALTER TABLE research_jobs ALTER priority TYPE integer') {
+        is +($node->psql('postgres', $statement))[2], '', $statement;
+    }
+    ok $stalled->{call}->running, 'all that while the round is under way';
+    $stub->release;
+    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'and then it ends well';
+    is_deeply told(), [], 'then silence';
+    is $stub->count, $stalled->{before} + 1, 'one request in all';
+};
+
+subtest 'while its tables are rewritten all the time, rounds go on' => sub {
+    my @rewrite = ('VACUUM FULL', 'REINDEX TABLE', 'REINDEX TABLE CONCURRENTLY', 'VACUUM (FREEZE, ANALYZE)');
+    my @statements = map { my $how = $_; map { "$how $_" } 'research_jobs', map { "job_alerting.$_" } qw(queue failure digest) }
+      @rewrite;
+    my $call = JobAlerting::Call->start($node, 'postgres', (@statements) x 3);
+    my $rounds = 0;
+    my @wrong;
+    while ($rounds < 5 || $call->running) {
+        my $job = fail_job();
+        my @told = JobAlerting::reported($node, $stub);
+        push @wrong, [ $job, @told ] if "@told" ne $job;
+        $rounds++;
+    }
+    is $call->error, '', 'no rewriting failed';
+    is_deeply \@wrong, [], "$rounds rounds have each told just what was new";
+};
+
+subtest 'writers of the jobs table do not wait for a scan' => sub {
+    sql('CREATE TABLE pace AS SELECT 0.0 AS seconds');
+    sql(q(SELECT job_alerting.watch_query('slow', 'SELECT id::text AS job_id, finished_at AS failed_at
+        FROM public.research_jobs WHERE (SELECT pg_sleep(seconds) IS NOT NULL FROM public.pace)')));
+    my $job = fail_job(status => 'running');
+    sql('UPDATE pace SET seconds = 60');
+    my $call = JobAlerting::begin_digest($node);
+    my $sleeps = q(SELECT count(*) FROM pg_stat_activity
+        WHERE backend_type = 'job_alerting worker' AND wait_event = 'PgSleep');
+    JobAlerting::poll(sub { sql($sleeps) eq '1' }, 10, 'the scan');
+    is sql(<<'SQL'), 'AccessShareLock', 'the scan has no lock that a writer could meet';
+SELECT string_agg(DISTINCT l.mode, ' ') FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE a.backend_type = 'job_alerting worker' AND l.relation = 'research_jobs'::regclass
+SQL
+    local $ENV{PGOPTIONS} = '-c lock_timeout=100ms';
+    for my $statement (
+        "SELECT id FROM research_jobs WHERE id = $job FOR UPDATE NOWAIT",
+        "UPDATE research_jobs SET status = 'done' WHERE id = $job",
+        "DELETE FROM research_jobs WHERE id = $job",
+        q(INSERT INTO research_jobs (source, job_type) VALUES ('apple', 'refresh_catalog')),
+        'CREATE INDEX ON research_jobs (status)',
+        ) {
+        is +($node->psql('postgres', $statement))[2], '', $statement;
+    }
+    ok $call->running, 'all that while it is being scanned';
+    sql('SELECT pg_cancel_backend(' . JobAlerting::worker($node) . ')');
+    $call->finish;
+    sql(q(SELECT job_alerting.unwatch('slow', true); DROP TABLE pace));
+    JobAlerting::run_digest($node);
+};
+
+# ---------------------------------------------------------------- DROP EXTENSION
+
+# What the worker of a dropped extension does afterwards: nothing. A round of the extension created
+# again tells what stands.
+sub is_gone {
+    my ($db, $requests) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    workers_end();
+    is $stub->count, $requests, 'no request follows';
+    sql('CREATE EXTENSION job_alerting', $db);
+    my $job = fail_job(db => $db);
+    ok((grep { $_ eq $job } @{ told(undef, $db) }), 'created again, it works');
+    return;
+}
+
+sub create_database {
+    my ($name) = @_;
+    sql("CREATE DATABASE $name");
+    JobAlerting::create_jobs($node, $name);
+    return;
+}
+
+subtest 'DROP EXTENSION during a scan waits for that scan only' => sub {
+    create_database('scanned');
+    my $before = $stub->count;
+    fail_job(db => 'scanned');
+    my $held = hold('LOCK TABLE research_jobs', 'scanned');
+    my $call = JobAlerting::begin_digest($node, db => 'scanned');
+    wait_until_worker_waits();
+    my $seconds = seconds('DROP EXTENSION job_alerting', 'scanned');
+    cmp_ok $seconds, '<', 6, 'it is dropped, once the scan has met job_alerting.lock_timeout';
+    like $call->error, qr/ERROR:  42704: the database does not have the extension/, 'the caller hears of it';
+    let_go($held);
+    is_gone('scanned', $before);
+};
+
+subtest 'DROP EXTENSION while an answer waits to be settled lets it be settled' => sub {
+    create_database('settled');
+    my $stalled = stall('settled');
+    my $held = hold('LOCK TABLE job_alerting.digest', 'settled');
+    $stub->release;
+    wait_until_worker_waits();
+    my $drop = JobAlerting::Call->start($node, 'settled', 'DROP EXTENSION job_alerting');
+    my $waiting = q(SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DROP EXTENSION%' AND wait_event_type = 'Lock');
+    JobAlerting::poll(sub { sql($waiting) eq '1' }, 10, 'the drop to wait');
+    let_go($held);
+    is $drop->error, '', 'it is dropped';
+    $stalled->{call}->finish;
+    is_gone('settled', $stalled->{before} + 1);
+};
+
+subtest 'DROP EXTENSION by who holds the table that the answer is to be written to' => sub {
+    create_database('entangled');
+    my $stalled = stall('entangled');
+    # One of the two must give way, and the worker tries again.
+    my $drop = JobAlerting::Call->start($node, 'entangled', 'BEGIN', 'LOCK TABLE job_alerting.digest', <<'SQL',
+        DO $$ BEGIN
+            FOR i IN 1 .. 1000 LOOP
+                PERFORM FROM pg_stat_activity WHERE backend_type = 'job_alerting worker' AND wait_event_type = 'Lock';
+                EXIT WHEN FOUND;
+                PERFORM pg_sleep(0.01);
+            END LOOP;
+        END $$
+SQL
+        'DROP EXTENSION job_alerting', 'COMMIT');
+    JobAlerting::poll(sub { sql(q(SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted)) > 0 },
+        10, 'the lock');
+    $stub->release;
+    like $drop->error, qr/\A\z|40P01: deadlock detected/, 'it is dropped or refused';
+    cmp_ok $drop->seconds, '<', 10, 'and does not hang';
+    $stalled->{call}->finish;
+    workers_end();
+    sql('DROP EXTENSION IF EXISTS job_alerting', 'entangled');
+    is_gone('entangled', $stalled->{before} + 1);
+};
+
+subtest 'DROP EXTENSION that is committed after the answer has come' => sub {
+    create_database('committed');
+    my $stalled = stall('committed');
+    my $drop = JobAlerting::Call->start($node, 'committed', q(SET application_name = 'dropping'), 'BEGIN',
+        'DROP EXTENSION job_alerting', 'SELECT pg_sleep(1)', 'COMMIT');
+    my $dropped = q(SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dropping' AND wait_event = 'PgSleep');
+    JobAlerting::poll(sub { sql($dropped) eq '1' }, 10, 'the drop');
+    my $mark = log_end();
+    $stub->release;
+    is $drop->error, '', 'it is dropped';
+    like $stalled->{call}->error, qr/ERROR:  42704: the database does not have the extension/, 'the caller hears of it';
+    is_deeply [ grep { !/ERROR: +the database does not have/ } trouble($mark) ], [], 'the log is quiet';
+    is_gone('committed', $stalled->{before} + 1);
+};
+
+sql("DROP DATABASE $_") for qw(scanned settled entangled committed);
+
+# ---------------------------------------------------------------- another version
+
+subtest "SQL objects of another version: nothing is done, and that is said once" => sub {
+    create_database('versions');
+    my $before = $stub->count;
+    my $job = fail_job(db => 'versions');
+    my $elsewhere = q(SELECT pg_postmaster_start_time());
+    my $started = sql($elsewhere);
+    for my $version ('0.9', '1.1') {
+        sql("UPDATE pg_extension SET extversion = '$version' WHERE extname = 'job_alerting'", 'versions');
+        my $mark = log_end();
+        my $refusal = qr/ERROR:  55000: this library works with version 1\.0 of the extension's SQL objects/;
+        for my $call ('run_digest()', q(watch('research_jobs')), q(unwatch('research_jobs')),
+            q(watch_query('q', 'SELECT 1::text AS job_id, now() AS failed_at'))) {
+            my $error = JobAlerting::Call->start($node, 'versions', "SELECT * FROM job_alerting.$call")->error;
+            like $error, $refusal, "$version: $call is refused";
+            like $error, qr/^HINT:  .*ALTER EXTENSION job_alerting UPDATE/m, "$version: with a hint";
+        }
+        JobAlerting::configure($node, interval => '1s');
+        my $said = sub { grep { /WARNING: .*this library works with version/ } trouble($mark) };
+        JobAlerting::poll($said, 15, 'the launcher to meet it');
+        ok !eval { JobAlerting::poll(sub { $said->() > 1 }, 4, 'a second'); 1 }, "$version: it is said once";
+        JobAlerting::configure($node, interval => '1h');
+        sql(q(UPDATE pg_extension SET extversion = '1.0' WHERE extname = 'job_alerting'), 'versions');
+        is $stub->count, $before, "$version: nothing is sent";
+    }
+    workers_end();
+    is sql($elsewhere), $started, 'the server never restarted';
+    is_deeply told(undef, 'versions'), [$job], 'the right version again: the failure is told';
+    sql('DROP DATABASE versions');
+};
+
+# ---------------------------------------------------------------- settings
+
+subtest 'settings that mean something to a session mean nothing to a round' => sub {
+    my %setting = (
+        client_encoding             => 'LATIN1',
+        standard_conforming_strings => 'off',
+        backslash_quote             => 'off',
+        session_replication_role    => 'replica',
+        session_preload_libraries   => 'auto_explain',
+        transform_null_equals       => 'on',
+        quote_all_identifiers       => 'on',
+        array_nulls                 => 'off',
+        bytea_output                => 'escape',
+        extra_float_digits          => '-15',
+        xmloption                   => 'document',
+        default_table_access_method => 'nowhere',
+        plan_cache_mode             => 'force_generic_plan',
+        force_parallel_mode         => 'on',
+        work_mem                    => '64kB',
+        lc_messages                 => 'C',
+        lc_time                     => 'C',
+        role                        => 'stranger',
+    );
+    sql('CREATE ROLE stranger NOLOGIN');
+    # Not for our own sessions.
+    local $ENV{PGOPTIONS} = '-c role=none -c client_encoding=UTF8 -c standard_conforming_strings=on -c array_nulls=on';
+    for my $whose ('DATABASE postgres', 'ROLE ALL', 'ROLE CURRENT_USER') {
+        sql(join ';', map { "ALTER $whose SET $_ = '$setting{$_}'" } sort keys %setting);
+        my $job = fail_job(last_error => "it's \\ down: \xC3\xBC");
+        my $before = $stub->count;
+        is_deeply told(), [$job], "of $whose";
+        like +($stub->requests)[$before]{body}, qr/it's \\\\ down: (?:\xC3\xBC|\\u00fc)/, "of $whose: the error as it is";
+        sql("ALTER $whose RESET ALL");
+    }
+    sql('DROP ROLE stranger');
+};
+
+# ---------------------------------------------------------------- what becomes of a jobs table
+
+# Each with what a round then tells: `broken`, or `new`, the job that failed since, which is then told by
+# the round after it is mended.
+my %changes = (
+    'dropped' => {
+        change => 'ALTER TABLE work.jobs RENAME TO kept; CREATE TABLE work.jobs (LIKE work.kept); DROP TABLE work.jobs',
+        mend   => 'ALTER TABLE work.kept RENAME TO jobs',
+        table  => 'work.kept',
+        tells  => 'broken',
+    },
+    'schema renamed' => {
+        change => 'ALTER SCHEMA work RENAME TO leisure',
+        mend   => 'ALTER SCHEMA leisure RENAME TO work',
+        table  => 'leisure.jobs',
+        tells  => 'broken',
+    },
+    'column dropped' => {
+        change => 'ALTER TABLE work.jobs DROP last_error',
+        mend   => 'ALTER TABLE work.jobs ADD last_error text',
+        tells  => 'broken',
+    },
+    'status retyped to an enumeration' => {
+        change => <<'SQL',
+CREATE TYPE work.status AS ENUM ('queued', 'running', 'done', 'failed', 'dead');
+ALTER TABLE work.jobs ALTER status TYPE work.status USING status::work.status
+SQL
+        mend  => q(SELECT job_alerting.watch('work.jobs')),
+        after => q(ALTER TABLE work.jobs ALTER status TYPE text; DROP TYPE work.status;
+            SELECT job_alerting.watch('work.jobs')),
+        tells => 'broken',
+    },
+    'id retyped' => {
+        change => 'ALTER TABLE work.jobs ALTER id TYPE bigint',
+        mend   => 'ALTER TABLE work.jobs ALTER id TYPE integer',
+        tells  => 'new',
+    },
+    'replaced by a view' => {
+        change => 'ALTER TABLE work.jobs RENAME TO kept; CREATE VIEW work.jobs AS TABLE work.kept;'
+          . 'ALTER VIEW work.jobs OWNER TO jobs_owner',
+        mend  => 'DROP VIEW work.jobs; ALTER TABLE work.kept RENAME TO jobs',
+        tells => 'new',
+    },
+    'replaced by a partitioned table' => {
+        change => <<'SQL',
+ALTER TABLE work.jobs RENAME TO kept;
+CREATE TABLE work.jobs (LIKE work.kept INCLUDING DEFAULTS) PARTITION BY RANGE (id);
+ALTER TABLE work.jobs ATTACH PARTITION work.kept DEFAULT;
+ALTER TABLE work.jobs OWNER TO jobs_owner
+SQL
+        mend  => 'ALTER TABLE work.jobs DETACH PARTITION work.kept; DROP TABLE work.jobs; ALTER TABLE work.kept RENAME TO jobs',
+        tells => 'new',
+    },
+    'replaced by a foreign table' => {
+        change => <<'SQL',
+ALTER TABLE work.jobs RENAME TO kept;
+CREATE FOREIGN TABLE work.jobs (id int, status text, attempts int, max_attempts int, finished_at timestamptz,
+    last_error text) SERVER itself OPTIONS (table_name 'kept');
+ALTER TABLE work.jobs OWNER TO jobs_owner
+SQL
+        mend  => 'DROP FOREIGN TABLE work.jobs; ALTER TABLE work.kept RENAME TO jobs',
+        tells => 'new',
+    },
+    'replaced by a foreign table that cannot be reached' => {
+        change => <<'SQL',
+ALTER TABLE work.jobs RENAME TO kept;
+CREATE FOREIGN TABLE work.jobs (id int, status text, attempts int, max_attempts int, finished_at timestamptz,
+    last_error text) SERVER files OPTIONS (filename '/nowhere/jobs.csv');
+ALTER TABLE work.jobs OWNER TO jobs_owner
+SQL
+        mend  => 'DROP FOREIGN TABLE work.jobs; ALTER TABLE work.kept RENAME TO jobs',
+        table => 'work.kept',
+        tells => 'broken',
+    },
+    'owner changed' => {
+        change => 'ALTER TABLE work.jobs OWNER TO CURRENT_USER',
+        mend   => 'ALTER TABLE work.jobs OWNER TO jobs_owner',
+        tells  => 'broken',
+    },
+    'owner changed, and watched anew' => {
+        change => 'ALTER TABLE work.jobs OWNER TO CURRENT_USER',
+        mend   => q(SELECT job_alerting.watch('work.jobs')),
+        after  => q(ALTER TABLE work.jobs OWNER TO jobs_owner; SELECT job_alerting.watch('work.jobs')),
+        tells  => 'broken',
+    },
+    'owner dropped' => {
+        change => 'ALTER TABLE work.jobs OWNER TO CURRENT_USER; REVOKE ALL ON SCHEMA work FROM jobs_owner;'
+          . 'DROP OWNED BY jobs_owner; DROP ROLE jobs_owner',
+        mend => 'CREATE ROLE jobs_owner; GRANT USAGE ON SCHEMA work TO jobs_owner; ALTER TABLE work.jobs OWNER TO jobs_owner;'
+          . q(CREATE USER MAPPING FOR jobs_owner SERVER itself OPTIONS (password_required 'false', user ')
+          . sql('SELECT current_user') . q(')),
+        tells => 'broken',
+    },
+    'row-level security forced, which hides all' => {
+        change => 'ALTER TABLE work.jobs ENABLE ROW LEVEL SECURITY; ALTER TABLE work.jobs FORCE ROW LEVEL SECURITY',
+        mend   => 'ALTER TABLE work.jobs DISABLE ROW LEVEL SECURITY; ALTER TABLE work.jobs NO FORCE ROW LEVEL SECURITY',
+        tells  => 'nothing',
+    },
+);
+
+sub fail_work {
+    my ($table) = @_;
+    return sql("INSERT INTO $table (status, finished_at) VALUES ('dead', clock_timestamp()) RETURNING id");
+}
+
+sub queue {
+    my ($queue) = JobAlerting::rows($node, undef, q(SELECT * FROM job_alerting.queue WHERE name = 'jobs'));
+    return $queue;
+}
+
+subtest 'a jobs table that changes: told once where it cannot be read, and nothing twice' => sub {
+    my $me = sql('SELECT current_user');
+    my ($host, $port) = ($node->host, $node->port);
+    sql(<<"SQL");
+CREATE ROLE jobs_owner;
+CREATE SCHEMA work;
+GRANT USAGE ON SCHEMA work TO jobs_owner;
+CREATE TABLE work.jobs (id int PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY, status text, attempts int,
+    max_attempts int, finished_at timestamptz, last_error text);
+ALTER TABLE work.jobs OWNER TO jobs_owner;
+CREATE EXTENSION postgres_fdw;
+CREATE SERVER itself FOREIGN DATA WRAPPER postgres_fdw
+    OPTIONS (host '$host', port '$port', dbname 'postgres');
+CREATE USER MAPPING FOR jobs_owner SERVER itself OPTIONS (password_required 'false', user '$me');
+CREATE EXTENSION file_fdw;
+CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+SELECT job_alerting.watch('work.jobs');
+SQL
+    my $old = fail_work('work.jobs');
+    is_deeply told('jobs'), [$old], 'whole';
+    for my $kind (sort keys %changes) {
+        my %case = (table => 'work.jobs', %{ $changes{$kind} });
+        sql($case{change});
+        my $new = fail_work($kind =~ /replaced/ ? 'work.kept' : $case{table});
+        my %expected = (broken => ['broken'], new => [$new], nothing => []);
+        is_deeply told('jobs'), $expected{ $case{tells} }, "$kind: $case{tells}";
+        is defined queue()->{broken_since}, $case{tells} eq 'broken', "$kind: the queue says the same";
+        my $other = fail_job();
+        is_deeply told(), [$other], "$kind: others are told, and of this nothing twice";
+        sql($case{mend});
+        is_deeply told('jobs'), $case{tells} eq 'new' ? [] : [$new], "$kind: mended, what is new is told";
+        is_deeply [ @{ queue() }{qw(last_error broken_since)} ], [ undef, undef ], "$kind: and the queue is whole";
+        sql($case{after}) if $case{after};
+        is_deeply told('jobs'), [], "$kind: then silence";
+    }
+    sql(q(SELECT job_alerting.unwatch('jobs', true)));
+};
+
+# ---------------------------------------------------------------- pg_dump
+
+subtest 'who may read all data can dump it' => sub {
+    sql('CREATE ROLE dumper LOGIN; GRANT pg_read_all_data TO dumper');
+    local $ENV{PGUSER} = 'dumper';
+    my ($out, $error) = ('', '');
+    ok IPC::Run::run([ 'pg_dump', '-d', $node->connstr('postgres') ], '>', \$out, '2>', \$error), 'pg_dump';
+    is $error, '', 'says nothing';
+    like $out, qr/^COPY job_alerting\.$_ /m, "and has $_" for qw(queue failure digest);
+};
+
+# ---------------------------------------------------------------- the end of what began above
+
+subtest 'a database whose round is under way is refused clearly, or taken by force' => sub {
+    for my $wish (sort keys %wishes) {
+        my $call = $wishes{$wish};
+        like $call->error, qr/ERROR:  55006: .*is being accessed by other users\nDETAIL:  There is 1 other session/,
+          "$wish: refused";
+        cmp_ok $call->seconds, '<', 40, "$wish: in time";
+    }
+    is $busy_stub->held, 1, 'the request is still held';
+    my $start = Time::HiRes::time();
+    $busy->safe_psql('postgres', 'DROP DATABASE doomed WITH (FORCE)');
+    cmp_ok Time::HiRes::time() - $start, '<', 5, 'WITH (FORCE) drops it';
+    JobAlerting::create_jobs($busy);
+    $busy_stub->mode('202');
+    JobAlerting::fail_job($busy);
+    $busy_stub->wait_for(2);
+    my @fatal = grep { /FATAL/ } trouble($busy_mark, $busy);
+    cmp_ok scalar @fatal, '<=', 1, 'at most one process ended by it' or diag explain \@fatal;
+    is $busy_stub->count, 2, 'and other databases have their rounds';
+};
+
+$busy->stop;
+$node->stop;
+done_testing();
