@@ -47,6 +47,12 @@ char *text_of(SPITupleTable *table, int column) {
     return TextDatumGetCString(datum_of(table, column));
 }
 
+// Before anything is read of it: REINDEX has the table when it waits for who reads an index, and
+// who reads it and then wants to write would wait for REINDEX.
+void lock_ledger() {
+    execute("LOCK TABLE job_alerting.failure IN ROW EXCLUSIVE MODE", 0, nullptr, nullptr);
+}
+
 Known load_known(const char *queue) {
     Oid types[] = {TEXTOID};
     Datum values[] = {CStringGetTextDatum(queue)};
@@ -222,6 +228,7 @@ void record_failures(const ScannedQueue &queue, int time_limit) {
     const TimestampTz since =
         DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
                                                 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+    lock_ledger();
     const Known known = load_known(queue.name);
     const MemoryContext context = CurrentMemoryContext;
     Tuplestorestate *found = tuplestore_begin_heap(false, false, work_mem);
