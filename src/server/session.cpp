@@ -90,6 +90,7 @@ void set_fixed() {
         {"extra_float_digits", "1"},
         {"row_security", "on"},
         {"check_function_bodies", "on"},
+        {"exit_on_error", "off"},
     };
     for (const auto &setting : settings)
         SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_OVERRIDE);
