@@ -1,0 +1,424 @@
+# Under load: other extensions that look at every statement, fifty callers at once, calls from loops and
+# triggers, a storm of signals, shutdowns at bad moments, no connection or memory left, many databases.
+
+use strict;
+use warnings;
+
+use FindBin;
+use POSIX ();
+use Test::More;
+use Time::HiRes ();
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, streaming => 1, conf => <<'CONF');
+job_alerting.lock_timeout = '1s'
+job_alerting.http_timeout = '60s'
+max_connections = 70
+autovacuum = off
+jit = off
+CONF
+JobAlerting::create_jobs($node);
+
+sub sql {
+    my ($statement, $db) = @_;
+    return $node->safe_psql($db // 'postgres', $statement);
+}
+
+sub fail_job {
+    my (%columns) = @_;
+    return JobAlerting::fail_job($node, %columns);
+}
+
+sub told {
+    my ($db) = @_;
+    return [ JobAlerting::reported($node, $stub, db => $db) ];
+}
+
+sub named {
+    my ($number) = @_;
+    return [ JobAlerting::named_jobs(($stub->requests)[ $number - 1 ]) ];
+}
+
+sub started {
+    return sql('SELECT pg_postmaster_start_time()');
+}
+
+sub launcher {
+    return sql(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting launcher'));
+}
+
+sub log_lines {
+    my ($mark, $cluster) = @_;
+    return split /\n/, PostgreSQL::Test::Utils::slurp_file(($cluster // $node)->logfile, $mark);
+}
+
+# A call whose request the stub holds; later ones it answers.
+sub stall {
+    $stub->modes('stall', '202');
+    my %stalled = (before => $stub->count, job => fail_job());
+    $stalled{call} = JobAlerting::begin_digest($node);
+    $stub->wait_for($stalled{before} + 1);
+    $stalled{worker} = JobAlerting::worker($node);
+    return \%stalled;
+}
+
+sub wait_until_idle {
+    return JobAlerting::poll(sub { !JobAlerting::worker($node) }, 10, 'the rounds to end');
+}
+
+# How long a fast shutdown takes, in seconds.
+sub seconds_to_stop {
+    my $start = Time::HiRes::time();
+    $node->stop('fast');
+    return Time::HiRes::time() - $start;
+}
+
+# ---------------------------------------------------------------- many databases
+
+# They are made, and have their rounds, while the rest of this test goes on.
+my $many_stub = JobAlerting::Stub->start;
+my $many = JobAlerting::node('many', stub => $many_stub, interval => '1s', conf => <<'CONF');
+autovacuum = off
+# Tells of each worker that is started, and of its end.
+log_min_messages = debug1
+CONF
+my @watched = qw(postgres first second);
+my @bare = map { "bare$_" } 1 .. 17;
+$many->safe_psql('postgres', "CREATE DATABASE $_") for @watched[ 1, 2 ];
+JobAlerting::create_jobs($many, $_) for @watched;
+my $making = JobAlerting::Call->start($many, 'postgres', map { "CREATE DATABASE $_" } @bare);
+
+# ---------------------------------------------------------------- beside other extensions
+
+# Statements that they have seen in this database.
+sub statements {
+    return sql('SELECT count(*) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())');
+}
+
+subtest 'beside pg_stat_statements and auto_explain, in any order' => sub {
+    $node->append_conf('postgresql.conf', <<'CONF');
+pg_stat_statements.track = all
+auto_explain.log_min_duration = 0
+auto_explain.log_analyze = on
+auto_explain.log_buffers = on
+auto_explain.log_triggers = on
+auto_explain.log_verbose = on
+auto_explain.log_nested_statements = on
+CONF
+    for my $order ('job_alerting, pg_stat_statements, auto_explain', 'pg_stat_statements, auto_explain, job_alerting',
+        'auto_explain, job_alerting, pg_stat_statements') {
+        $node->append_conf('postgresql.conf', "shared_preload_libraries = '$order'");
+        my $mark = -s $node->logfile;
+        JobAlerting::restart($node);
+        my $job = fail_job();
+        is_deeply told(), [$job], $order;
+        my @log = log_lines($mark);
+        ok((grep { /\[job_alerting worker\].*LOG: +duration: .*plan:/ } @log), 'the statements of a round are explained');
+        my @trouble = grep { /\b(?:WARNING|ERROR|PANIC): |\Q$JobAlerting::KEY\E/ } @log;
+        is_deeply \@trouble, [], 'and nothing else is said, nor the key';
+    }
+    $node->append_conf('postgresql.conf', 'auto_explain.log_min_duration = -1');
+    $node->reload;
+    sql('CREATE EXTENSION pg_stat_statements');
+    my $rounds = 'SELECT count(*) FROM (SELECT job_alerting.run_digest() FROM generate_series(1, 20)) r';
+    my $twenty = sub { fail_job(); return sql($rounds) };
+    $twenty->() for 1 .. 2;
+    statements();
+    my $before = statements();
+    is $twenty->(), 20, 'twenty rounds in one statement' for 1 .. 5;
+    is statements(), $before, 'after a hundred more, pg_stat_statements has no more statements';
+    $node->append_conf('postgresql.conf', "shared_preload_libraries = 'job_alerting'");
+    JobAlerting::restart($node);
+};
+
+# ---------------------------------------------------------------- callers
+
+subtest 'fifty callers at once: one mail, and each gets an answer' => sub {
+    my $before = $stub->count;
+    my $job = fail_job();
+    my $script = $node->basedir . '/calls.sql';
+    PostgreSQL::Test::Utils::append_to_file($script, "SELECT * FROM job_alerting.run_digest();\n");
+    my @pgbench = ('pgbench', '-n', '-c', 50, '-j', 2, '-t', 1, '-f', $script, $node->connstr('postgres'));
+    my ($out, $error) = ('', '');
+    IPC::Run::run(\@pgbench, '>', \$out, '2>', \$error, IPC::Run::timeout(60));
+    my ($answered) = $out =~ m{number of transactions actually processed: (\d+)/50};
+    # There are eight slots. Who finds none for 5 s, on a slow machine, is told so.
+    my $refused = () = $error =~ /ERROR:  no background worker slot became free/g;
+    is $answered + $refused, 50, "$answered have done a round, $refused are refused" or diag $error;
+    is $stub->count, $before + 1, 'one mail';
+    is_deeply named($before + 1), [$job], 'of the failure';
+};
+
+subtest 'calls in a loop, in a trigger, in an exception block' => sub {
+    my $before = $stub->count;
+    my $job = fail_job();
+    sql(<<'SQL');
+DO $$ BEGIN
+    FOR i IN 1 .. 10 LOOP
+        BEGIN
+            PERFORM job_alerting.run_digest();
+            RAISE division_by_zero;
+        EXCEPTION WHEN division_by_zero THEN
+            NULL;
+        END;
+    END LOOP;
+END $$
+SQL
+    is $stub->count, $before + 1, 'ten rounds in a loop: one mail';
+    is_deeply named($before + 1), [$job], 'of the failure';
+    sql(<<'SQL');
+CREATE FUNCTION alert() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM job_alerting.run_digest(); RETURN NULL; END $$;
+CREATE TRIGGER alert AFTER INSERT ON research_jobs FOR EACH ROW EXECUTE FUNCTION alert();
+SQL
+    my $unseen = fail_job();
+    is $stub->count, $before + 1, 'a trigger is before the commit: nothing yet';
+    my $next = fail_job();
+    is_deeply named($before + 2), [$unseen], 'the next tells it';
+    sql('DROP TRIGGER alert ON research_jobs');
+    is_deeply told(), [$next], 'and a round after the trigger was dropped the last';
+};
+
+subtest 'refused: in a parallel plan, and where a materialized view is filled' => sub {
+    sql(<<'SQL');
+CREATE FUNCTION lies() RETURNS text LANGUAGE plpgsql PARALLEL SAFE AS
+    $$ BEGIN RETURN (SELECT outcome FROM job_alerting.run_digest()); END $$;
+CREATE TABLE many AS SELECT n FROM generate_series(1, 10) n;
+CREATE MATERIALIZED VIEW filled AS SELECT lies() WITH NO DATA;
+SQL
+    my $job = fail_job();
+    my %refused = (
+        'SET force_parallel_mode = on; SELECT lies() FROM many' =>
+          qr/25000: cannot execute run_digest\(\) during a parallel operation/,
+        'REFRESH MATERIALIZED VIEW filled' => qr/42501: run_digest\(\) cannot be called in a security-restricted operation/,
+    );
+    for my $statement (sort keys %refused) {
+        my $call = JobAlerting::Call->start($node, 'postgres', $statement);
+        like $call->error, qr/ERROR:  $refused{$statement}/, $statement;
+    }
+    is_deeply told(), [$job], 'nothing was told by them';
+    sql('DROP MATERIALIZED VIEW filled; DROP TABLE many; DROP FUNCTION lies');
+};
+
+subtest 'a caller that has written what the round wants to write gets an answer' => sub {
+    my $job = fail_job(finished_at => '2026-01-01 00:00:00+00');
+    my $row = "INSERT INTO job_alerting.failure (queue, job_id, occurrence)"
+      . " VALUES ('research_jobs', '$job', '2026-01-01 00:00:00')";
+    my $call = JobAlerting::begin_digest($node, before => [ 'BEGIN', $row ], after => ['ROLLBACK']);
+    my ($answer) = $call->rows;
+    like $answer->{detail}, qr/queue research_jobs cannot be read: .*lock timeout/, 'which says what was locked';
+    cmp_ok $call->seconds, '<', 10, 'within lock_timeout';
+    is_deeply told(), [$job], 'the next round tells the failure';
+};
+
+subtest 'a caller that is gone: its round ends, and its session too' => sub {
+    my $stalled = stall();
+    my $callers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid());
+    is sql($callers), 1, 'it waits';
+    $stalled->{call}{psql}->signal('KILL');
+    $stalled->{call}->finish;
+    is JobAlerting::worker($node), $stalled->{worker}, 'the round goes on without it';
+    $stub->release;
+    ok JobAlerting::poll(sub { sql($callers) eq '0' }, 10, 'the end of its session'), 'its session ends';
+    wait_until_idle();
+    is sql(q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted')), 0, 'the mail is accepted';
+    is_deeply told(), [], 'once';
+};
+
+# ---------------------------------------------------------------- signals
+
+subtest 'a storm of signals loses nothing' => sub {
+    my $started = started();
+    my $stalled = stall();
+    my @pids = (launcher(), $stalled->{worker});
+    for (1 .. 500) {
+        kill $_ => @pids for 'HUP', 'USR1';
+    }
+    is_deeply [ launcher(), JobAlerting::worker($node) ], \@pids, 'both live on after a thousand that should end nothing';
+    $stub->release;
+    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'and the round ends well';
+
+    $stalled = stall();
+    @pids = (launcher(), $stalled->{worker});
+    for my $signal (('HUP', 'USR1', 'TERM') x 334) {
+        @pids = grep { kill 0, $_ } @pids or last;
+        kill $signal => @pids;
+    }
+    $stalled->{call}->finish;
+    ok JobAlerting::poll(sub { launcher() }, 15, 'the launcher'), 'ended by more, the launcher comes back';
+    is_deeply told(), [ $stalled->{job} ], 'what was in doubt comes again';
+    is +($stub->requests)[-1]{body}, ($stub->requests)[-2]{body}, 'byte for byte';
+    is_deeply told(), [], 'once';
+    is started(), $started, 'the server was not restarted';
+};
+
+# ---------------------------------------------------------------- shutdowns
+
+subtest 'a fast shutdown while a digest waits for its next try' => sub {
+    my $job = fail_job();
+    $stub->modes('401', '202');
+    is +(JobAlerting::run_digest($node))[0]{outcome}, 'pending', 'it waits';
+    cmp_ok seconds_to_stop(), '<', 5, 'the server stops at once';
+    $node->start;
+    is_deeply told(), [$job], 'and it is delivered after the start';
+};
+
+subtest 'a fast shutdown while an answer waits for a standby that does not come' => sub {
+    my $stalled = stall();
+    $node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
+    $node->reload;
+    JobAlerting::poll(sub { sql('SHOW synchronous_standby_names') eq 'nobody' }, 10, 'the setting');
+    $stub->release;
+    my $waits = "SELECT wait_event FROM pg_stat_activity WHERE pid = $stalled->{worker}";
+    JobAlerting::poll(sub { sql($waits) eq 'SyncRep' }, 10, 'the worker to wait for the standby');
+    cmp_ok seconds_to_stop(), '<', 10, 'the server stops';
+    $stalled->{call}->finish;
+    $node->append_conf('postgresql.conf', "synchronous_standby_names = ''");
+    $node->start;
+    is sql('SELECT state FROM job_alerting.digest ORDER BY id DESC LIMIT 1'), 'accepted', 'the answer is kept';
+    is_deeply told(), [], 'so that nothing is told twice';
+};
+
+# ---------------------------------------------------------------- nothing left
+
+subtest 'clients that have all connections take none from the rounds' => sub {
+    $node->append_conf('postgresql.conf', 'max_connections = 8');
+    JobAlerting::restart($node);
+    JobAlerting::configure($node, interval => '1s');
+    my $session = $node->background_psql('postgres', on_error_stop => 1);
+    my @others = map { JobAlerting::Call->start($node, undef, 'SELECT pg_sleep(600)') } 1 .. 7;
+    JobAlerting::poll(sub { $session->query_safe(q(SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep')) eq '7' },
+        10, 'the connections');
+    like +($node->psql('postgres', 'SELECT 1'))[2], qr/too many clients/, 'no other gets one';
+    my $before = $stub->count;
+    my $job = $session->query_safe(<<'SQL');
+INSERT INTO research_jobs (source, job_type, status, finished_at) VALUES ('x', 'y', 'dead', now()) RETURNING id
+SQL
+    $stub->wait_for($before + 1);
+    is_deeply named($before + 1), [$job], 'a failure is told all the same';
+    $session->query_safe(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'));
+    $session->quit;
+    $_->finish for @others;
+    JobAlerting::configure($node, interval => '1h');
+    wait_until_idle();
+};
+
+# The address space of a process, in bytes.
+sub address_space {
+    my ($pid) = @_;
+    my ($kilobytes) = PostgreSQL::Test::Utils::slurp_file("/proc/$pid/status") =~ /^VmPeak:\s*(\d+) kB/m;
+    return $kilobytes * 1024;
+}
+
+# What the postmaster starts from now on has no more than that.
+sub limit_address_space {
+    my ($limit) = @_;
+    my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
+    return PostgreSQL::Test::Utils::system_or_bail('prlimit', '--pid', $postmaster, "--as=$limit:");
+}
+
+subtest 'a worker that gets no more memory gives up that queue only' => sub {
+    my $started = started();
+    my $stalled = stall();
+    my $usual = address_space($stalled->{worker});
+    $stub->release;
+    $stalled->{call}->finish;
+    sql(<<'SQL');
+CREATE TABLE huge AS SELECT repeat(md5(n::text), 25) AS job_id, now() AS failed_at FROM generate_series(1, 12000) n;
+SELECT job_alerting.watch_query('huge', 'TABLE public.huge');
+SQL
+    JobAlerting::run_digest($node);
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'huge')), 12000, 'a round that can have memory';
+    # What is known of that queue, all of which the next round has in memory, is 10 MB.
+    limit_address_space($usual + 4 * 1024 * 1024);
+    my $job = fail_job();
+    my $before = $stub->count;
+    my ($row) = JobAlerting::run_digest($node);
+    like $row->{detail}, qr/queue huge cannot be read: out of memory/, 'and one that cannot: it says so';
+    is $stub->count, $before + 1, 'one mail';
+    is_deeply [ grep { /^\d+$/ } @{ named($before + 1) } ], [$job], 'of what failed elsewhere';
+    limit_address_space('unlimited');
+    is_deeply told(), [], 'with memory again, nothing is told twice';
+    is sql(q(SELECT count(*) FROM job_alerting.queue WHERE broken_since IS NOT NULL)), 0, 'and the queue is whole';
+    is started(), $started, 'the server was not restarted';
+    sql(q(SELECT job_alerting.unwatch('huge', true); DROP TABLE huge));
+};
+
+# ---------------------------------------------------------------- nothing to do
+
+subtest 'between rounds there is no statement, no connection, and no wake-up' => sub {
+    sql('CREATE DATABASE idle');
+    JobAlerting::create_jobs($node, 'idle');
+    fail_job(db => 'idle');
+    JobAlerting::run_digest($node, 'idle');
+    wait_until_idle();
+    my $launcher = launcher();
+    my $activity = sub {
+        my $switches = PostgreSQL::Test::Utils::slurp_file("/proc/$launcher/status") =~ s/.*^(voluntary_ctxt_switches:\s*\d+).*/$1/msr;
+        return sql(q(SELECT numbackends, xact_commit + xact_rollback, tup_returned, sessions FROM pg_stat_database
+            WHERE datname = 'idle')) . " $switches";
+    };
+    JobAlerting::poll(sub { $activity->() =~ /\A0\|/ }, 10, 'the end of all sessions');
+    my $before = $activity->();
+    Time::HiRes::sleep(3);
+    is $activity->(), $before, 'for three seconds';
+};
+
+# ---------------------------------------------------------------- what began above
+
+# Seconds since midnight, database, and whether its worker starts or, without a database, one ends.
+sub worker_events {
+    my @events;
+    for (log_lines(0, $many)) {
+        my ($h, $m, $s) = /^\S+ (\d+):(\d+):([\d.]+) / or next;
+        my $time = 3600 * $h + 60 * $m + $s;
+        push @events, { time => $time, database => $1 } if /starting background worker process "job_alerting worker for (\w+)"/;
+        push @events, { time => $time } if /background worker "job_alerting worker" \(PID \d+\) exited/;
+    }
+    return @events;
+}
+
+sub looks {
+    my ($database) = @_;
+    return map { $_->{time} } grep { ($_->{database} // '') eq $database } worker_events();
+}
+
+subtest 'twenty databases: rounds where they are wanted, one worker at a time, and little to do' => sub {
+    is $making->error, '', 'twenty databases';
+    JobAlerting::poll(sub { looks($bare[-1]) >= 2 }, 30, 'the launcher to have looked at the last of them twice');
+    my %job = map { $_ => JobAlerting::fail_job($many, db => $_) } @watched;
+    $many_stub->wait_for(3);
+    my %told = map {
+        my ($database) = $_->{json}{subject} =~ m{ failed in many/(\w+):};
+        ($database => JobAlerting::named_jobs($_))
+    } $many_stub->requests;
+    is_deeply \%told, \%job, 'the failures of the three that are watched are told';
+
+    my ($most, $now) = (0, 0);
+    for my $event (worker_events()) {
+        $now += $event->{database} ? 1 : -1;
+        $most = $now if $now > $most;
+    }
+    is $most, 1, 'one worker at a time';
+    my ($shortest) = sort { $a <=> $b } map {
+        my @looks = looks($_);
+        map { my $gap = $looks[$_] - $looks[ $_ - 1 ]; $gap < 0 ? $gap + 86400 : $gap } 1 .. $#looks
+    } @bare;
+    cmp_ok $shortest, '>', 9, 'where there is no extension, at most every 10 s';
+
+    my ($launcher) = JobAlerting::rows($many, undef, <<'SQL');
+        SELECT pid, extract(epoch FROM now() - backend_start) AS age FROM pg_stat_activity
+        WHERE backend_type = 'job_alerting launcher'
+SQL
+    my @stat = split / /, PostgreSQL::Test::Utils::slurp_file("/proc/$launcher->{pid}/stat") =~ s/.*\) //sr;
+    my $busy = ($stat[11] + $stat[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
+    cmp_ok $busy, '<', 0.05 * $launcher->{age}, sprintf 'the launcher was busy for %.2f s of %.0f', $busy, $launcher->{age};
+    is scalar(grep { /\b(?:WARNING|ERROR|FATAL|PANIC): / } log_lines(0, $many)), 0, 'and the log is quiet';
+};
+
+$many->stop;
+$node->stop;
+done_testing();
