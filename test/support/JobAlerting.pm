@@ -122,7 +122,13 @@ sub reported {
     return sort map { named_jobs($_, $options{queue}) } @mails;
 }
 
-# The same in the background, as a JobAlerting::Call. Options: `db`; `before` and `after`,
+# Rounds until one has nothing to tell and nothing waits.
+sub run_until_silent {
+    my ($node) = @_;
+    return poll(sub { !grep { $_->{outcome} ne 'silent' } run_digest($node) }, 30, 'silence');
+}
+
+# One round in the background, as a JobAlerting::Call. Options: `db`; `before` and `after`,
 # statements of the same session.
 sub begin_digest {
     my ($node, %options) = @_;
@@ -173,6 +179,53 @@ sub text_part {
     my ($request) = @_;
     my ($text) = grep { $_->{type} eq 'text/plain' } @{ $request->{json}{content} };
     return $text->{value};
+}
+
+# A session that holds what the statements of its transaction lock, until it is let go; one at a
+# time. Option: `db`.
+sub hold {
+    my ($node, $statements, %options) = @_;
+    my $call = JobAlerting::Call->start($node, $options{db}, q(SET application_name = 'holder'),
+        'BEGIN', $statements, 'SELECT pg_sleep(600)');
+    my $holds = q(SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = 'holder' AND query = 'SELECT pg_sleep(600)' AND state = 'active');
+    poll(sub { $node->safe_psql('postgres', $holds) eq '1' }, 10, 'the lock');
+    return { call => $call, node => $node };
+}
+
+# It may have gone with its server.
+sub let_go {
+    my ($held) = @_;
+    $held->{node}->safe_psql('postgres',
+        q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'));
+    $held->{call}->finish;
+    return;
+}
+
+# The server is there again after a crash.
+sub wait_for_server {
+    my ($node) = @_;
+    return poll(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }, 60, 'the server');
+}
+
+# Waits for the end of processes that are nobody's children. One that has ended but that nobody has
+# asked about yet is still listed, as a zombie.
+sub wait_for_end {
+    my (@pids) = @_;
+    my $lives = sub {
+        open my $stat, '<', "/proc/$_[0]/stat" or return 0;
+        return (readline($stat) // '') =~ /\) [^ZX] /;
+    };
+    return poll(sub { !grep { $lives->($_) } @pids }, 10, 'their end');
+}
+
+# Starts a cluster whose postmaster was killed. Its processes may still be about to end, and as long
+# as the postmaster is listed itself, its data directory counts as in use.
+sub start_again {
+    my ($node) = @_;
+    my ($pid) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
+    poll(sub { !kill 0, $pid }, 20, 'the end of the postmaster');
+    return poll(sub { $node->start(fail_ok => 1) }, 20, 'the start');
 }
 
 # Waits until the condition holds and returns what it returned; dies naming what it waited for.

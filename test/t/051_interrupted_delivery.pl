@@ -31,11 +31,6 @@ sub stall {
     return \%stalled;
 }
 
-# The server is there again after a crash.
-sub wait_for_server {
-    return JobAlerting::poll(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }, 60, 'the server');
-}
-
 sub is_sent_again {
     my ($stalled) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -113,7 +108,7 @@ subtest 'kill -9 of the worker: the server recovers and the failure is delivered
     my $stalled = stall();
     kill KILL => $stalled->{worker};
     $stalled->{call}->finish;
-    wait_for_server();
+    JobAlerting::wait_for_server($node);
     is_sent_again($stalled);
 };
 
@@ -130,7 +125,7 @@ subtest 'a crash with failures that came later: they follow, and are not mixed i
     my $later = JobAlerting::fail_job($node);
     kill KILL => $stalled->{worker};
     $stalled->{call}->finish;
-    wait_for_server();
+    JobAlerting::wait_for_server($node);
     my @requests = ($stub->wait_for($stalled->{before} + 3))[ map { $stalled->{before} + $_ } 0 .. 2 ];
     is $requests[1]{body}, $requests[0]{body}, 'the old digest first, byte for byte';
     is_deeply [ JobAlerting::named_jobs($requests[2]) ], [$later], 'then one with what is new';
@@ -141,7 +136,7 @@ subtest 'on_in_doubt = hold: after a crash nothing is sent by itself' => sub {
     my $stalled = stall();
     kill KILL => $stalled->{worker};
     $stalled->{call}->finish;
-    wait_for_server();
+    JobAlerting::wait_for_server($node);
     my ($row) = JobAlerting::run_digest($node);
     is $row->{outcome}, 'in_doubt', 'the round says so';
     is $stub->count, $stalled->{before} + 1, 'and sends nothing';

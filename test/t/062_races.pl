@@ -24,26 +24,6 @@ sub sql {
     return ($cluster // $node)->safe_psql($db // 'postgres', $statement);
 }
 
-# A session that holds what the statements of its transaction lock, until it is let go.
-sub hold {
-    my ($statements, %options) = @_;
-    my $cluster = $options{node} // $node;
-    my $call = JobAlerting::Call->start($cluster, $options{db}, q(SET application_name = 'holder'),
-        'BEGIN', $statements, 'SELECT pg_sleep(600)');
-    my $holds = q(SELECT count(*) FROM pg_stat_activity
-        WHERE application_name = 'holder' AND query = 'SELECT pg_sleep(600)' AND state = 'active');
-    JobAlerting::poll(sub { sql($holds, undef, $cluster) eq '1' }, 10, 'the lock');
-    return { call => $call, node => $cluster };
-}
-
-sub let_go {
-    my ($held) = @_;
-    sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'),
-        undef, $held->{node});
-    $held->{call}->finish;
-    return;
-}
-
 # Until somebody waits for the table; the process that does.
 sub wait_for_waiter {
     my ($table, $db) = @_;
@@ -90,7 +70,7 @@ log_min_messages = debug1
 CONF
 JobAlerting::create_jobs($failing);
 JobAlerting::run_digest($failing);
-my $locked = hold('LOCK TABLE job_alerting.digest', node => $failing);
+my $locked = JobAlerting::hold($failing, 'LOCK TABLE job_alerting.digest');
 my $mark = -s $failing->logfile;
 my $began = Time::HiRes::time();
 JobAlerting::configure($failing, interval => '1h');
@@ -131,12 +111,12 @@ sub watch_both {
 sub during_scan {
     my (@statements) = @_;
     my $before = $stub->count;
-    my $held = hold('LOCK TABLE held_jobs');
+    my $held = JobAlerting::hold($node, 'LOCK TABLE held_jobs');
     my $call = JobAlerting::begin_digest($node);
     wait_for_waiter('held_jobs');
     sql($_) for @statements;
     ok $call->running, 'the round is still scanning';
-    let_go($held);
+    JobAlerting::let_go($held);
     my ($row) = $call->rows;
     return ($row, ($stub->requests)[ $before .. $stub->count - 1 ]);
 }
@@ -218,23 +198,23 @@ ALTER TABLE bobs OWNER TO bob;
 SQL
     my $watch = sub { "SELECT job_alerting.watch_query('raced', 'TABLE public.$_[0]')" };
     my $queue = sub { sql(q(SELECT owner || ': ' || failure_query FROM job_alerting.queue WHERE name = 'raced')) };
-    my $held = hold('LOCK TABLE bobs');
+    my $held = JobAlerting::hold($node, 'LOCK TABLE bobs');
     my $bob = JobAlerting::Call->start($node, undef, 'SET ROLE bob', $watch->('bobs'));
     wait_for_waiter('bobs');
     sql('SET ROLE alice; ' . $watch->('alices'));
-    let_go($held);
+    JobAlerting::let_go($held);
     like $bob->error, qr/ERROR:  42501: permission denied for queue "raced"/, 'refused';
     is $queue->(), 'alice: TABLE public.alices', 'the first keeps its queue';
     sql(q(SELECT job_alerting.unwatch('raced', true)));
 
     sql('SET ROLE bob; ' . $watch->('bobs'));
-    $held = hold('LOCK TABLE bobs');
+    $held = JobAlerting::hold($node, 'LOCK TABLE bobs');
     $bob = JobAlerting::Call->start($node, undef, 'SET ROLE bob', $watch->('bobs'));
     wait_for_waiter('bobs');
     my $alice = JobAlerting::Call->start($node, undef, 'SET ROLE alice', $watch->('alices'));
     my $waits = q(SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%.alices%');
     JobAlerting::poll(sub { sql($waits) eq '1' }, 10, 'the other role to wait');
-    let_go($held);
+    JobAlerting::let_go($held);
     is $bob->error, '', 'the query of his own queue is replaced';
     like $alice->error, qr/ERROR:  42501: permission denied for queue "raced"/, 'and the other refused';
     is $queue->(), 'bob: TABLE public.bobs', 'it is still his';
@@ -311,14 +291,14 @@ for my $signal ([ pg_terminate_backend => 'terminated' ], [ pg_cancel_backend =>
         my $call = JobAlerting::begin_digest($node);
         $stub->wait_for($before + 1);
         my $worker = JobAlerting::worker($node);
-        my $held = hold('LOCK TABLE job_alerting.digest');
+        my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.digest');
         $stub->release;
         is wait_for_waiter('job_alerting.digest'), $worker, 'the answer is there, and the worker waits';
         is sql("SELECT $function($worker)"), 't', "$what";
         my $waiting = "SELECT count(*) FROM pg_locks WHERE pid = $worker"
           . q( AND relation = 'job_alerting.digest'::regclass AND NOT granted);
         ok always(sub { sql($waiting) eq '1' }, 1), 'it goes on waiting';
-        let_go($held);
+        JobAlerting::let_go($held);
         $call->finish;
         my ($digest) = JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.digest ORDER BY id DESC LIMIT 1');
         is "$digest->{state} $digest->{http_status} $digest->{attempts}", 'accepted 202 1', 'the digest is accepted';
@@ -381,7 +361,7 @@ subtest 'a round that fails each time is tried again after 10 s, and then not so
     # The view itself would wait for the lock.
     like $failing->safe_psql('postgres', 'SELECT trouble FROM job_alerting.server_state()'), qr/lock timeout/,
       "so does the server's state";
-    let_go($locked);
+    JobAlerting::let_go($locked);
     my ($row) = JobAlerting::run_digest($failing);
     is $row->{outcome}, 'silent', 'a round that comes to its end';
     is $failing->safe_psql('postgres', 'SELECT healthy FROM job_alerting.status'), 't', 'heals it';

@@ -131,10 +131,6 @@ sub is_going_on {
     return is_deeply(mail($before + 1), [ 'postgres', $job ], $name // 'rounds go on');
 }
 
-sub wait_for_server {
-    return JobAlerting::poll(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }, 60, 'the server');
-}
-
 # What the others are copied from. A template itself, it has no rounds.
 sql('CREATE DATABASE watched');
 JobAlerting::create_jobs($node, 'watched');
@@ -411,7 +407,7 @@ subtest 'kill -9 of the launcher: the server recovers, and rounds go on' => sub 
     my $old = launcher()->{pid};
     kill KILL => $old;
     JobAlerting::poll(sub { !kill 0, $old }, 5, 'its end');
-    wait_for_server();
+    JobAlerting::wait_for_server($node);
     my $new = JobAlerting::poll(sub { launcher() }, 10, 'a new launcher');
     isnt $new->{pid}, $old, 'a new launcher';
     is_going_on();
@@ -432,7 +428,7 @@ subtest 'when the postmaster is killed, worker and launcher end' => sub {
     my @pids = ($stalled->{worker}, launcher()->{pid});
     $node->kill9;
     ok JobAlerting::poll(sub { !grep { kill 0, $_ } @pids }, 3, 'their end'), 'within 3 s';
-    JobAlerting::poll(sub { eval { $node->start(fail_ok => 1) } }, 20, 'the start');
+    JobAlerting::start_again($node);
     my @requests = $stub->wait_for($stalled->{before} + 2);
     is $requests[-1]{body}, $requests[-2]{body}, 'what is in doubt comes again';
 };
