@@ -122,10 +122,11 @@ sub reported {
     return sort map { named_jobs($_, $options{queue}) } @mails;
 }
 
-# Rounds until one has nothing to tell and nothing waits.
+# Rounds until one has read every queue, has nothing to tell, and nothing waits.
 sub run_until_silent {
     my ($node) = @_;
-    return poll(sub { !grep { $_->{outcome} ne 'silent' } run_digest($node) }, 30, 'silence');
+    my $is_silent = sub { !grep { $_->{outcome} ne 'silent' || defined $_->{detail} } run_digest($node) };
+    return poll($is_silent, 30, 'silence');
 }
 
 # One round in the background, as a JobAlerting::Call. Options: `db`; `before` and `after`,

@@ -1,0 +1,99 @@
+package JobAlerting::Deliveries;
+
+# What a receiver got, held against what is promised of it.
+#
+#   my @faults = JobAlerting::Deliveries::faults(
+#       requests => [ $stub->requests ],    in the order in which they came
+#       jobs     => [ 17, 18 ],             the failures that were to be told
+#       digests  => [ 3 ],                  the numbers that the ledger gave to digests
+#       lost     => sub { ... },            whether the answer to a request may have been lost before
+#                                           the next one came; called with both
+#   );
+#
+# Each fault is a sentence; none: every failure was told, each in one digest only, each digest came,
+# and what came more than once had cause to, and was the same to the byte.
+
+use strict;
+use warnings;
+
+use JobAlerting;
+
+sub faults {
+    my (%given) = @_;
+    my @digests = digests(@{ $given{requests} });
+    return (
+        _wrong_numbers($given{jobs}, [ map { @{ $_->{jobs} } } @digests ], 'job'),
+        _wrong_numbers($given{digests}, [ map { $_->{number} } @digests ], 'digest'),
+        map { (_wrong_requests($_), _wrong_repeats($_, $given{lost})) } @digests,
+    );
+}
+
+# The requests as digests, which a Message-ID makes one, in the order in which they first came. Each:
+# message_id, number, requests, and the jobs that the last request lists.
+sub digests {
+    my (@requests) = @_;
+    my (@digests, %of);
+    for my $request (@requests) {
+        my $id = $request->{json}{headers}{'Message-ID'} // die "a request without a Message-ID\n";
+        push @digests, $of{$id} = { message_id => $id } if !$of{$id};
+        push @{ $of{$id}{requests} }, $request;
+        $of{$id}{number} = number($request);
+        $of{$id}{jobs} = [ JobAlerting::named_jobs($request) ];
+    }
+    return @digests;
+}
+
+# The number that the subject ends with.
+sub number {
+    my ($request) = @_;
+    my ($number) = $request->{json}{subject} =~ /\[#(\d+)\]\z/ or die "a subject without a number\n";
+    return $number;
+}
+
+# ---------------------------------------------------------------- inside
+
+sub _wrong_numbers {
+    my ($wanted, $found, $what) = @_;
+    my %surplus;
+    $surplus{$_}++ for @$found;
+    $surplus{$_}-- for @$wanted;
+    return map { "$what $_ was told " . ($surplus{$_} < 0 ? 'too seldom' : 'too often') }
+        grep { $surplus{$_} } sort keys %surplus;
+}
+
+sub _wrong_requests {
+    my ($digest) = @_;
+    my @requests = @{ $digest->{requests} };
+    my %listed = map { $_ => 1 } @{ $digest->{jobs} };
+    return (
+        (map { "digest $digest->{number} is no good request: $_->{verdict}" }
+            grep { $_->{verdict} !~ /\A202 / } @requests),
+        (map { "digest $digest->{number} came as " . number($_) }
+            grep { number($_) != $digest->{number} } @requests),
+        (map { "digest $digest->{number} has lost job $_" }
+            grep { !$listed{$_} } map { JobAlerting::named_jobs($_) } @requests),
+        _was_accepted($requests[-1]) ? () : "digest $digest->{number} was not accepted, and did not come again",
+    );
+}
+
+# The same bytes as of the first request that may have arrived, and a reason to send them.
+sub _wrong_repeats {
+    my ($digest, $lost) = @_;
+    my ($first, @faults);
+    my @requests = @{ $digest->{requests} };
+    for my $i (1 .. $#requests) {
+        my ($before, $request) = @requests[ $i - 1, $i ];
+        $first //= $before if !_was_refused($before);
+        push @faults, "digest $digest->{number} came again in other bytes"
+          if $first && $request->{body} ne $first->{body};
+        push @faults, "digest $digest->{number} came again without need"
+          if !_was_refused($before) && !$lost->($before, $request);
+    }
+    return @faults;
+}
+
+# What the stub had in mind to answer. Whether it was heard is another matter.
+sub _was_refused  { return $_[0]{mode} =~ /\A4\d\d\b/ }
+sub _was_accepted { return $_[0]{mode} =~ /\A(?:202|stall|slow)\b/ }
+
+1;

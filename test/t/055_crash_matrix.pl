@@ -1,0 +1,351 @@
+# Whatever ends a round, wherever it stands: the worker killed, terminated or cancelled, the server
+# stopped at once, its postmaster dead. After recovery the receiver has been told of every failure,
+# in one digest, and twice only when the first request was wholly handed over and its answer lost.
+#
+# Locks, signals and the receiver hold a round at its points; the product has no hand in it.
+
+use strict;
+use warnings;
+
+use FindBin;
+use Socket qw(AF_INET INADDR_LOOPBACK IPPROTO_TCP SOCK_STREAM SOL_SOCKET SO_RCVBUF TCP_MAXSEG
+  pack_sockaddr_in unpack_sockaddr_in);
+use Test::More;
+use Time::HiRes ();
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+use JobAlerting::Deliveries;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, streaming => 1, conf => <<'CONF');
+job_alerting.lock_timeout = '60s'
+job_alerting.http_timeout = '60s'
+CONF
+JobAlerting::create_jobs($node);
+
+sub sql {
+    my ($statement) = @_;
+    return $node->safe_psql('postgres', $statement);
+}
+
+# Two failures, whose round is to be interrupted; `came` returns the requests from now on.
+sub new_round {
+    my $before = $stub->count;
+    return {
+        before => $before,
+        newest => sql('SELECT max(id) FROM job_alerting.digest'),
+        jobs   => [ map { JobAlerting::fail_job($node) } 1 .. 2 ],
+        came   => sub { return grep { $_->{number} > $before } $stub->requests },
+    };
+}
+
+sub begin {
+    my ($round) = @_;
+    $round->{call} = JobAlerting::begin_digest($node);
+    $round->{worker} = JobAlerting::poll(sub { JobAlerting::worker($node) }, 10, 'the worker');
+    return;
+}
+
+# The round's worker sends to another place than those that come after it.
+sub begin_towards {
+    my ($round, $listener) = @_;
+    my ($port) = unpack_sockaddr_in getsockname $listener;
+    JobAlerting::configure($node, sendgrid_url => "http://127.0.0.1:$port");
+    begin($round);
+    my $sending = q(SELECT count(*) FROM job_alerting.digest WHERE state = 'sending');
+    JobAlerting::poll(sub { sql($sending) eq '1' }, 10, 'the request');
+    JobAlerting::configure($node, sendgrid_url => $stub->url);
+    return;
+}
+
+sub wait_until_blocked {
+    return JobAlerting::poll(sub { sql(<<'SQL') eq '1' }, 10, 'the worker to wait for a lock');
+        SELECT count(*) FROM pg_stat_activity w JOIN pg_stat_activity h ON h.pid = ANY (pg_blocking_pids(w.pid))
+        WHERE w.backend_type = 'job_alerting worker' AND h.application_name = 'holder'
+SQL
+}
+
+sub launcher {
+    return sql(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting launcher'));
+}
+
+sub wait_for_commit {
+    return JobAlerting::poll(sub { sql(<<'SQL') eq '1' }, 10, 'the worker to wait for its commit');
+        SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'job_alerting worker' AND wait_event = 'SyncRep'
+SQL
+}
+
+sub wake {
+    my ($round) = @_;
+    kill CONT => $round->{worker} if $round->{stopped};
+    return;
+}
+
+# From then on commits wait for a standby that never comes: somebody has been seen to.
+sub hold_commits {
+    sql(q(ALTER SYSTEM SET synchronous_standby_names = 'nobody'));
+    $node->reload;
+    my $probe;
+    JobAlerting::poll(sub {
+        $probe = JobAlerting::Call->start($node, undef, q(SET application_name = 'probe'),
+            q(SELECT pg_logical_emit_message(true, 'probe', ''))) if !$probe || !$probe->running;
+        return sql(q(SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+                     WHERE application_name = 'probe' AND wait_event = 'SyncRep')) eq 't';
+    }, 10, 'commits to wait');
+    $probe->finish;
+    return;
+}
+
+sub let_commits {
+    sql('ALTER SYSTEM RESET synchronous_standby_names');
+    $node->reload;
+    return;
+}
+
+# ---------------------------------------------------------------- a receiver that does not listen
+
+# It accepts so many connections and one more, and takes in next to nothing of what they send.
+sub deaf_listener {
+    my ($queue) = @_;
+    socket my $listener, AF_INET, SOCK_STREAM, 0 or die "no socket: $!";
+    # Little is buffered on either side where the window is small and the segments are.
+    setsockopt $listener, SOL_SOCKET, SO_RCVBUF, 1 or die "no small buffer: $!";
+    setsockopt $listener, IPPROTO_TCP, TCP_MAXSEG, 536 or die "no small segments: $!";
+    bind $listener, pack_sockaddr_in(0, INADDR_LOOPBACK) or die "cannot bind: $!";
+    listen $listener, $queue or die "cannot listen: $!";
+    return $listener;
+}
+
+# The sockets at either end of its connections, as Linux lists them: their state, and the bytes that
+# they hold.
+sub sockets_of {
+    my ($listener) = @_;
+    my ($port) = unpack_sockaddr_in getsockname $listener;
+    my $address = sprintf '0100007F:%04X', $port;
+    my @lines = grep { /\s$address\s/ } split /\n/, PostgreSQL::Test::Utils::slurp_file('/proc/net/tcp');
+    return map {
+        my ($state, $sending, $received) = /\s(\w\w) (\w{8}):(\w{8})\s/;
+        { state => hex $state, bytes => hex($sending) + hex $received };
+    } @lines;
+}
+
+# Those that wait for the connection.
+sub connecting_to {
+    my ($listener) = @_;
+    return scalar grep { $_->{state} == 2 } sockets_of($listener);
+}
+
+# The bytes that are on their way to it.
+sub unread_by {
+    my ($listener) = @_;
+    my $bytes = 0;
+    $bytes += $_->{bytes} for grep { $_->{state} == 1 } sockets_of($listener);
+    return $bytes;
+}
+
+# ---------------------------------------------------------------- the points of a round
+
+# Each begins a round, returns when its worker has come to the point, and says how to let it go on.
+
+sub before_record {
+    my ($round) = @_;
+    my $held = JobAlerting::hold($node, 'LOCK TABLE research_jobs');
+    begin($round);
+    wait_until_blocked();
+    return sub { JobAlerting::let_go($held) };
+}
+
+# Somebody else has an open digest that is not committed: the round has made its own, and waits
+# whether it may.
+sub before_compose_commits {
+    my ($round) = @_;
+    my $held = JobAlerting::hold($node,
+        q(UPDATE job_alerting.digest SET state = 'pending' WHERE id = (SELECT max(id) FROM job_alerting.digest)));
+    begin($round);
+    wait_until_blocked();
+    return sub { JobAlerting::let_go($held) };
+}
+
+# The commit is on disk, but waits for a standby.
+sub after_compose_commits {
+    my ($round) = @_;
+    my $let_compose = before_compose_commits($round);
+    hold_commits();
+    $let_compose->();
+    wait_for_commit();
+    return \&let_commits;
+}
+
+sub while_connecting {
+    my ($round) = @_;
+    my $deaf = deaf_listener(0);
+    # Its queue of one is full with this.
+    socket my $first, AF_INET, SOCK_STREAM, 0 or die "no socket: $!";
+    connect $first, getsockname $deaf or die "cannot connect: $!";
+    begin_towards($round, $deaf);
+    JobAlerting::poll(sub { connecting_to($deaf) }, 10, 'the worker to connect');
+    return sub { close $_ for $first, $deaf };
+}
+
+sub mid_upload {
+    my ($round) = @_;
+    push @{ $round->{jobs} }, split /\n/, sql(<<'SQL');
+        INSERT INTO research_jobs (source, job_type, status, last_error, finished_at)
+        SELECT 'youtube', 'search_song', 'dead', repeat(chr(96 + i), 3000), now() FROM generate_series(1, 20) i
+        RETURNING id
+SQL
+    my $deaf = deaf_listener(1);
+    begin_towards($round, $deaf);
+    my $unread = 0;
+    my $is_stuck = sub { my $before = $unread; $unread = unread_by($deaf); return $unread > 0 && $unread == $before };
+    JobAlerting::poll($is_stuck, 10, 'the upload to get stuck');
+    my $size = sql(q(SELECT octet_length(request) FROM job_alerting.digest WHERE state = 'sending'));
+    cmp_ok $unread, '<', $size, 'the buffers do not hold all of it';
+    return sub { close $deaf };
+}
+
+sub after_upload {
+    my ($round) = @_;
+    $stub->modes('stall', '202');
+    begin($round);
+    $stub->wait_for($round->{before} + 1);
+    return sub { $stub->release if $stub->held };
+}
+
+# The answer has left the receiver, and the worker cannot read it.
+sub after_the_answer_was_sent {
+    my ($round) = @_;
+    my $let_answer = after_upload($round);
+    kill STOP => $round->{worker};
+    $let_answer->();
+    $round->{stopped} = 1;
+    return sub { };
+}
+
+sub before_settle_commits {
+    my ($round) = @_;
+    my $let_answer = after_upload($round);
+    my $held = JobAlerting::hold($node, q(SELECT FROM job_alerting.digest WHERE state = 'sending' FOR UPDATE));
+    $let_answer->();
+    wait_until_blocked();
+    return sub { JobAlerting::let_go($held) };
+}
+
+# ---------------------------------------------------------------- what ends it
+
+# Each returns when it is over and the server is up again.
+
+sub kill_worker {
+    my ($round) = @_;
+    kill KILL => $round->{worker};
+    $round->{call}->finish;
+    JobAlerting::wait_for_server($node);
+    return;
+}
+
+sub terminate {
+    my ($round) = @_;
+    is sql("SELECT pg_terminate_backend($round->{worker})"), 't', 'terminated';
+    wake($round);
+    return;
+}
+
+sub cancel {
+    my ($round) = @_;
+    is sql("SELECT pg_cancel_backend($round->{worker})"), 't', 'cancelled';
+    wake($round);
+    return;
+}
+
+sub stop_at_once {
+    my ($round) = @_;
+    if ($round->{stopped}) {
+        # A stopped process would keep the postmaster waiting for 5 s. Once others are gone it has
+        # been told, too.
+        my $launcher = launcher();
+        kill QUIT => PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
+        JobAlerting::wait_for_end($launcher);
+        wake($round);
+    }
+    $node->stop('immediate', fail_ok => 1);
+    $node->start;
+    return;
+}
+
+sub kill_postmaster {
+    my ($round) = @_;
+    my @orphans = ($round->{worker}, launcher());
+    $node->kill9;
+    wake($round);
+    my $start = Time::HiRes::time();
+    JobAlerting::wait_for_end(@orphans);
+    cmp_ok Time::HiRes::time() - $start, '<', 3, 'its orphans end soon';
+    JobAlerting::start_again($node);
+    return;
+}
+
+# ---------------------------------------------------------------- the matrix
+
+# For each point: how many requests have come by then, and how many there may be in the end. The two
+# may differ where the answer is there, and the worker has not yet looked at it. Some faults the
+# worker outlives: it goes on when it is let, and settles what it has.
+my @points = (
+    [ 'before record',             \&before_record,             came => 0, times => [1] ],
+    [ 'before compose commits',    \&before_compose_commits,    came => 0, times => [1] ],
+    [ 'after compose commits',     \&after_compose_commits,     came => 0, times => [1], outlives => ['SIGINT'] ],
+    [ 'while connecting',          \&while_connecting,          came => 0, times => [1] ],
+    [ 'mid-upload',                \&mid_upload,                came => 0, times => [1] ],
+    [ 'after upload',              \&after_upload,              came => 1, times => [2] ],
+    [ 'after the answer was sent', \&after_the_answer_was_sent, came => 1, times => [ 1, 2 ] ],
+    [ 'before settle commits',     \&before_settle_commits,     came => 1, times => [2], outlives => [qw(SIGTERM SIGINT)] ],
+);
+my @faults = (
+    [ 'SIGKILL',          \&kill_worker ],
+    [ 'SIGTERM',          \&terminate ],
+    [ 'SIGINT',           \&cancel ],
+    [ 'immediate stop',   \&stop_at_once ],
+    [ 'postmaster death', \&kill_postmaster ],
+);
+
+sub is_told {
+    my ($round, @times) = @_;
+    JobAlerting::run_until_silent($node);
+    my @requests = $round->{came}->();
+    my @faults = JobAlerting::Deliveries::faults(
+        requests => \@requests,
+        jobs     => $round->{jobs},
+        digests  => [ split /\n/, sql("SELECT id FROM job_alerting.digest WHERE id > $round->{newest}") ],
+        lost     => sub { 1 },
+    );
+    is_deeply \@faults, [], 'every failure was told, in one digest, in the same bytes';
+    ok scalar(grep { $_ == @requests } @times), 'as often as may be' or diag scalar(@requests) . ' requests';
+    is sql(q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted')), 0, 'every digest is accepted';
+    return;
+}
+
+# A channel's first digest is a case of its own.
+JobAlerting::fail_job($node);
+JobAlerting::run_digest($node);
+
+for my $point (@points) {
+    my ($where, $go_to, %expected) = @$point;
+    for my $fault (@faults) {
+        my ($what, $strike) = @$fault;
+        subtest "$what $where" => sub {
+            my $round = new_round();
+            my $let_go = $go_to->($round);
+            is JobAlerting::worker($node), $round->{worker}, 'the round stands there';
+            is scalar $round->{came}->(), $expected{came}, 'so many requests have come';
+            $strike->($round);
+            my $outlived = grep { $_ eq $what } @{ $expected{outlives} // [] };
+            $round->{call}->finish if !$outlived;
+            $let_go->();
+            $round->{call}->finish;
+            is_told($round, $outlived ? 1 : @{ $expected{times} });
+        };
+    }
+}
+
+$node->stop;
+done_testing();
