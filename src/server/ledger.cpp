@@ -199,6 +199,8 @@ bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &ch
 }
 
 ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait) {
+    // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
+    transaction.execute("LOCK TABLE job_alerting.queue IN ROW EXCLUSIVE MODE");
     const std::vector<Value> itself = {queue.name, queue.watched_at};
     const std::string row = "FROM job_alerting.queue q "
                             "WHERE q.name = $1 AND q.watched_at = $2::timestamptz";

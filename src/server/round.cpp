@@ -148,6 +148,9 @@ void tidy_up(const Settings &settings, RoundReport &report) {
     try {
         Transaction transaction(lock_timeout_setting());
         examine_silent(settings, report);
+        // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
+        transaction.execute("LOCK TABLE job_alerting.failure, job_alerting.digest "
+                            "IN ROW EXCLUSIVE MODE");
         report.due_in = ledger::next_due(transaction, kinds, settings.hold_in_doubt);
         ledger::prune(transaction, kinds, settings.retention);
         transaction.commit();

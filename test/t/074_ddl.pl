@@ -181,6 +181,32 @@ subtest 'REINDEX of the ledger during a scan waits for it, and the scan not for 
     sql(q(SELECT job_alerting.unwatch('gated', true)));
 };
 
+# What REINDEX says that comes while a round waits behind the gate.
+sub reindex_during {
+    my ($table, $gate, $round) = @_;
+    my $held = hold($gate);
+    my $call = $round->();
+    wait_until_worker_waits();
+    my $reindex = JobAlerting::Call->start($node, 'postgres', "REINDEX TABLE job_alerting.$table");
+    # When it need not wait for the round it is done at once.
+    my $waits = q(SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'REINDEX TABLE job%' AND wait_event_type = 'Lock');
+    JobAlerting::poll(sub { sql($waits) eq '1' || !$reindex->running }, 10, 'REINDEX');
+    let_go($held);
+    $call->rows;
+    return $reindex->error;
+}
+
+subtest 'REINDEX of the other tables, too, goes along with a round' => sub {
+    JobAlerting::configure($node, lock_timeout => '30s');
+    my $stalled = stall();
+    my $answered = sub { $stub->release; return $stalled->{call} };
+    is reindex_during('digest', 'LOCK TABLE job_alerting.failure IN SHARE MODE', $answered), '', 'while it tidies up';
+    my $begun = sub { JobAlerting::begin_digest($node) };
+    is reindex_during('queue', 'SELECT FROM job_alerting.queue FOR UPDATE', $begun), '', 'while it begins a scan';
+    is_deeply told(), [], 'nothing is told twice';
+    JobAlerting::configure($node, lock_timeout => '3s');
+};
+
 subtest 'writers of the jobs table do not wait for a scan' => sub {
     sql('CREATE TABLE pace AS SELECT 0.0 AS seconds');
     sql(q(SELECT job_alerting.watch_query('slow', 'SELECT id::text AS job_id, finished_at AS failed_at
