@@ -127,10 +127,9 @@ CREATE TABLE job_alerting.home (
     came_by  text COLLATE "C" CHECK (came_by IN ('copy', 'promotion')),
     since    timestamptz NOT NULL DEFAULT now()
 );
-CREATE UNIQUE INDEX home_only ON job_alerting.home ((true));
-COMMENT ON TABLE job_alerting.home IS 'where the rounds of this database run: one row, from the first round on; what a round finds changed tells it that it runs in a copy, or after a promotion';
-COMMENT ON COLUMN job_alerting.home.place IS 'system identifier of the cluster and oid of the database; other ones in a dump that was restored, or in a database made from a template';
-COMMENT ON COLUMN job_alerting.home.timeline IS 'timeline of the cluster; another one after a promotion';
+COMMENT ON TABLE job_alerting.home IS 'where the rounds of this database run: one row, from the first round that has a queue; what a round finds changed tells it that it runs in a copy, or after a promotion. No key, so that a dump can bring its row beside another';
+COMMENT ON COLUMN job_alerting.home.place IS 'system identifier of the cluster, oid of the database and of this table; other ones in a dump that was restored, or in a database made from a template';
+COMMENT ON COLUMN job_alerting.home.timeline IS 'timeline of the cluster; another one after a promotion, or a recovery to a point in time';
 COMMENT ON COLUMN job_alerting.home.backup IS 'where the base backup began that the cluster was restored from; empty for none';
 COMMENT ON COLUMN job_alerting.home.came_by IS 'what the last change was: copy or promotion; NULL when there was none';
 COMMENT ON COLUMN job_alerting.home.since IS 'when rounds began here';

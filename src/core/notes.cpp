@@ -22,7 +22,8 @@ std::string doubt_note(std::int64_t digest, std::int64_t failures, const std::st
 }
 
 std::string copy_note(const std::string &since) {
-    return "This database is a copy of another; rounds run here since " + since +
+    return "This database is a copy, or was restored from a backup; rounds run here since " +
+           since +
            ". What its original had recorded is the original's to tell; what failed between the "
            "original's last round and the copying may be told by both.";
 }

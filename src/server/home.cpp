@@ -26,12 +26,33 @@ std::string backup_label() {
     return line.substr(begin.size(), line.find(" (") - begin.size());
 }
 
+std::string history_file(std::int64_t timeline) {
+    char name[MAXFNAMELEN];
+    TLHistoryFileName(name, static_cast<TimeLineID>(timeline));
+    return name;
+}
+
+// The history of a timeline has a line for each before it: "1\t0/3000000\tbefore 2026-07-14 ...".
+// The server gives the last field its words; a promoted standby had no target.
+std::int64_t last_recovered(std::int64_t timeline) {
+    std::ifstream history(std::string(DataDir) + "/pg_wal/" + history_file(timeline));
+    std::int64_t recovered = 0;
+    for (std::string line; std::getline(history, line);) {
+        const std::size_t reason = line.find('\t', line.find('\t') + 1);
+        if (isdigit(static_cast<unsigned char>(line[0])) && reason != std::string::npos &&
+            line.compare(reason + 1, std::string::npos, "no recovery target specified") != 0)
+            recovered = std::stoll(line);
+    }
+    return recovered;
+}
+
 } // namespace
 
 Home find_home() {
     Home home;
     home.place = std::to_string(GetSystemIdentifier()) + "/" + std::to_string(MyDatabaseId);
     guarded([&] { home.timeline = GetWALInsertionTimeLine(); });
+    home.recovered = last_recovered(home.timeline);
     home.backup = backup_label();
     return home;
 }

@@ -8,9 +8,10 @@
 namespace job_alerting::server {
 
 struct Home {
-    std::string place;     // system identifier and oid of the database; a copy has another
-    std::int64_t timeline; // another one after a promotion
-    std::string backup;    // where the base backup began that the cluster was restored from, if any
+    std::string place;      // system identifier and oid of the database; a copy has another
+    std::int64_t timeline;  // another one after a promotion
+    std::int64_t recovered; // the last timeline that was left at a recovery target; 0 for none
+    std::string backup; // where the base backup began that the cluster was restored from, if any
 };
 
 // Reads it. Throws ServerError.

@@ -106,8 +106,9 @@ bool record_unreadable(Transaction &transaction, const std::string &queue) {
     return recorded.touched > 0;
 }
 
-// What the original of this copy had recorded but not been seen to tell is its to tell.
-void hold_past(Transaction &transaction) {
+// What the original of this copy had recorded but not been seen to tell is its to tell. Through a
+// channel that has told nothing, that is what still stands.
+void hold_past(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     const char *error = "this database is a copy, and its original may have sent it";
     transaction.execute("UPDATE job_alerting.digest SET state = 'in_doubt', held = true, "
                         "next_attempt_at = NULL, updated_at = now(), error = $1 "
@@ -116,11 +117,22 @@ void hold_past(Transaction &transaction) {
     transaction.execute(
         "INSERT INTO job_alerting.digest "
         "(channel, first_failure, last_failure, state, held, error) "
-        "SELECT covered.channel, min(f.id), max(f.id), 'in_doubt', true, $1 "
-        "FROM (SELECT d.channel, max(d.last_failure) AS last FROM job_alerting.digest d "
-        "      GROUP BY d.channel) covered "
-        "JOIN job_alerting.failure f ON f.id > covered.last GROUP BY covered.channel",
-        {error});
+        "SELECT c.channel, min(f.id), max(f.id), 'in_doubt', true, $1 "
+        "FROM (SELECT d.channel FROM job_alerting.digest d "
+        "      UNION SELECT unnest($2::text[]) COLLATE \"C\") c "
+        "CROSS JOIN LATERAL (SELECT max(d.last_failure) AS last FROM job_alerting.digest d "
+        "                    WHERE d.channel = c.channel) covered "
+        "JOIN job_alerting.failure f ON f.id > coalesce(covered.last, 0) "
+        "     AND (covered.last IS NOT NULL OR f.cleared_at IS NULL) GROUP BY c.channel",
+        {error, array_of(channels)});
+}
+
+// The former primary may have sent an open digest in moments that were lost. What comes now has
+// other content, so it comes as another message: under the old one's Message-ID it could be taken
+// for a copy, and dropped on its way.
+void renew_open(Transaction &transaction) {
+    transaction.execute("UPDATE job_alerting.digest SET id = DEFAULT, message_id = NULL "
+                        "WHERE state = 'pending'");
 }
 
 std::vector<Value> stretch(const DigestRow &digest) {
@@ -136,29 +148,40 @@ void doubt_interrupted(Transaction &transaction) {
                         "WHERE state = 'sending'");
 }
 
-void move_in(Transaction &transaction, const Home &here) {
-    const std::vector<Value> place = {here.place, value(here.timeline), here.backup};
-    // A standby, too, was made from a base backup; but it has not become what it is without a
-    // change of timeline.
-    const Result home =
-        transaction.execute("SELECT h.place <> $1 OR (h.timeline = $2::int AND h.backup <> $3), "
-                            "h.timeline <> $2::int FROM job_alerting.home h",
-                            place);
-    if (home.rows.empty()) {
-        transaction.execute("INSERT INTO job_alerting.home (place, timeline, backup) "
-                            "VALUES ($1, $2::int, $3)",
-                            place);
+void move_in(Transaction &transaction, const Home &here, const std::vector<ChannelKind> &channels) {
+    // A restored dump makes the table anew, even in the database that it was taken from. It brings
+    // its row beside one that a round has written meanwhile; digests without any row are its, too.
+    const Result home = transaction.execute(
+        "WITH here AS (SELECT $1 || '/' || 'job_alerting.home'::regclass::oid AS place) "
+        "SELECT here.place, "
+        "coalesce(bool_or(h.place <> here.place OR h.timeline <= $4::int "
+        // A standby, too, was made from a base backup; but it has not become what it is without
+        // a change of timeline.
+        "    OR (h.timeline = $2::int AND $3 <> '' AND h.backup <> $3)), "
+        "    EXISTS (SELECT FROM job_alerting.digest)), "
+        "coalesce(bool_or(h.timeline <> $2::int), false), "
+        "count(h.place) = 0 AND EXISTS (SELECT FROM job_alerting.queue) "
+        "FROM here LEFT JOIN job_alerting.home h ON true GROUP BY here.place",
+        {here.place, value(here.timeline), here.backup, value(here.recovered)});
+    const Row &row = home.rows[0];
+    const bool copied = flag(row[1]);
+    const bool promoted = flag(row[2]);
+    // Not before there is something to watch: a dump that is being restored brings the queues last.
+    const bool first = flag(row[3]);
+    if (!copied && !promoted && !first)
         return;
+    Value came_by;
+    if (copied) {
+        hold_past(transaction, channels);
+        came_by = "copy";
+    } else if (promoted) {
+        renew_open(transaction);
+        came_by = "promotion";
     }
-    const bool copied = flag(home.rows[0][0]);
-    const bool promoted = flag(home.rows[0][1]);
-    if (copied)
-        hold_past(transaction);
-    if (copied || promoted)
-        transaction.execute(
-            "UPDATE job_alerting.home SET place = $1, timeline = $2::int, "
-            "backup = $3, came_by = $4, since = now()",
-            {here.place, value(here.timeline), here.backup, copied ? "copy" : "promotion"});
+    transaction.execute("DELETE FROM job_alerting.home");
+    transaction.execute("INSERT INTO job_alerting.home (place, timeline, backup, came_by) "
+                        "VALUES ($1, $2::int, $3, $4)",
+                        {row[0], value(here.timeline), here.backup, came_by});
 }
 
 std::vector<Queue> queues(Transaction &transaction) {
@@ -193,7 +216,8 @@ bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &ch
         "WHERE (SELECT max(d.last_failure) FROM job_alerting.digest d WHERE d.channel = c.channel) "
         "    < (SELECT max(f.id) FROM job_alerting.failure f) "
         "AND NOT EXISTS (SELECT FROM job_alerting.digest d "
-        "                WHERE d.channel = c.channel AND d.state = 'in_doubt'))",
+        "                WHERE d.channel = c.channel AND d.state = 'in_doubt' "
+        "                AND d.held IS NOT TRUE))",
         {array_of(channels)});
     return flag(result.rows[0][0]);
 }

@@ -53,7 +53,8 @@ void doubt_interrupted(Transaction &transaction);
 
 // Notes where this database lives. In a copy of another, all that was not accepted, or not even
 // composed, is from then on in doubt and held: nobody here knows what the original makes of it.
-void move_in(Transaction &transaction, const Home &here);
+// Comes after queues(), or a round could record before anything is noted.
+void move_in(Transaction &transaction, const Home &here, const std::vector<ChannelKind> &channels);
 
 // All queues, those first that have been watched longest: whoever comes later, or changes what he
 // has, cannot get before them.

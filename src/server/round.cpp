@@ -12,12 +12,21 @@ namespace job_alerting::server {
 
 namespace {
 
-std::vector<Queue> begin() {
+// Those that are configured; none when one of them is no channel.
+std::vector<ChannelKind> known_channels(const Settings &settings) {
+    std::vector<ChannelKind> kinds;
+    std::string unknown;
+    if (!parse_channels(settings.channels.c_str(), kinds, unknown))
+        kinds.clear();
+    return kinds;
+}
+
+std::vector<Queue> begin(const Settings &settings) {
     const Home here = find_home();
     Transaction transaction(lock_timeout_setting());
     ledger::doubt_interrupted(transaction);
-    ledger::move_in(transaction, here);
     std::vector<Queue> queues = ledger::queues(transaction);
+    ledger::move_in(transaction, here, known_channels(settings));
     transaction.commit();
     for (const Queue &queue : queues)
         if (queue.never_ended)
@@ -27,9 +36,8 @@ std::vector<Queue> begin() {
 
 // Whether the round before this one did not come to its end.
 bool was_cut_off(const Settings &settings, bool by_hand) {
-    std::vector<ChannelKind> kinds;
-    std::string unknown;
-    if (!parse_channels(settings.channels.c_str(), kinds, unknown))
+    const std::vector<ChannelKind> kinds = known_channels(settings);
+    if (kinds.empty())
         return false; // nothing can be sent, but all can be recorded
     // The launcher has counted this round already.
     shared::DatabaseState state = {};
@@ -180,7 +188,7 @@ RoundReport run_round(bool by_hand) {
         tried = true;
     };
 
-    const std::vector<Queue> queues = begin();
+    const std::vector<Queue> queues = begin(settings);
     // A scan may be the end of this process, as it may have been that of the last: then what has
     // been recorded is sent before each.
     const bool cut_off = was_cut_off(settings, by_hand);
