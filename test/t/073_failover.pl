@@ -1,0 +1,223 @@
+# Failover: a standby takes over, knowing all that the primary did, or lacking its last commits; then
+# the old primary follows the new one and takes over again. Nothing is lost; what was told is not told
+# again, but for what the new primary cannot know.
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+# Without a launcher, which would try again by itself what is in doubt; with the WAL that pg_rewind
+# looks for.
+my $primary = JobAlerting::node('primary', stub => $stub, streaming => 1, preload => 0, conf => 'wal_keep_size = 64MB');
+
+my %old;    # what became of the jobs on the first primary
+
+sub sql {
+    my ($node, $db, $statement) = @_;
+    return $node->safe_psql($db, $statement);
+}
+
+# One round: what it says of the channel, and the mails.
+sub round {
+    my ($node, $db) = @_;
+    my $before = $stub->count;
+    my ($row) = JobAlerting::run_digest($node, $db);
+    return ($row, ($stub->requests)[ $before .. $stub->count - 1 ]);
+}
+
+# A failure, and a round that meets this answer: the job, and the request.
+sub fail_into {
+    my ($mode, $db, $outcome) = @_;
+    $stub->mode($mode);
+    my $job = JobAlerting::fail_job($primary, db => $db);
+    my ($row, $request) = round($primary, $db);
+    is $row->{outcome}, $outcome, "$db: $outcome" or diag explain $row;
+    $stub->mode('202');
+    return { job => $job, request => $request };
+}
+
+# The mails that a server composed for a database.
+sub mails_from {
+    my ($node, $db) = @_;
+    my $where = quotemeta($node->name . "/$db");
+    return grep { $_->{json}{subject} =~ / in $where: / } $stub->requests;
+}
+
+sub jobs {
+    my (@mails) = @_;
+    return [ map { [ JobAlerting::named_jobs($_) ] } @mails ];
+}
+
+sub says_promoted {
+    my ($mail) = @_;
+    return 0 if !$mail;
+    return JobAlerting::text_part($mail) =~ s/\s+/ /gr =~ /This server was promoted; .*may be told here again/;
+}
+
+sub message_id { return $_[0]{json}{headers}{'Message-ID'} }
+sub number     { return $_[0]{json}{subject} =~ /\[#(\d+)\]\z/ ? $1 : undef }
+
+sub launchers {
+    my ($node) = @_;
+    return sql($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting%'));
+}
+
+# It takes over, and its launcher has made a round in each of these databases.
+sub promote {
+    my ($node, @dbs) = @_;
+    my $scans = sub { sql($node, $_[0], 'SELECT last_scan_at FROM job_alerting.queue') };
+    my %before = map { $_ => $scans->($_) } @dbs;
+    $node->promote;
+    for my $db (@dbs) {
+        JobAlerting::poll(sub { $scans->($db) ne $before{$db} }, 30, "a round in $db");
+        # Its scan is over; this one comes after it.
+        round($node, $db);
+    }
+    return;
+}
+
+my @dbs = qw(postgres sending blocked lost pending);
+for my $db (@dbs) {
+    sql($primary, 'postgres', "CREATE DATABASE $db") if $db ne 'postgres';
+    JobAlerting::create_jobs($primary, $db);
+}
+
+$primary->backup('backup');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($primary, 'backup', has_streaming => 1);
+$standby->append_conf('postgresql.conf', "shared_preload_libraries = 'job_alerting'");
+$standby->start;
+
+subtest 'what happens on the primary' => sub {
+    $old{$_}{told} = fail_into('202', $_, 'accepted') for qw(postgres lost);
+    $old{postgres}{unseen} = JobAlerting::fail_job($primary);
+    $old{lost}{unseen} = JobAlerting::fail_job($primary, db => 'lost');
+    $old{pending}{refused} = fail_into('401', 'pending', 'pending');
+    $old{blocked}{doubtful} = fail_into('close-after-read', 'blocked', 'in_doubt');
+    $old{blocked}{behind} = fail_into('close-after-read', 'blocked', 'in_doubt');
+    my $before = $stub->count;
+    $stub->modes('stall', '202');
+    $old{sending}{job} = JobAlerting::fail_job($primary, db => 'sending');
+    $old{sending}{call} = JobAlerting::begin_digest($primary, db => 'sending');
+    $old{sending}{request} = ($stub->wait_for($before + 1))[-1];
+    $primary->wait_for_catchup($standby, 'replay');
+};
+
+subtest 'the standby is silent, and says that it is one' => sub {
+    is launchers($standby), 0, 'no launcher';
+    my ($status) = JobAlerting::rows($standby, undef, 'SELECT * FROM job_alerting.status');
+    ok !$status->{healthy}, 'not healthy';
+    is $status->{reason}, 'this server is a standby: rounds run on the primary', 'the reason';
+    is scalar mails_from($standby, $_), 0, "no mail for $_" for @dbs;
+};
+
+subtest 'the primary ends with commits that the standby lacks' => sub {
+    $standby->append_conf('postgresql.conf', "primary_conninfo = ''");
+    $standby->reload;
+    JobAlerting::poll(sub { sql($standby, 'postgres', 'SELECT count(*) FROM pg_stat_wal_receiver') eq '0' }, 30,
+        'the end of the replication');
+    my ($row, @mails) = round($primary, 'lost');
+    is_deeply jobs(@mails), [ [ $old{lost}{unseen} ] ], 'one failure is told meanwhile';
+    $old{lost}{mail} = $mails[0];
+    ($row, @mails) = round($primary, 'pending');
+    is_deeply jobs(@mails), [ [ $old{pending}{refused}{job} ] ], 'another one is told at last';
+    $old{pending}{mail} = $mails[0];
+    $primary->stop('immediate');
+};
+
+subtest 'promoted, it has a launcher without a restart' => sub {
+    $stub->release;
+    promote($standby, @dbs);
+    ok launchers($standby) > 0, 'a launcher';
+};
+
+subtest 'what the primary had told, and the standby knows of, is not told again' => sub {
+    is_deeply jobs(mails_from($standby, 'postgres')), [ [ $old{postgres}{unseen} ] ], 'one mail, of what was new';
+    my ($first) = mails_from($standby, 'postgres');
+    ok says_promoted($first), 'which says that the server was promoted';
+    my $job = JobAlerting::fail_job($standby);
+    my ($row, @mails) = round($standby, 'postgres');
+    is_deeply jobs(@mails), [ [$job] ], 'what fails next is told';
+    ok !says_promoted($mails[0]), 'without these words';
+    ($row, @mails) = round($standby, 'postgres');
+    is $row->{outcome}, 'silent', 'then silence';
+};
+
+subtest 'what was on its way, or in doubt, is sent again byte for byte' => sub {
+    my $copies = sub {
+        my ($request) = @_;
+        return [ map { $_->{body} eq $request->{body} ? 'same' : 'other' }
+              grep { $_->{number} > $old{pending}{mail}{number} && message_id($_) eq message_id($request) } $stub->requests ];
+    };
+    is_deeply $copies->($old{sending}{request}), ['same'], 'once, what was on its way';
+    is_deeply $copies->($old{blocked}{doubtful}{request}), ['same'], 'once, what was in doubt';
+    is_deeply jobs(mails_from($standby, 'sending')), [], 'and no other mail';
+    is_deeply jobs(mails_from($standby, 'blocked')), [ [ $old{blocked}{behind}{job} ] ], 'but of what was behind it';
+    is sql($standby, $_, q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted')), 0, "$_: all accepted"
+      for qw(sending blocked);
+};
+
+subtest 'what was told in commits that are lost is told again in another digest, which says so' => sub {
+    for my $db (qw(lost pending)) {
+        my @mails = mails_from($standby, $db);
+        is_deeply jobs(@mails), jobs($old{$db}{mail}), "$db: once";
+        ok says_promoted($mails[0]), 'it says that the server was promoted';
+        isnt message_id($mails[0]), message_id($old{$db}{mail}), 'under another Message-ID';
+        isnt number($mails[0]), number($old{$db}{mail}), 'and another number';
+        my $job = JobAlerting::fail_job($standby, db => $db);
+        my ($row, @next) = round($standby, $db);
+        is_deeply jobs(@next), [ [$job] ], 'what fails next is told';
+        ($row, @next) = round($standby, $db);
+        is $row->{outcome}, 'silent', 'then silence';
+    }
+};
+
+subtest 'the old primary, rewound, is silent as a standby' => sub {
+    my $conf = $primary->data_dir . '/postgresql.conf';
+    my $settings = PostgreSQL::Test::Utils::slurp_file($conf);
+    sql($standby, 'postgres', 'CHECKPOINT');
+    PostgreSQL::Test::Utils::system_or_bail('pg_rewind', '--no-sync', '--target-pgdata', $primary->data_dir,
+        '--source-server', $standby->connstr('postgres'));
+    # pg_rewind has brought the settings of the other server.
+    unlink $conf or die "cannot remove $conf: $!";
+    PostgreSQL::Test::Utils::append_to_file($conf, $settings);
+    $primary->append_conf('postgresql.conf', "shared_preload_libraries = 'job_alerting'");
+    $primary->enable_streaming($standby);
+    my $before = $stub->count;
+    $primary->start;
+    $standby->wait_for_catchup($primary, 'replay');
+    is launchers($primary), 0, 'no launcher';
+    is $stub->count, $before, 'no mail';
+};
+
+subtest 'promoted again, it tells what is new, and nothing that the other one told' => sub {
+    my $told = JobAlerting::fail_job($standby);
+    my ($row, @mails) = round($standby, 'postgres');
+    is_deeply jobs(@mails), [ [$told] ], 'the other one tells a failure';
+    my $new = JobAlerting::fail_job($standby);
+    $standby->wait_for_catchup($primary, 'replay');
+    $standby->stop;
+    my $before = $stub->count;
+    promote($primary, @dbs);
+    @mails = ($stub->requests)[ $before .. $stub->count - 1 ];
+    is_deeply jobs(@mails), [ [$new] ], 'one mail in all databases, of what was not told';
+    ok says_promoted($mails[0]), 'it says that the server was promoted';
+    $primary->restart;
+    JobAlerting::poll(sub { launchers($primary) > 0 }, 15, 'its launcher');
+    $before = $stub->count;
+    my $last = JobAlerting::fail_job($primary);
+    ($row, @mails) = round($primary, 'postgres');
+    JobAlerting::poll(sub { $stub->count > $before }, 15, 'a mail');
+    @mails = ($stub->requests)[ $before .. $stub->count - 1 ];
+    is_deeply jobs(@mails), [ [$last] ], 'after a restart, too, only what is new';
+    ok !says_promoted($mails[0]), 'without these words';
+};
+
+$primary->stop;
+done_testing();
