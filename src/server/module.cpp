@@ -2,6 +2,7 @@
 
 #include "server/prelude.hpp"
 
+#include "server/home.hpp"
 #include "server/launcher.hpp"
 #include "server/settings.hpp"
 #include "server/shared.hpp"
@@ -18,6 +19,7 @@ extern "C" void _PG_init(void) {
     // Without preloading there are no hourly rounds, but run_digest() works.
     if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
         return;
+    note_restoring();
     shared::request();
     register_launcher();
 }

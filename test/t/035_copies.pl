@@ -261,16 +261,15 @@ subtest 'a dump restored into a database of the same oid in another cluster' => 
     restore_dump(dump_database('postgres'), $other, 'postgres');
     # The copy is noticed in a transaction of its own, before the first scan.
     my $before = $stub->count;
-    my $lock = JobAlerting::Call->start($other, undef, 'BEGIN', 'LOCK TABLE research_jobs', 'SELECT pg_sleep(60)');
+    my $held = JobAlerting::hold($other, 'LOCK TABLE research_jobs');
     my $waits = "SELECT count(*) FROM pg_locks WHERE relation = 'research_jobs'::regclass AND NOT granted";
-    my $granted = q(SELECT count(*) FROM pg_locks WHERE relation = 'research_jobs'::regclass AND mode = 'AccessExclusiveLock');
-    JobAlerting::poll(sub { sql($other, 'postgres', $granted) eq '1' }, 10, 'the lock');
     my $round = JobAlerting::begin_digest($other);
     JobAlerting::poll(sub { sql($other, 'postgres', $waits) eq '1' }, 10, 'the first scan');
     my $killed = JobAlerting::worker($other);
     kill KILL => $killed or die "cannot kill $killed: $!";
     $round->finish;
-    $lock->finish;
+    JobAlerting::wait_for_server($other);
+    JobAlerting::let_go($held);
     wait_for_launcher($other, 'postgres');
     is $stub->count, $before, 'a round that was killed before its first scan, and the one after it, send nothing';
     is_a_copy($other, 'postgres', 2);
@@ -345,17 +344,36 @@ subtest 'a cluster started from a base backup is a copy, and stays what it is' =
     $clone->stop;
 };
 
-subtest 'a cluster recovered to a point in time is a copy, too' => sub {
+# Without settings that name a target, the recovery ends with the archive, which is empty.
+sub is_recovered_copy {
+    my ($name, @conf) = @_;
     my $before = $stub->count;
-    my $restored = cluster_from_backup('recovered', q(restore_command = 'false'), q(recovery_target = 'immediate'),
-        q(recovery_target_action = 'promote'));
+    my $restored = cluster_from_backup($name, q(restore_command = 'false'), @conf);
     $restored->set_recovery_mode;
     $restored->start;
     wait_for_launcher($restored, $_) for qw(postgres blocked sending);
     like sql($restored, 'postgres', q(SELECT pg_walfile_name(pg_current_wal_lsn()))), qr/\A00000002/,
       'it is on another timeline';
     is $stub->count, $before, 'no mail';
-    is_a_copy($restored, @$_) for [ postgres => 2 ], [ blocked => 2 ], [ sending => 1 ];
+    is_a_copy($restored, @$_) for [ blocked => 2 ], [ sending => 1 ];
+    return $restored;
+}
+
+subtest 'a cluster recovered to a point in time is a copy, too' => sub {
+    is_recovered_copy('target', q(recovery_target = 'immediate'), q(recovery_target_action = 'promote'))->stop;
+};
+
+subtest 'so is one recovered to the end of the archive, for as long as it runs' => sub {
+    my $restored = is_recovered_copy('archive');
+    sql($restored, 'sending', 'SELECT job_alerting.settle(id, true) FROM job_alerting.digest WHERE held');
+    $stub->mode('401');
+    my $job = JobAlerting::fail_job($restored, db => 'sending');
+    my ($row) = round($restored, 'sending');
+    is_outcome($row, 'pending');
+    $stub->mode('202');
+    my @mails;
+    ($row, @mails) = round($restored, 'sending');
+    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$job] ], 'its own digest is told';
     $restored->stop;
 };
 
