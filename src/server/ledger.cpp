@@ -131,8 +131,8 @@ void hold_past(Transaction &transaction, const std::vector<ChannelKind> &channel
 // other content, so it comes as another message: under the old one's Message-ID it could be taken
 // for a copy, and dropped on its way.
 void renew_open(Transaction &transaction) {
-    transaction.execute("UPDATE job_alerting.digest SET id = DEFAULT, message_id = NULL "
-                        "WHERE state = 'pending'");
+    transaction.execute("UPDATE job_alerting.digest SET id = DEFAULT, message_id = NULL, "
+                        "first_attempt_at = NULL WHERE state = 'pending'");
 }
 
 std::vector<Value> stretch(const DigestRow &digest) {

@@ -173,6 +173,7 @@ subtest 'what was told in commits that are lost is told again in another digest,
         my $job = JobAlerting::fail_job($standby, db => $db);
         my ($row, @next) = round($standby, $db);
         is_deeply jobs(@next), [ [$job] ], 'what fails next is told';
+        ok !says_promoted($next[0]), 'without these words';
         ($row, @next) = round($standby, $db);
         is $row->{outcome}, 'silent', 'then silence';
     }
