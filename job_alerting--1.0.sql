@@ -229,18 +229,19 @@ CREATE VIEW job_alerting.status AS
         SELECT d.* FROM server s JOIN job_alerting.digest d ON d.channel = ANY (s.channels)
         WHERE d.state <> 'accepted'
     ), stretch AS (
-        -- What no digest of a channel has yet; of its first, only what still stands.
-        SELECT coalesce(max(d.last_failure), 0) + 1 AS first_failure,
-               9223372036854775807 AS last_failure, max(d.last_failure) IS NULL AS standing_only
+        -- What no digest of a channel has yet; its first begins with what still stands.
+        SELECT CASE WHEN max(d.last_failure) IS NOT NULL THEN max(d.last_failure) + 1
+                    ELSE (SELECT f.id FROM job_alerting.failure f WHERE f.cleared_at IS NULL
+                          ORDER BY f.id LIMIT 1)
+               END AS first_failure, 9223372036854775807 AS last_failure
         FROM server s CROSS JOIN unnest(s.channels) c(channel)
         LEFT JOIN job_alerting.digest d ON d.channel = c.channel
         GROUP BY c.channel
         UNION ALL
-        SELECT w.first_failure, w.last_failure, false FROM waiting w
+        SELECT w.first_failure, w.last_failure FROM waiting w
     ), untold AS (
         SELECT count(DISTINCT f.id) AS failures, min(f.recorded_at) AS since
         FROM stretch s JOIN job_alerting.failure f ON f.id BETWEEN s.first_failure AND s.last_failure
-        WHERE f.cleared_at IS NULL OR NOT s.standing_only
     ), broken AS (
         SELECT count(*) AS queues, (array_agg(q.name ORDER BY q.broken_since, q.name))[1] AS name,
                (array_agg(q.last_error ORDER BY q.broken_since, q.name))[1] AS error
@@ -252,20 +253,25 @@ CREATE VIEW job_alerting.status AS
     ), verdict AS (
         SELECT CASE
             WHEN pg_is_in_recovery() THEN
-                'this server is a standby: rounds run on the primary'
+                'this server is a standby: rounds run on the primary, so look there'
             WHEN NOT s.preloaded THEN
                 'no round comes by itself: add job_alerting to shared_preload_libraries and restart the server'
             WHEN s.launcher_pid IS NULL THEN
                 'the launcher is not running: unless it is back in 10 seconds, see the server''s log'
+            WHEN (SELECT t.datistemplate FROM pg_database t WHERE t.datname = current_database()) THEN
+                format('no round comes by itself in a template database: ALTER DATABASE %I IS_TEMPLATE false',
+                       current_database())
             WHEN s.trouble IS NOT NULL THEN
-                s.trouble
+                format('%s; mend that, then call job_alerting.run_digest()', s.trouble)
             WHEN s.unended_rounds > 1 THEN
-                format('%s rounds in succession did not come to their end: see the server''s log',
-                       s.unended_rounds - 1)
+                format('%s cut off before the end: see the server''s log',
+                       CASE s.unended_rounds WHEN 2 THEN 'the last round was'
+                       ELSE format('the last %s rounds were', s.unended_rounds - 1) END)
             WHEN s.last_round_at IS NULL THEN
                 'no round has ended yet since the server started: one comes by itself, or call job_alerting.run_digest()'
             WHEN s.last_round_at < clock_timestamp() - 2 * s.round_interval - interval '5 minutes' THEN
-                format('no round has ended since %s: see the server''s log', s.last_round_at)
+                format('no round has ended since %s: see the server''s log',
+                       date_trunc('second', s.last_round_at))
             WHEN NOT EXISTS (SELECT FROM job_alerting.queue) THEN
                 'no queue is watched: call job_alerting.watch(''my_schema.my_jobs'')'
             WHEN cardinality(s.channels) = 0 THEN
@@ -274,11 +280,16 @@ CREATE VIEW job_alerting.status AS
                 format('queue %s cannot be read: %s; mend that, or call job_alerting.unwatch(%L)',
                        b.name, b.error, b.name)
             WHEN r.id IS NOT NULL THEN
-                format('digest %s was not accepted by %s: %s; it is tried again by itself, or at once by job_alerting.run_digest()',
-                       r.id, r.channel, r.error)
-            WHEN d.id IS NOT NULL THEN
-                format('digest %s through %s is in doubt: %s; call job_alerting.settle(%s, true) if it arrived, and settle(%s, false) to have it sent again',
+                format('digest %s could not be delivered through %s: %s; it is tried again by itself at %s%s',
+                       r.id, r.channel, r.error, date_trunc('second', r.next_attempt_at),
+                       CASE WHEN r.http_status IS DISTINCT FROM 429
+                            THEN ', or at once by job_alerting.run_digest()' END)
+            WHEN d.id IS NOT NULL AND coalesce(d.held, current_setting('job_alerting.on_in_doubt', true) = 'hold') THEN
+                format('digest %s may have been delivered through %s, or not (%s), and is held: call job_alerting.settle(%s, true) if it arrived, or settle(%s, false) to have it sent again',
                        d.id, d.channel, d.error, d.id, d.id)
+            WHEN d.id IS NOT NULL THEN
+                format('digest %s may have been delivered through %s, or not (%s): it is sent again by itself at %s; if it arrived, call job_alerting.settle(%s, true)',
+                       d.id, d.channel, d.error, date_trunc('second', d.next_attempt_at), d.id)
             END AS reason
         FROM server s CROSS JOIN broken b LEFT JOIN refused r ON true LEFT JOIN doubtful d ON true
     )

@@ -9,6 +9,11 @@ std::string late_note(std::int64_t attempts, const std::string &error) {
            " failed, the last with: " + error;
 }
 
+std::string waited_note(std::int64_t digest, const std::string &since) {
+    return "This digest is late: it had to wait for digest #" + std::to_string(digest) +
+           ", which was in doubt. Its first failure was recorded at " + since + ".";
+}
+
 std::string minimal_note(const std::string &error) {
     return "This digest was refused as it was (" + error +
            "), so its failures are only counted here.";

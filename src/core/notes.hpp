@@ -10,6 +10,9 @@ namespace job_alerting::core {
 // It comes late, after so many attempts; `error`: what the last of them met.
 std::string late_note(std::int64_t attempts, const std::string &error);
 
+// It comes late, behind a digest that was in doubt; `since`: when its first failure was recorded.
+std::string waited_note(std::int64_t digest, const std::string &since);
+
 // It is the minimal form of a digest that was refused as it was; `error`: with which words.
 std::string minimal_note(const std::string &error);
 

@@ -183,6 +183,8 @@ std::vector<std::string> Delivery::notes(Transaction &transaction, const DigestR
         notes.push_back(core::minimal_note(to_utf8(refusal->error)));
     else if (digest.attempts > 0)
         notes.push_back(core::late_note(digest.attempts, to_utf8(digest.error)));
+    else if (const auto wait = ledger::waited(transaction, report_.channel, digest))
+        notes.push_back(core::waited_note(wait->digest, wait->since));
     if (const auto arrival = ledger::arrival(transaction, report_.channel))
         notes.push_back(arrival->copied ? core::copy_note(arrival->since)
                                         : core::promotion_note(arrival->since));

@@ -210,6 +210,13 @@ std::vector<Queue> queues(Transaction &transaction) {
     return queues;
 }
 
+bool has_broken(Transaction &transaction) {
+    return flag(transaction
+                    .execute("SELECT EXISTS (SELECT FROM job_alerting.queue q "
+                             "WHERE q.broken_since IS NOT NULL)")
+                    .rows[0][0]);
+}
+
 bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     const Result result = transaction.execute(
         "SELECT EXISTS (SELECT FROM unnest($1::text[]) c(channel) "
@@ -356,6 +363,20 @@ std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel) {
     if (result.rows.empty())
         return std::nullopt;
     return Arrival{.copied = flag(result.rows[0][0]), .since = result.rows[0][1].value()};
+}
+
+std::optional<Wait> waited(Transaction &transaction, ChannelKind channel, const DigestRow &digest) {
+    // Five minutes: a round itself may take some.
+    const Result result = transaction.execute(
+        "SELECT before.id, to_char(f.recorded_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') "
+        "FROM (SELECT d.id, d.updated_at FROM job_alerting.digest d "
+        "      WHERE d.channel = $1 AND d.id < $2::bigint ORDER BY d.id DESC LIMIT 1) before, "
+        "job_alerting.failure f WHERE f.id = $3::bigint "
+        "AND f.recorded_at < least(before.updated_at, now() - interval '5 minutes')",
+        {to_string(channel), value(digest.id), value(digest.first_failure)});
+    if (result.rows.empty())
+        return std::nullopt;
+    return Wait{.digest = number(result.rows[0][0]), .since = result.rows[0][1].value()};
 }
 
 std::string database_name(Transaction &transaction) {

@@ -46,6 +46,12 @@ struct Arrival {
     std::string since;   // for people
 };
 
+// What a digest had to wait for.
+struct Wait {
+    std::int64_t digest = 0; // the one before it, which was in doubt
+    std::string since;       // for people: when the first failure that waits was recorded
+};
+
 namespace ledger {
 
 // What a round finds on its way, its sender has died over: it is in doubt, and due at once.
@@ -59,6 +65,9 @@ void move_in(Transaction &transaction, const Home &here, const std::vector<Chann
 // All queues, those first that have been watched longest: whoever comes later, or changes what he
 // has, cannot get before them.
 std::vector<Queue> queues(Transaction &transaction);
+
+// Whether any queue is known not to be readable.
+bool has_broken(Transaction &transaction);
 
 // Whether a round recorded failures but did not get as far as composing them. Not when something in
 // doubt keeps them back.
@@ -102,6 +111,9 @@ std::int64_t standing_before(Transaction &transaction, const DigestRow &digest);
 
 // How rounds came to run here, when no digest of the channel has been accepted since.
 std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel);
+
+// What kept this digest, a new one, from being begun when its first failure was recorded.
+std::optional<Wait> waited(Transaction &transaction, ChannelKind channel, const DigestRow &digest);
 
 std::string database_name(Transaction &transaction);
 

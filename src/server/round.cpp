@@ -148,13 +148,16 @@ void examine_silent(const Settings &settings, RoundReport &report) {
     }
 }
 
-// What is not tidied up by this round is by another.
-void tidy_up(const Settings &settings, RoundReport &report) {
+// What is not tidied up by this round is by another. What is wrong with a queue stands in its row,
+// unless another session holds that.
+void tidy_up(const Settings &settings, const std::string &queue_trouble, RoundReport &report) {
     std::vector<ChannelKind> kinds;
     for (const ChannelReport &channel : report.channels)
         kinds.push_back(channel.channel);
     try {
         Transaction transaction(lock_timeout_setting());
+        if (!queue_trouble.empty() && !ledger::has_broken(transaction))
+            add(report.trouble, queue_trouble);
         examine_silent(settings, report);
         // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
         transaction.execute("LOCK TABLE job_alerting.failure, job_alerting.digest "
@@ -204,10 +207,9 @@ RoundReport run_round(bool by_hand) {
     }
 
     tell_trouble(trouble, report);
-    tidy_up(settings, report);
+    tidy_up(settings, trouble, report);
     // What the last queue had recorded is delivered even after it was unwatched.
-    if (queues.empty() && is_silent(report))
-        throw NothingWatched();
+    report.watched = !queues.empty() || !is_silent(report);
     return report;
 }
 

@@ -28,12 +28,8 @@ struct RoundReport {
     std::vector<ChannelReport> channels;
     std::optional<double> due_in; // seconds until a digest is due again
     bool ended = true;   // false when a channel met an error and is to be tried again before long
-    std::string trouble; // what keeps a channel from delivering; empty when nothing does
-};
-
-// The database has the extension, but no queue is watched.
-struct NothingWatched : std::runtime_error {
-    NothingWatched() : std::runtime_error("no queue is watched") {}
+    bool watched = true; // false when there is no queue, and nothing was told of a former one
+    std::string trouble; // what keeps a mail from coming, as far as no table says it
 };
 
 // A setting makes it impossible to know where digests go; what() names it.
@@ -43,8 +39,8 @@ struct BadSetting : std::runtime_error {
 
 // Runs a round. The caller holds the round lock; no transaction is open. `by_hand`: try at once
 // all that waits, except where a provider asked for a wait. Throws ExtensionGone, WrongVersion,
-// NothingWatched, BadSetting, ServerError and std::exception; what is committed by then stays, and
-// the next round goes on from there.
+// BadSetting, ServerError and std::exception; what is committed by then stays, and the next round
+// goes on from there.
 RoundReport run_round(bool by_hand);
 
 } // namespace job_alerting::server

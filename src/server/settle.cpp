@@ -21,6 +21,16 @@ const char *const send_again =
     "error = 'it did not arrive, said role ' || $2, updated_at = now() "
     "WHERE id = $1::bigint AND state = 'in_doubt'";
 
+// What to do about a digest that is not in doubt.
+const char *advice(const char *state) {
+    if (strcmp(state, "pending") == 0)
+        return "It surely has not arrived; it is tried again by itself, or at once by "
+               "job_alerting.run_digest().";
+    if (strcmp(state, "sending") == 0)
+        return "A round awaits its answer; look again when that is over.";
+    return "Only a digest in doubt is settled by hand.";
+}
+
 // Why nothing is settled.
 void refuse(int64 digest) {
     Datum values[] = {CStringGetTextDatum(psprintf(INT64_FORMAT, digest))};
@@ -29,11 +39,10 @@ void refuse(int64 digest) {
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                         errmsg("digest %lld does not exist", static_cast<long long>(digest)),
                         errhint("SELECT id FROM job_alerting.digest WHERE state = 'in_doubt'.")));
-    ereport(ERROR,
-            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-             errmsg("digest %lld is not in doubt", static_cast<long long>(digest)),
-             errdetail("It is %s.", SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
-             errhint("Only a digest in doubt is settled by hand.")));
+    const char *state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("digest %lld is not in doubt", static_cast<long long>(digest)),
+                    errdetail("It is %s.", state), errhint("%s", advice(state))));
 }
 
 } // namespace

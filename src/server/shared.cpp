@@ -171,6 +171,9 @@ void round_postponed(Oid database) {
     change(database, [](DatabaseState &state) {
         state.unended--;
         state.due = GetCurrentTimestamp();
+        strlcpy(state.trouble,
+                "no background worker slot is free for a round (max_worker_processes)",
+                sizeof(state.trouble));
     });
 }
 

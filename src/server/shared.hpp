@@ -50,7 +50,7 @@ bool round_failed(Oid database, const char *trouble);
 // after short_pause, longer each time, at most after an interval.
 void round_begins(Oid database);
 
-// It could not begin after all, and is due as before.
+// It could not begin after all, for want of a worker slot, and is due as before.
 void round_postponed(Oid database);
 
 // The database does not have the extension.

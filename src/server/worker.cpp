@@ -61,16 +61,16 @@ void tell_launcher(const RoundReport &round) {
 void work(bool by_hand, Report &report) {
     try {
         const RoundReport round = run_round(by_hand);
-        report_rows(report, round);
         tell_launcher(round);
+        if (round.watched)
+            report_rows(report, round);
+        else
+            report_error(report, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "no queue is watched",
+                         "A round sees what is committed.",
+                         "Call job_alerting.watch('my_schema.my_jobs'), and commit.");
     } catch (const ExtensionGone &gone) {
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
         guarded([] { shared::extension_absent(MyDatabaseId); });
-    } catch (const NothingWatched &nothing) {
-        report_error(report, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, nothing.what(),
-                     "A round sees what is committed.",
-                     "Call job_alerting.watch('my_schema.my_jobs'), and commit.");
-        guarded([] { shared::round_ended(MyDatabaseId, due_in(std::nullopt), "", ""); });
     }
 }
 
@@ -95,6 +95,17 @@ void work_guarded(bool by_hand, Report &report) noexcept {
     } catch (...) {
         report_error(report, ERRCODE_INTERNAL_ERROR, "unknown exception");
     }
+}
+
+// What the status will say of it. Returns whether it is another failure than that of the round
+// before.
+bool round_failed(const Report &report) {
+    char *trouble = psprintf("the round failed: %s%s%s", report.message, report.hint[0] ? ": " : "",
+                             report.hint);
+    const size_t length = strlen(trouble);
+    if (trouble[length - 1] == '.')
+        trouble[length - 1] = '\0'; // more is said after it
+    return shared::round_failed(MyDatabaseId, trouble);
 }
 
 Report *map_report(dsm_handle handle) {
@@ -156,9 +167,7 @@ extern "C" void job_alerting_worker_main(Datum) {
     report->finished = true;
 
     const bool failed = report->sqlstate != 0 && !is_quiet(report->sqlstate);
-    const char *trouble =
-        psprintf("%s%s%s", report->message, report->hint[0] ? ": " : "", report->hint);
-    const bool news = failed && shared::round_failed(MyDatabaseId, trouble);
+    const bool news = failed && round_failed(*report);
     // What its caller is told, or what was told before, needs no line in the log.
     if (report == &own && news) {
         ereport(WARNING, (errcode(own.sqlstate),

@@ -13,6 +13,12 @@ TEST(Notes, a_late_digest_says_how_often_and_why) {
               "This digest is late: 3 earlier attempts failed, the last with: HTTP 401: no");
 }
 
+TEST(Notes, a_digest_that_waited_for_another_says_for_which_and_since_when) {
+    EXPECT_EQ(waited_note(17, "2026-07-14T03:00:00+02:00"),
+              "This digest is late: it had to wait for digest #17, which was in doubt. Its first "
+              "failure was recorded at 2026-07-14T03:00:00+02:00.");
+}
+
 TEST(Notes, a_minimal_digest_says_why_it_is_one) {
     EXPECT_NE(minimal_note("HTTP 413").find("refused as it was (HTTP 413)"), std::string::npos);
 }
