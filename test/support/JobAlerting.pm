@@ -27,6 +27,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils ();
 
 use JobAlerting::Call;
+use JobAlerting::Clock;
 use JobAlerting::Stub;
 
 my $SUPPORT = Cwd::abs_path(File::Basename::dirname(__FILE__));

@@ -1,0 +1,49 @@
+package JobAlerting::Clock;
+
+# The time of day of the servers that a test starts, set by the test: a day of outage in seconds.
+#
+#   my $clock = JobAlerting::Clock->start;     before the server is
+#   $clock->pass($node, 3600);                 an hour later, or, negative, earlier
+#
+# The processes that are started before it, the test's own for one, keep the true time.
+
+use strict;
+use warnings;
+
+use Cwd ();
+use File::Basename ();
+
+use PostgreSQL::Test::Utils ();
+
+my $SOURCE = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/../clock.c');
+
+sub start {
+    my ($class) = @_;
+    my $dir = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir('clock'));
+    my $self = bless { file => "$dir/ahead", ahead => 0 }, $class;
+    $self->_set(0);
+    PostgreSQL::Test::Utils::system_or_bail($ENV{CC} // 'cc', '-O1', '-fPIC', '-shared', '-o', "$dir/clock.so", $SOURCE);
+    $ENV{JOB_ALERTING_CLOCK} = $self->{file};
+    $ENV{LD_PRELOAD} = "$dir/clock.so";
+    return $self;
+}
+
+# The launcher sleeps by another clock; a reload makes it look at this one.
+sub pass {
+    my ($self, $node, $seconds) = @_;
+    $self->_set($self->{ahead} + $seconds);
+    $node->reload;
+    return;
+}
+
+# In place: the servers have mapped it.
+sub _set {
+    my ($self, $ahead) = @_;
+    open my $file, -e $self->{file} ? '+<:raw' : '>:raw', $self->{file} or die "cannot open $self->{file}: $!";
+    syswrite $file, pack('q', $ahead) or die "cannot write $self->{file}: $!";
+    close $file or die "cannot write $self->{file}: $!";
+    $self->{ahead} = $ahead;
+    return;
+}
+
+1;

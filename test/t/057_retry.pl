@@ -1,0 +1,326 @@
+# When a digest is tried again, and what an outage of a day ends in. The day passes on a clock that
+# the test sets, hours at a time; the rounds in it are the launcher's own, but where a subtest says
+# that it calls run_digest().
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $hour = 3600;
+
+my $clock = JobAlerting::Clock->start;
+my $stub = JobAlerting::Stub->start;
+# Whatever is told and gone is forgotten at once: what waits must not be.
+my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
+job_alerting.retention = 0
+autovacuum = off
+CONF
+JobAlerting::create_jobs($node);
+# The launcher, which may have looked before there was the extension, would look again in 10 s.
+JobAlerting::run_digest($node);
+
+# Every job that failed, and every mail that was accepted, in all subtests.
+my (@failed, @stubs);
+push @stubs, $stub;
+
+sub sql {
+    my ($statement) = @_;
+    return $node->safe_psql('postgres', $statement);
+}
+
+sub fail_job {
+    my $job = JobAlerting::fail_job($node, @_);
+    push @failed, $job;
+    return $job;
+}
+
+# One round by hand: what it says of the channel.
+sub run_digest {
+    my ($row) = JobAlerting::run_digest($node);
+    return $row;
+}
+
+# The newest digest. `wait`: seconds from its last try to the next.
+sub digest {
+    my ($digest) = JobAlerting::rows($node, undef, <<'SQL');
+        SELECT *, extract(epoch FROM next_attempt_at - updated_at)::float8 AS wait
+        FROM job_alerting.digest ORDER BY id DESC LIMIT 1
+SQL
+    return $digest;
+}
+
+sub forward {
+    my ($seconds) = @_;
+    $clock->pass($node, $seconds);
+    return;
+}
+
+# So much later, once the round of the launcher that is due by then is over.
+sub round_after {
+    my ($seconds) = @_;
+    my $last = 'SELECT last_round_at FROM job_alerting.status';
+    my $before = sql($last);
+    forward($seconds);
+    return JobAlerting::poll(sub { sql($last) ne $before }, 20, 'the round of the launcher');
+}
+
+# True when the condition holds all the time.
+sub always {
+    my ($condition, $seconds) = @_;
+    return !eval { JobAlerting::poll(sub { !$condition->() }, $seconds, 'what may not be') };
+}
+
+# A function that returns the requests that have come since now; in scalar context their number.
+sub from_now {
+    my $before = $stub->count;
+    return sub { return grep { $_->{number} > $before } $stub->requests };
+}
+
+sub named {
+    my ($request) = @_;
+    return [ sort { $a <=> $b } JobAlerting::named_jobs($request) ];
+}
+
+sub message_ids {
+    my %seen = map { $_->{json}{headers}{'Message-ID'} => 1 } @_;
+    return scalar keys %seen;
+}
+
+# The text of a mail, its lines joined.
+sub words {
+    my ($request) = @_;
+    return JobAlerting::text_part($request) =~ s/\s+/ /gr;
+}
+
+# Rounds in vain, each so many hours after the one before. Before each a job fails, and the one that
+# failed before is retried: a failure that waits to be told, and no longer stands.
+sub outage {
+    my ($rounds, $hours) = @_;
+    my @jobs = fail_job();
+    round_after($hour + 1);
+    for (2 .. $rounds) {
+        sql("UPDATE research_jobs SET status = 'queued' WHERE id = $jobs[-1]");
+        push @jobs, fail_job();
+        round_after($hours * $hour + 1);
+    }
+    return @jobs;
+}
+
+# ---------------------------------------------------------------- a day
+
+subtest 'a day of refused connections ends in one mail' => sub {
+    my $port = $stub->port;
+    $stub->stop;
+    my @jobs = outage(8, 3);
+    my $digest = digest();
+    is "$digest->{state} $digest->{attempts}", 'pending 8', 'it was tried every three hours';
+    $stub = JobAlerting::Stub->start(port => $port);
+    push @stubs, $stub;
+    push @jobs, fail_job();
+    round_after($hour + 1);
+    my @requests = $stub->requests;
+    is scalar @requests, 1, 'one mail';
+    is_deeply named($requests[0]), \@jobs, 'with every failure of the day';
+    like words($requests[0]), qr/This digest is late: 8 earlier attempts failed, the last with: \S.*(?:refused|connect)/i,
+      'which says that it is late, and why';
+    is digest()->{attempts}, 9, 'at the ninth try';
+    round_after($hour + 1);
+    is $stub->count, 1, 'then silence';
+};
+
+subtest 'a day of 401 ends in one mail' => sub {
+    my $came = from_now();
+    $stub->mode('401');
+    my @jobs = outage(24, 1);
+    is scalar $came->(), 24, 'it was tried each hour, and no more';
+    $stub->mode('202');
+    push @jobs, fail_job();
+    round_after($hour + 1);
+    my @requests = $came->();
+    is scalar @requests, 25, 'one mail is accepted';
+    is message_ids(@requests), 1, 'the same all the time, by its Message-ID';
+    is_deeply named($requests[-1]), \@jobs, 'with every failure of the day';
+    like words($requests[-1]), qr/This digest is late: 24 earlier attempts failed, the last with: HTTP 401/,
+      'which says that it is late, and why';
+    round_after($hour + 1);
+    is scalar $came->(), 25, 'then silence';
+};
+
+subtest 'a day of 503 ends in two mails' => sub {
+    my $came = from_now();
+    $stub->mode('503');
+    my ($first, @others) = outage(8, 3);
+    is scalar $came->(), 8, 'it was tried every three hours, and no more';
+    $stub->mode('202');
+    round_after($hour + 1);
+    my @requests = $came->();
+    is scalar @requests, 10, 'two mails are accepted';
+    is scalar(grep { $_->{body} ne $requests[0]{body} } @requests[ 1 .. 8 ]), 0,
+      'the one that was in doubt, byte for byte the same each time';
+    is_deeply [ map { named($_) } @requests[ 8, 9 ] ], [ [$first], \@others ], 'and one with all that failed since';
+    like words($requests[9]), qr/This digest is late: it had to wait for digest #\d+, which was in doubt/,
+      'which says that it is late, and why';
+    unlike words($requests[9]), qr/may not have reached you/, 'and leaves no doubt about the other';
+    round_after($hour + 1);
+    is scalar $came->(), 10, 'then silence';
+};
+
+subtest 'what is in doubt holds up newer digests for a day, and then no longer' => sub {
+    my $came = from_now();
+    $stub->mode('503');
+    my $old = fail_job();
+    round_after($hour + 1);
+    my $id = digest()->{id};
+    my $new = fail_job();
+    round_after(23 * $hour);
+    is scalar $came->(), 2, 'after 23 hours it alone is tried';
+
+    # The first request of each round is the one for the old digest.
+    $stub->modes('503', '202');
+    round_after($hour + 1);
+    my @requests = $came->();
+    is scalar @requests, 4, 'after 24 hours the newer one too';
+    is_deeply named($requests[3]), [$new], 'with what failed since';
+    like words($requests[3]), qr/Digest #$id \(1 failure\) may not have reached you: HTTP 503/, 'it names the one in doubt';
+    like words($requests[3]), qr/settle\($id, true\)/, 'and what to do about it';
+    like words($requests[3]), qr/This digest is late: it had to wait for digest #$id/, 'and says why it is late';
+
+    $stub->modes('503', '202');
+    my $newest = fail_job();
+    round_after($hour + 1);
+    @requests = $came->();
+    is_deeply [ map { named($_) } @requests[ 4 .. $#requests ] ], [ [$old], [$newest] ], 'an hour later the same';
+    like words($requests[5]), qr/Digest #$id \(1 failure\) may not have reached you/, 'it names the one in doubt';
+    unlike words($requests[5]), qr/late/, 'and is not late';
+
+    $stub->mode('202');
+    round_after($hour + 1);
+    @requests = $came->();
+    is scalar @requests, 7, 'in the end the old one is accepted';
+    is $requests[6]{body}, $requests[0]{body}, 'byte for byte the same';
+    round_after($hour + 1);
+    is scalar $came->(), 7, 'then silence';
+};
+
+# ---------------------------------------------------------------- an hour
+
+subtest 'the wait doubles from a minute to an hour, and the launcher keeps it' => sub {
+    my $came = from_now();
+    $stub->mode('401');
+    fail_job();
+    round_after($hour + 1);
+    for my $attempt (1 .. 8) {
+        my $least = 60 * 2**($attempt - 1);
+        $least = $hour if $least > $hour;
+        my $most = $least * 1.1 > $hour ? $hour : $least * 1.1;
+        my $digest = digest();
+        is $digest->{attempts}, $attempt, "attempt $attempt";
+        cmp_ok $digest->{wait}, '>=', $least - 0.001, "the next one not before $least s";
+        cmp_ok $digest->{wait}, '<=', $most + 0.001, 'but for a tenth';
+        is_due($digest, 'which status says');
+        if ($attempt == 3) {
+            forward($digest->{wait} - 20);
+            ok always(sub { scalar $came->() == $attempt }, 0.7), '20 s before, nothing comes';
+            round_after(21);
+        } else {
+            round_after($digest->{wait} + 1);
+        }
+        is scalar $came->(), $attempt + 1, 'when it is due, a request';
+    }
+};
+
+sub is_due {
+    my ($digest, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return ok sql("SELECT abs(extract(epoch FROM next_round_at - '$digest->{next_attempt_at}')) < 3 FROM job_alerting.status") eq 't',
+      $name;
+}
+
+# From here on the digest of the subtest before is the one that waits: tried 9 times, for an hour.
+
+subtest 'a restart does not make it due' => sub {
+    my $came = from_now();
+    my $before = digest();
+    JobAlerting::restart($node);
+    my $after = digest();
+    is $after->{$_}, $before->{$_}, "the same $_" for qw(id state attempts next_attempt_at);
+    is scalar $came->(), 0, 'nothing is sent by the round at the start';
+    is_due($after, 'status says when it is');
+    round_after($after->{wait} + 1);
+    is scalar $came->(), 1, 'then it is';
+};
+
+subtest 'a clock set back makes it due' => sub {
+    my $came = from_now();
+    is digest()->{attempts}, 10, 'after a try';
+    round_after(-3 * 24 * $hour);
+    is scalar $came->(), 1, 'it is tried, and not in three days';
+    my $digest = digest();
+    is $digest->{attempts}, 11, 'which counts';
+    cmp_ok $digest->{wait}, '<=', $hour, 'and the next time is within the hour';
+    round_after(3 * 24 * $hour);
+};
+
+subtest 'run_digest() tries at once, but not where the provider asked for a wait' => sub {
+    my $came = from_now();
+    is run_digest()->{outcome}, 'pending', 'tried by hand';
+    is scalar $came->(), 1, 'it is not due, but tried';
+
+    $stub->modes('429 retry-after=600', '202');
+    is run_digest()->{outcome}, 'pending', 'told to come again in 600 s';
+    my $digest = digest();
+    is $digest->{wait}, 600, 'the provider says when';
+    my $row = run_digest();
+    is $row->{outcome}, 'pending', 'by hand it stays pending';
+    like $row->{detail}, qr/HTTP 429/, 'and the detail says why';
+    is scalar $came->(), 2, 'nothing is sent';
+    round_after(601);
+    is scalar $came->(), 3, 'it is when the time has come';
+    is digest()->{state}, 'accepted', 'and accepted';
+};
+
+# ---------------------------------------------------------------- two channels
+
+subtest 'what one channel cannot deliver is no matter of the other' => sub {
+    JobAlerting::configure($node, channels => 'log,sendgrid');
+    my $mark = -s $node->logfile;
+    # The first digest of a channel would have what stands still.
+    sql('DELETE FROM research_jobs');
+    my $came = from_now();
+    $stub->mode('401');
+    my @jobs;
+    for my $round (1, 2) {
+        push @jobs, fail_job();
+        my %row = map { $_->{channel} => $_ } JobAlerting::run_digest($node);
+        is "$row{log}{outcome} $row{log}{failures}", 'accepted 1', "round $round: the log takes each";
+        is "$row{sendgrid}{outcome} $row{sendgrid}{failures}", "pending $round", 'the other waits with all';
+    }
+    $stub->mode('202');
+    round_after($hour + 1);
+    my @requests = $came->();
+    is scalar @requests, 3, 'one mail at last';
+    is_deeply named($requests[2]), \@jobs, 'with both';
+    my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
+    my @told = $log =~ /^\s+job (\d+) in research_jobs/mg;
+    is_deeply \@told, \@jobs, 'the log has each once';
+};
+
+subtest 'each failure that there was is in exactly one mail that was accepted' => sub {
+    my %mails;
+    for my $request (map { $_->requests } @stubs) {
+        next if $request->{mode} ne '202';
+        $mails{$_}++ for JobAlerting::named_jobs($request);
+    }
+    is_deeply \%mails, { map { $_ => 1 } @failed }, 'by the mails';
+    cmp_ok scalar @failed, '>', 40, 'and there were many';
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE cleared_at IS NOT NULL)), 0,
+      'what was told and stands no more is forgotten';
+};
+
+$node->stop;
+done_testing();
