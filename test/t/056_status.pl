@@ -1,0 +1,535 @@
+# The view status: false with a reason in each state that can keep a mail from arriving, after one
+# round at most, and true again when that is mended. And settle(), which mends one of them. Time
+# passes on a clock that the test sets.
+
+use strict;
+use warnings;
+
+use FindBin;
+use POSIX ();
+use Test::More;
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $hour = 3600;
+
+my $clock = JobAlerting::Clock->start;
+my $stub = JobAlerting::Stub->start;
+# A worker slot for the launcher, and one for a round.
+my $node = JobAlerting::node('main', stub => $stub, preload => 0, streaming => 1, conf => <<'CONF');
+job_alerting.lock_timeout = '200ms'
+max_worker_processes = 2
+max_logical_replication_workers = 0
+autovacuum = off
+CONF
+
+sub sql {
+    my ($statement, $db) = @_;
+    return $node->safe_psql($db // 'postgres', $statement);
+}
+
+sub status {
+    my ($server) = @_;
+    my ($status) = JobAlerting::rows($server // $node, undef, 'SELECT * FROM job_alerting.status');
+    return $status;
+}
+
+sub is_unhealthy {
+    my ($why, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $status = status();
+    ok !$status->{healthy}, "$name: not healthy";
+    like $status->{reason}, $why, "$name: the reason";
+    return $status;
+}
+
+sub is_healthy {
+    my ($name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $status = status();
+    ok $status->{healthy}, $name // 'healthy again' or diag $status->{reason};
+    is $status->{reason}, undef, 'without a reason';
+    return $status;
+}
+
+# One round by hand: its rows, or the error that ended it.
+sub run_digest {
+    my @rows = eval { JobAlerting::run_digest($node) };
+    return @rows ? @rows : $@;
+}
+
+# A round has come by itself, or comes.
+sub wait_until_healthy {
+    my ($server) = @_;
+    return JobAlerting::poll(sub { status($server)->{healthy} }, 20, 'a round');
+}
+
+# ---------------------------------------------------------------- rounds that do not come
+
+subtest 'not preloaded' => sub {
+    JobAlerting::create_jobs($node);
+    is +(run_digest())[0]{outcome}, 'silent', 'a round by hand works';
+    my $status = is_unhealthy(qr/add job_alerting to shared_preload_libraries and restart/, 'not preloaded');
+    is $status->{$_}, undef, "no $_" for qw(launcher_pid last_round_at next_round_at last_accepted_at oldest_waiting_since);
+    is $status->{$_}, 0, "$_: 0" for qw(failures_waiting digests_waiting queues_broken);
+
+    $node->append_conf('postgresql.conf', "shared_preload_libraries = 'job_alerting'");
+    JobAlerting::restart($node);
+    wait_until_healthy();
+    $status = is_healthy('preloaded, and after the round at the start, healthy');
+    is $status->{launcher_pid}, sql(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting launcher')),
+      'the process id of the launcher';
+    is sql('SELECT last_round_at BETWEEN pg_postmaster_start_time() AND clock_timestamp() FROM job_alerting.status'), 't',
+      'the last round was at the start';
+    is sql("SELECT next_round_at - last_round_at BETWEEN '59 min' AND '61 min' FROM job_alerting.status"), 't',
+      'the next one is in an hour';
+};
+
+subtest 'a standby says where to look' => sub {
+    $node->backup('backup');
+    my $standby = PostgreSQL::Test::Cluster->new('standby');
+    $standby->init_from_backup($node, 'backup', has_streaming => 1);
+    $standby->start;
+    my $status = status($standby);
+    ok !$status->{healthy}, 'not healthy';
+    like $status->{reason}, qr/standby.*on the primary/, 'the reason';
+    is $status->{launcher_pid}, undef, 'it has no launcher';
+    $standby->promote;
+    ok wait_until_healthy($standby), 'promoted, it is healthy';
+    $standby->stop;
+};
+
+subtest 'the launcher is away' => sub {
+    my $old = status()->{launcher_pid};
+    sql("SELECT pg_terminate_backend($old)");
+    JobAlerting::poll(sub { !status()->{launcher_pid} }, 4, 'its end');
+    my $status = is_unhealthy(qr/launcher is not running.*10 seconds.*server's log/, 'terminated');
+    is $status->{next_round_at}, undef, 'no round is due';
+    $clock->pass($node, 10);
+    wait_until_healthy();
+    isnt is_healthy('back again')->{launcher_pid}, $old, 'another process';
+};
+
+subtest 'the launcher is stuck' => sub {
+    my $pid = status()->{launcher_pid};
+    kill STOP => $pid;
+    $clock->pass($node, 2 * $hour + 280);
+    my $before = status();
+    $clock->pass($node, 30);
+    my $after = status();
+    kill CONT => $pid;
+    ok $before->{healthy}, 'no round for two intervals: not yet' or diag $before->{reason};
+    ok !$after->{healthy}, 'for two intervals and five minutes: not healthy';
+    like $after->{reason}, qr/no round has ended since .*server's log/, 'the reason';
+    wait_until_healthy();
+    is_healthy('healthy when it goes on');
+};
+
+subtest 'no worker slot is free' => sub {
+    sql('CREATE DATABASE other');
+    JobAlerting::create_jobs($node, 'other');
+    $stub->modes('stall', '202');
+    my $before = $stub->count;
+    JobAlerting::fail_job($node, db => 'other');
+    my $call = JobAlerting::begin_digest($node, db => 'other');
+    $stub->wait_for($before + 1);
+    $clock->pass($node, $hour + 1);
+    JobAlerting::poll(sub { !status()->{healthy} }, 10, 'a round without a slot');
+    is_unhealthy(qr/no background worker slot is free.*max_worker_processes/, 'none');
+    $stub->release;
+    is +($call->rows)[0]{outcome}, 'accepted', 'it is freed';
+    wait_until_healthy();
+    is_healthy();
+    sql('DROP DATABASE other');
+};
+
+subtest 'the database is a template' => sub {
+    sql('ALTER DATABASE postgres IS_TEMPLATE true');
+    is_unhealthy(qr/template database: ALTER DATABASE postgres IS_TEMPLATE false/, 'a template');
+    sql('ALTER DATABASE postgres IS_TEMPLATE false');
+    is_healthy();
+};
+
+# ---------------------------------------------------------------- rounds that do not come to their end
+
+subtest 'rounds fail' => sub {
+    # The view itself can be read meanwhile.
+    my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.digest IN EXCLUSIVE MODE');
+    like run_digest(), qr/lock timeout/, 'a round fails';
+    is_unhealthy(qr/the round failed: .*lock timeout; mend that, then call job_alerting\.run_digest\(\)/, 'one failed');
+    JobAlerting::let_go($held);
+    run_digest();
+    is_healthy();
+};
+
+subtest 'rounds are cut off' => sub {
+    $stub->modes('stall', 'stall', 'stall', '202');
+    JobAlerting::fail_job($node);
+    my $before = $stub->count;
+    for my $round (1 .. 3) {
+        $clock->pass($node, $round == 1 ? $hour + 1 : 100);
+        $stub->wait_for($before + $round);
+        is_unhealthy(qr/the last round was cut off before the end: see the server's log/, 'in the second') if $round == 2;
+        is_unhealthy(qr/the last 2 rounds were cut off before the end/, 'in the third') if $round == 3;
+        my $worker = JobAlerting::worker($node);
+        sql("SELECT pg_terminate_backend($worker)");
+        JobAlerting::wait_for_end($worker);
+    }
+    is +(run_digest())[0]{outcome}, 'accepted', 'a round that comes to its end';
+    is_healthy();
+};
+
+# ---------------------------------------------------------------- what is watched
+
+subtest 'no queue' => sub {
+    sql(q(SELECT job_alerting.unwatch('research_jobs')));
+    is_unhealthy(qr/no queue is watched: call job_alerting\.watch\('/, 'none');
+    like run_digest(), qr/no queue is watched/, 'a round says so too';
+    is_unhealthy(qr/no queue is watched: call job_alerting\.watch\('/, 'after it');
+    sql(q(SELECT job_alerting.watch('research_jobs')));
+    is_healthy('healthy with one, at once');
+};
+
+subtest 'a queue that cannot be read' => sub {
+    sql('ALTER TABLE research_jobs RENAME finished_at TO ended_at');
+    run_digest();
+    my $status = is_unhealthy(qr/queue research_jobs cannot be read: column .*job_alerting\.unwatch\('research_jobs'\)/, 'broken');
+    is $status->{queues_broken}, 1, 'one is';
+    sql('ALTER TABLE research_jobs RENAME ended_at TO finished_at');
+    run_digest();
+    is is_healthy()->{queues_broken}, 0, 'none is';
+};
+
+subtest 'a queue whose row somebody holds' => sub {
+    my $held = JobAlerting::hold($node, 'SELECT FROM job_alerting.queue FOR UPDATE');
+    my ($row) = run_digest();
+    is_unhealthy(qr/queue research_jobs cannot be read: another session holds its row; mend that/, 'held');
+    like $row->{detail}, qr/queue research_jobs cannot be read/, 'as the caller is told';
+    JobAlerting::let_go($held);
+    run_digest();
+    is_healthy();
+};
+
+# ---------------------------------------------------------------- faults before there is anything to send
+
+# What is wrong is said after a silent round, by it and by the view.
+sub is_fault {
+    my ($channel, $why, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my ($row) = grep { $_->{channel} eq $channel } run_digest();
+    is $row->{outcome}, 'silent', "$name: nothing is new";
+    like $row->{detail}, $why, "$name: but the detail says why";
+    is_unhealthy(qr/channel $channel: $why.*; mend that, then call job_alerting\.run_digest\(\)/, $name);
+    return;
+}
+
+sub is_mended {
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my ($row) = run_digest();
+    is $row->{detail}, undef, 'mended: no detail';
+    is_healthy('and healthy');
+    return;
+}
+
+subtest 'addresses' => sub {
+    for my $name (qw(mail_from mail_to)) {
+        for my $value ('', 'nobody') {
+            sql("ALTER DATABASE postgres SET job_alerting.$name = '$value'");
+            is_fault('sendgrid', $value ? qr/job_alerting\.$name is malformed/ : qr/job_alerting\.$name is not set/, "$name '$value'");
+        }
+        sql("ALTER DATABASE postgres RESET job_alerting.$name");
+    }
+    is_mended();
+};
+
+subtest 'the key' => sub {
+    my $file = sql('SHOW job_alerting.sendgrid_api_key_file');
+    rename $file, "$file.kept" or die "cannot rename the key: $!";
+    is_fault('sendgrid', qr/key file "\Q$file\E" cannot be opened: No such file/, 'missing');
+    POSIX::mkfifo($file, 0600) or die "cannot make a FIFO: $!";
+    is_fault('sendgrid', qr/key file "\Q$file\E" is not a regular file/, 'a FIFO');
+    unlink $file;
+    mkdir $file, 0700 or die "cannot make a directory: $!";
+    is_fault('sendgrid', qr/key file "\Q$file\E" is not a regular file/, 'a directory');
+    rmdir $file;
+    rename "$file.kept", $file or die "cannot rename the key: $!";
+    chmod 0644, $file;
+    is_fault('sendgrid', qr/key file "\Q$file\E" is open to others.*0600/, 'open to others');
+    chmod 0600, $file;
+    is_mended();
+};
+
+subtest 'certificate authorities' => sub {
+    JobAlerting::configure($node, ca_file => '/nowhere/ca.pem');
+    is_fault('sendgrid', qr{job_alerting\.ca_file "/nowhere/ca\.pem" cannot be read: No such file}, 'unreadable');
+    JobAlerting::configure($node, ca_file => '');
+    is_mended();
+};
+
+subtest "a server's log without digests" => sub {
+    # The first digest of a channel would have what stands.
+    sql('DELETE FROM research_jobs');
+    sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'log'; ALTER DATABASE postgres SET log_min_messages = fatal));
+    is_fault('log', qr/log_min_messages/, 'log_min_messages = fatal');
+    sql(q(ALTER DATABASE postgres RESET log_min_messages; ALTER DATABASE postgres RESET job_alerting.channels));
+    is_mended();
+};
+
+subtest 'no channel' => sub {
+    JobAlerting::configure($node, channels => '');
+    run_digest();
+    is_unhealthy(qr/nobody is told: set job_alerting\.channels/, 'none');
+    JobAlerting::configure($node, channels => 'sendgrid');
+    is_mended();
+};
+
+subtest 'values that are found at server start' => sub {
+    my $proper = sql('SHOW job_alerting.sendgrid_url');
+    my %bad = (channels => 'sendgird', sendgrid_url => 'http://example.com', proxy => 'nonsense://x');
+    $node->append_conf('postgresql.conf', "job_alerting.$_ = '$bad{$_}'") for sort keys %bad;
+    sql('ALTER SYSTEM RESET job_alerting.channels');
+    $node->restart;
+    JobAlerting::poll(sub { status()->{reason} =~ /the round failed/ }, 10, 'the round at the start');
+    is_unhealthy(qr/job_alerting\.channels names "sendgird", which is no channel; mend that/, 'a channel that is none');
+    JobAlerting::configure($node, channels => 'sendgrid');
+    is_fault('sendgrid', qr/job_alerting\.sendgrid_url cannot be used/, 'a bad address');
+    JobAlerting::configure($node, sendgrid_url => $proper);
+    is_fault('sendgrid', qr/job_alerting\.proxy cannot be used/, 'a bad proxy');
+    JobAlerting::configure($node, proxy => '');
+    is_mended();
+};
+
+# ---------------------------------------------------------------- digests that do not arrive
+
+# The digest that waits.
+sub waiting {
+    my ($digest) = JobAlerting::rows($node, undef, <<'SQL');
+        SELECT * FROM job_alerting.digest WHERE state <> 'accepted' ORDER BY id LIMIT 1
+SQL
+    return $digest;
+}
+
+sub recorded_first {
+    return (JobAlerting::rows($node, undef, <<'SQL'))[0]{min};
+        SELECT min(f.recorded_at) FROM job_alerting.digest_failure f WHERE f.digest_state <> 'accepted'
+SQL
+}
+
+subtest 'refused' => sub {
+    my $accepted = status()->{last_accepted_at};
+    $stub->mode('401');
+    JobAlerting::fail_job($node) for 1 .. 2;
+    # By the launcher, so that it is what says when the next one comes.
+    $clock->pass($node, $hour + 1);
+    JobAlerting::poll(sub { waiting() && waiting()->{error} }, 10, 'the refusal');
+    JobAlerting::poll(sub { !JobAlerting::worker($node) }, 10, 'the end of the round');
+    my $digest = waiting();
+    my $status = is_unhealthy(
+        qr/digest $digest->{id} could not be delivered through sendgrid: HTTP 401.*key.*by itself at 20.*job_alerting\.run_digest/,
+        'refused');
+    is $status->{failures_waiting}, 2, 'two failures wait';
+    is $status->{digests_waiting}, 1, 'in one digest';
+    is $status->{oldest_waiting_since}, recorded_first(), 'since the first was recorded';
+    is $status->{last_accepted_at}, $accepted, 'nothing was accepted';
+    ok sql("SELECT next_round_at BETWEEN '$digest->{next_attempt_at}' AND '$digest->{next_attempt_at}'::timestamptz + interval '3 s'"
+          . ' FROM job_alerting.status') eq 't', 'the next round is when it is due';
+    $stub->mode('202');
+    run_digest();
+    $status = is_healthy('accepted, and healthy');
+    is $status->{failures_waiting}, 0, 'nothing waits';
+    is $status->{digests_waiting}, 0, 'in no digest';
+    is $status->{oldest_waiting_since}, undef, 'since never';
+    ok $status->{last_accepted_at} gt $accepted, 'a digest was accepted';
+};
+
+subtest 'told to wait' => sub {
+    $stub->mode('429 retry-after=600');
+    JobAlerting::fail_job($node);
+    run_digest();
+    my $status = is_unhealthy(qr/HTTP 429.*by itself at 20/, '429');
+    unlike $status->{reason}, qr/run_digest/, 'and not by hand';
+    $stub->mode('202');
+    $clock->pass($node, 601);
+    wait_until_healthy();
+    is_healthy();
+};
+
+subtest 'in doubt' => sub {
+    $stub->mode('503');
+    JobAlerting::fail_job($node);
+    run_digest();
+    JobAlerting::fail_job($node) for 1 .. 2;
+    run_digest();
+    my $digest = waiting();
+    my $status = is_unhealthy(
+        qr/digest $digest->{id} may have been delivered through sendgrid, or not \(HTTP 503.*\): it is sent again by itself at 20.*settle\($digest->{id}, true\)/,
+        'in doubt');
+    is $status->{failures_waiting}, 3, 'its failure waits, and two behind it';
+    is $status->{digests_waiting}, 1, 'one digest';
+    is $status->{oldest_waiting_since}, recorded_first(), 'since the first was recorded';
+    $stub->mode('202');
+    run_digest();
+    is_healthy('accepted, and healthy');
+};
+
+subtest 'two channels wait for the same failures' => sub {
+    sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'log,sendgrid'; ALTER DATABASE postgres SET log_min_messages = fatal));
+    sql('DELETE FROM research_jobs');
+    run_digest();
+    $stub->mode('401');
+    JobAlerting::fail_job($node) for 1 .. 2;
+    run_digest();
+    my $status = is_unhealthy(qr/digest \d+ could not be delivered through log: log_min_messages/, 'both');
+    is $status->{digests_waiting}, 2, 'two digests';
+    is $status->{failures_waiting}, 2, 'two failures, each counted once';
+    sql('ALTER DATABASE postgres RESET log_min_messages');
+    run_digest();
+    is is_unhealthy(qr/digest \d+ could not be delivered through sendgrid/, 'one')->{digests_waiting}, 1, 'one digest';
+
+    sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'log'));
+    run_digest();
+    $status = is_healthy('what waits for a channel that is not configured does not count');
+    is $status->{digests_waiting}, 0, 'no digest';
+    is $status->{failures_waiting}, 0, 'no failure';
+    sql('ALTER DATABASE postgres RESET job_alerting.channels');
+    run_digest();
+    is is_unhealthy(qr/sendgrid: HTTP 401/, 'configured again')->{failures_waiting}, 2, 'the failures count again';
+    $stub->mode('202');
+    run_digest();
+    is_healthy();
+};
+
+subtest 'before the first digest of a channel, what it will tell waits' => sub {
+    sql('CREATE DATABASE fresh');
+    sql(q(ALTER DATABASE fresh SET job_alerting.channels = ''), 'fresh');
+    JobAlerting::create_jobs($node, 'fresh');
+    my @jobs = map { JobAlerting::fail_job($node, db => 'fresh') } 1 .. 4;
+    JobAlerting::run_digest($node, 'fresh');
+    # The first is gone, and the third lies between those that stand.
+    sql("DELETE FROM research_jobs WHERE id IN ($jobs[0], $jobs[2])", 'fresh');
+    JobAlerting::run_digest($node, 'fresh');
+    $stub->mode('401');
+    sql('ALTER DATABASE fresh RESET job_alerting.channels', 'fresh');
+    my ($row) = JobAlerting::run_digest($node, 'fresh');
+    is sql('SELECT failures_waiting FROM job_alerting.status', 'fresh'), $row->{failures}, 'as many as the digest has';
+    sql('DELETE FROM job_alerting.digest', 'fresh');
+    is sql('SELECT failures_waiting FROM job_alerting.status', 'fresh'), $row->{failures}, 'and will have';
+    $stub->mode('202');
+    sql('DROP DATABASE fresh');
+};
+
+# ---------------------------------------------------------------- settle()
+
+# A digest in doubt, and a function that returns the requests that have come since.
+sub doubt {
+    my $before = $stub->count;
+    $stub->mode('close-after-read');
+    my $job = JobAlerting::fail_job($node);
+    run_digest();
+    my $digest = waiting();
+    is $digest->{state}, 'in_doubt', 'a digest in doubt';
+    my $came = sub { return grep { $_->{number} > $before } $stub->requests };
+    return ($digest->{id}, $came, $job);
+}
+
+subtest 'settle(..., true): it is accepted, and not sent again' => sub {
+    my ($id, $came) = doubt();
+    sql("SELECT job_alerting.settle($id, true)");
+    is is_healthy('healthy at once')->{failures_waiting}, 0, 'nothing waits';
+    $stub->mode('202');
+    is +(run_digest())[0]{outcome}, 'silent', 'the next round is silent';
+    is scalar $came->(), 1, 'one request in all';
+};
+
+subtest 'settle(..., false): it is sent again, also where doubt is held' => sub {
+    JobAlerting::configure($node, on_in_doubt => 'hold');
+    my ($id, $came, $job) = doubt();
+    is_unhealthy(qr/digest $id may have been .* is held: call job_alerting\.settle\($id, true\) .*settle\($id, false\)/, 'held');
+    $clock->pass($node, $hour + 1);
+    run_digest();
+    is scalar $came->(), 1, 'it is not sent';
+
+    for my $mode ('close-after-read', '202') {
+        sql("SELECT job_alerting.settle($id, false)");
+        is_unhealthy(qr/it did not arrive, said role .*again by itself/, 'settled');
+        $stub->mode($mode);
+        run_digest();
+        next if $mode eq '202';
+        is_unhealthy(qr/is held: call/, 'its answer lost, it is held again');
+        run_digest();
+        is scalar $came->(), 2, 'and not sent';
+    }
+    is_healthy('accepted, and healthy');
+    my @requests = $came->();
+    is scalar @requests, 3, 'sent once for each verdict';
+    is $requests[$_]{body}, $requests[0]{body}, 'byte for byte the same, its Message-ID too' for 1, 2;
+    is_deeply [ JobAlerting::named_jobs($requests[2]) ], [$job], 'with the failure';
+    JobAlerting::configure($node, on_in_doubt => 'resend');
+};
+
+subtest 'settle() in an open transaction: the round goes on without that digest' => sub {
+    my ($id, $came) = doubt();
+    $stub->mode('202');
+    my $held = JobAlerting::hold($node, "SELECT job_alerting.settle($id, true)");
+    my $call = JobAlerting::begin_digest($node);
+    my ($row) = $call->rows;
+    is "$row->{outcome} $row->{digest_id}", "in_doubt $id", 'it stays in doubt';
+    like $row->{detail}, qr/lock timeout/, 'the detail says why';
+    cmp_ok $call->seconds, '<', 10, 'after lock_timeout';
+    is scalar $came->(), 1, 'nothing is sent';
+    is_unhealthy(qr/channel sendgrid: .*lock timeout/, 'as the view says');
+    JobAlerting::let_go($held);
+    is waiting()->{id}, $id, 'rolled back, it has settled nothing';
+    sql("SELECT job_alerting.settle($id, true)");
+    is +(run_digest())[0]{outcome}, 'silent', 'committed, it has';
+    is scalar $came->(), 1, 'and was not sent again';
+    is_healthy();
+};
+
+# ---------------------------------------------------------------- who, and how fast
+
+subtest 'pg_monitor reads it, and nothing else; others do not' => sub {
+    sql('CREATE ROLE monitor IN ROLE pg_monitor; CREATE ROLE other');
+    is sql('SET ROLE monitor; SELECT healthy FROM job_alerting.status'), 't', 'it reads status';
+    my @others = qw(queue failure digest home digest_failure);
+    for my $what (map { "TABLE job_alerting.$_" } @others) {
+        like error_of("SET ROLE monitor; $what"), qr/permission denied/, "not: $what";
+    }
+    like error_of("SET ROLE monitor; SELECT job_alerting.$_"), qr/permission denied/, "not: $_"
+      for 'run_digest()', 'settle(1, true)', q(unwatch('research_jobs'));
+    like error_of('SET ROLE other; TABLE job_alerting.status'), qr/permission denied/, 'others do not';
+    like error_of('SET ROLE other; SELECT job_alerting.server_state()'), qr/permission denied/, 'nor what it calls';
+};
+
+sub error_of {
+    my ($statement) = @_;
+    my (undef, undef, $error) = $node->psql('postgres', $statement);
+    return $error;
+}
+
+# Milliseconds, the best of a few.
+sub milliseconds {
+    my ($query) = @_;
+    my @plans = map { sql("EXPLAIN (ANALYZE, TIMING off) $query") } 1 .. 3;
+    my ($best) = sort { $a <=> $b } map { /Execution Time: ([\d.]+)/ } @plans;
+    return $best;
+}
+
+subtest 'it is cheap with 100,000 failures in the ledger' => sub {
+    sql(<<'SQL');
+INSERT INTO job_alerting.failure (queue, job_id, occurrence, status)
+    SELECT 'research_jobs', 'told ' || n, '', 'dead' FROM generate_series(1, 100000) n;
+INSERT INTO job_alerting.digest (channel, first_failure, last_failure, state)
+    SELECT 'sendgrid', min(id), max(id), 'accepted' FROM job_alerting.failure WHERE job_id LIKE 'told %';
+VACUUM ANALYZE job_alerting.failure;
+SQL
+    is is_healthy('nothing waits')->{failures_waiting}, 0, 'by its count too';
+    my $view = milliseconds('SELECT * FROM job_alerting.status');
+    my $count = milliseconds('SELECT count(*) FROM job_alerting.failure');
+    note "status: $view ms; count(*) of the ledger: $count ms";
+    cmp_ok $view, '<', $count, 'it takes less than to count the ledger';
+};
+
+$node->stop;
+done_testing();
