@@ -285,10 +285,10 @@ CREATE VIEW job_alerting.status AS
                        CASE WHEN r.http_status IS DISTINCT FROM 429
                             THEN ', or at once by job_alerting.run_digest()' END)
             WHEN d.id IS NOT NULL AND coalesce(d.held, current_setting('job_alerting.on_in_doubt', true) = 'hold') THEN
-                format('digest %s may have been delivered through %s, or not (%s), and is held: call job_alerting.settle(%s, true) if it arrived, or settle(%s, false) to have it sent again',
+                format('digest %s through %s is in doubt: %s; it is held until you call job_alerting.settle(%s, true) if it arrived, or settle(%s, false) to have it sent again',
                        d.id, d.channel, d.error, d.id, d.id)
             WHEN d.id IS NOT NULL THEN
-                format('digest %s may have been delivered through %s, or not (%s): it is sent again by itself at %s; if it arrived, call job_alerting.settle(%s, true)',
+                format('digest %s through %s is in doubt: %s; it is sent again by itself at %s; if it arrived, call job_alerting.settle(%s, true)',
                        d.id, d.channel, d.error, date_trunc('second', d.next_attempt_at), d.id)
             END AS reason
         FROM server s CROSS JOIN broken b LEFT JOIN refused r ON true LEFT JOIN doubtful d ON true

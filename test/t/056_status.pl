@@ -363,7 +363,7 @@ subtest 'in doubt' => sub {
     run_digest();
     my $digest = waiting();
     my $status = is_unhealthy(
-        qr/digest $digest->{id} may have been delivered through sendgrid, or not \(HTTP 503.*\): it is sent again by itself at 20.*settle\($digest->{id}, true\)/,
+        qr/digest $digest->{id} through sendgrid is in doubt: HTTP 503.*; it is sent again by itself at 20.*settle\($digest->{id}, true\)/,
         'in doubt');
     is $status->{failures_waiting}, 3, 'its failure waits, and two behind it';
     is $status->{digests_waiting}, 1, 'one digest';
@@ -445,7 +445,7 @@ subtest 'settle(..., true): it is accepted, and not sent again' => sub {
 subtest 'settle(..., false): it is sent again, also where doubt is held' => sub {
     JobAlerting::configure($node, on_in_doubt => 'hold');
     my ($id, $came, $job) = doubt();
-    is_unhealthy(qr/digest $id may have been .* is held: call job_alerting\.settle\($id, true\) .*settle\($id, false\)/, 'held');
+    is_unhealthy(qr/digest $id .* is in doubt: .* is held until you call job_alerting\.settle\($id, true\) .*settle\($id, false\)/, 'held');
     $clock->pass($node, $hour + 1);
     run_digest();
     is scalar $came->(), 1, 'it is not sent';
@@ -456,7 +456,7 @@ subtest 'settle(..., false): it is sent again, also where doubt is held' => sub 
         $stub->mode($mode);
         run_digest();
         next if $mode eq '202';
-        is_unhealthy(qr/is held: call/, 'its answer lost, it is held again');
+        is_unhealthy(qr/is held until you call/, 'its answer lost, it is held again');
         run_digest();
         is scalar $came->(), 2, 'and not sent';
     }
