@@ -127,6 +127,8 @@ CREATE TABLE job_alerting.home (
     came_by  text COLLATE "C" CHECK (came_by IN ('copy', 'promotion')),
     since    timestamptz NOT NULL DEFAULT now()
 );
+-- A publication of all tables must not keep a round from replacing its row.
+ALTER TABLE job_alerting.home REPLICA IDENTITY FULL;
 COMMENT ON TABLE job_alerting.home IS 'where the rounds of this database run: one row, from the first round that has a queue; what a round finds changed tells it that it runs in a copy, or after a promotion. No key, so that a dump can bring its row beside another';
 COMMENT ON COLUMN job_alerting.home.place IS 'system identifier of the cluster, oid of the database and of this table; other ones in a dump that was restored, or in a database made from a template';
 COMMENT ON COLUMN job_alerting.home.timeline IS 'timeline of the cluster; another one after a promotion, or a recovery to a point in time';
@@ -206,7 +208,7 @@ CREATE FUNCTION job_alerting.settle(digest_id bigint, accepted boolean)
     RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'job_alerting_settle';
 COMMENT ON FUNCTION job_alerting.settle(bigint, boolean) IS
-'An operator''s verdict on a digest in doubt. true: it arrived, and counts as accepted. false: the next round sends it again, byte for byte the same, even where it was held.';
+'An operator''s verdict on a digest in doubt. true: it arrived, and counts as accepted. false: the next round sends it again, even where it was held: byte for byte the same, or composed anew where it was surely not accepted before.';
 
 CREATE FUNCTION job_alerting.server_state(OUT preloaded boolean, OUT launcher_pid integer,
                                           OUT last_round_at timestamptz,

@@ -15,7 +15,8 @@ namespace {
 constexpr int restart_seconds = 5;
 constexpr long longest_nap = 60 * 1000; // ms: a clock set back must not make it sleep for long
 constexpr int deadline_grace = 30 * 1000;
-constexpr int longest_shortage = 60; // seconds
+constexpr int longest_shortage = 60;   // seconds
+constexpr int longest_settling = 5000; // ms that it may take to note an answer
 
 struct Database {
     Oid oid;
@@ -99,8 +100,16 @@ TimestampTz due_at(Oid database) {
 
 // Whether a worker waits for a lock to settle an answer, which may take for ever.
 bool is_held_up(const shared::DatabaseState &state) {
-    return state.settling != 0 && TimestampDifferenceExceeds(state.settling, GetCurrentTimestamp(),
-                                                             lock_timeout_setting());
+    return state.settling != 0 &&
+           TimestampDifferenceExceeds(state.settling, GetCurrentTimestamp(), longest_settling);
+}
+
+void tell_held_up(const Database *database) {
+    const char *why = "the answer to a digest waits to be noted: another session has locked "
+                      "job_alerting.digest (see pg_locks)";
+    if (shared::round_failed(database->oid, why))
+        ereport(WARNING, (errmsg("job_alerting round in database \"%s\": %s",
+                                 NameStr(database->name), why)));
 }
 
 // Waits for a worker's end; not for that of one which somebody holds up, since other databases have
@@ -114,8 +123,10 @@ void await(const Database *database, BackgroundWorkerHandle *handle) {
             return;
         shared::DatabaseState state = {};
         shared::find(database->oid, &state);
-        if (is_held_up(state))
+        if (is_held_up(state)) {
+            tell_held_up(database);
             return;
+        }
         if (!ended && state.deadline != 0 &&
             TimestampDifferenceExceeds(state.deadline, GetCurrentTimestamp(), deadline_grace)) {
             ereport(WARNING, (errmsg("job_alerting worker for database \"%s\" outlives its limits "

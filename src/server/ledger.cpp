@@ -110,8 +110,11 @@ bool record_unreadable(Transaction &transaction, const std::string &queue) {
 // channel that has told nothing, that is what still stands.
 void hold_past(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     const char *error = "this database is a copy, and its original may have sent it";
+    // What was surely not accepted may have grown since its last try: it is composed anew.
     transaction.execute("UPDATE job_alerting.digest SET state = 'in_doubt', held = true, "
-                        "next_attempt_at = NULL, updated_at = now(), error = $1 "
+                        "next_attempt_at = NULL, updated_at = now(), error = $1, "
+                        "request = CASE WHEN state <> 'pending' THEN request END, "
+                        "message_id = CASE WHEN state <> 'pending' THEN message_id END "
                         "WHERE state <> 'accepted'",
                         {error});
     transaction.execute(
@@ -422,11 +425,12 @@ void settle(Transaction &transaction, const DigestRow &digest, const core::Outco
         "request = CASE WHEN $3 = 'accepted' THEN NULL ELSE request END, "
         "next_attempt_at = CASE WHEN $3 <> 'accepted' "
         "                  THEN now() + make_interval(secs => $7::float8) END, "
-        "held = NULL, updated_at = now() WHERE id = $1::bigint AND state = 'sending' AND attempts "
-        "= $2::int",
+        // What was surely not handed over leaves an operator's verdict to be carried out.
+        "held = CASE WHEN $8 = 'pending' THEN held END, updated_at = now() "
+        "WHERE id = $1::bigint AND state = 'sending' AND attempts = $2::int",
         {value(digest.id), value(digest.attempts), core::to_string(state),
          value(static_cast<std::int64_t>(outcome.http_status)), from_utf8(outcome.provider_id),
-         from_utf8(outcome.error), std::to_string(wait)});
+         from_utf8(outcome.error), std::to_string(wait), core::to_string(outcome.state)});
 }
 
 void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,

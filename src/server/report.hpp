@@ -24,6 +24,7 @@ struct Report {
 
     // What ended the round; 0 when it came to its end.
     int sqlstate;
+    bool nothing_to_do; // there is no extension, or no queue: an error for a caller only
     char message[1024];
     char detail[1024];
     char hint[512];

@@ -167,6 +167,8 @@ void tidy_up(const Settings &settings, const std::string &queue_trouble, RoundRe
         transaction.commit();
     } catch (const ServerError &error) {
         warn(std::string("job_alerting cannot tidy up its tables: ") + error.what());
+        // A digest may be due before the interval is over.
+        report.due_in = shared::short_pause;
     }
 }
 

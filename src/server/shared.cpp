@@ -169,12 +169,16 @@ void round_begins(Oid database) {
 
 void round_postponed(Oid database) {
     change(database, [](DatabaseState &state) {
-        state.unended--;
+        state.unended = Max(state.unended - 1, 0);
         state.due = GetCurrentTimestamp();
         strlcpy(state.trouble,
                 "no background worker slot is free for a round (max_worker_processes)",
                 sizeof(state.trouble));
     });
+}
+
+void round_skipped(Oid database) {
+    change(database, [](DatabaseState &state) { state.unended = Max(state.unended - 1, 0); });
 }
 
 void extension_absent(Oid database) {

@@ -53,6 +53,9 @@ void round_begins(Oid database);
 // It could not begin after all, for want of a worker slot, and is due as before.
 void round_postponed(Oid database);
 
+// It is left out, since a round by hand is under way.
+void round_skipped(Oid database);
+
 // The database does not have the extension.
 void extension_absent(Oid database);
 

@@ -62,6 +62,7 @@ void work(bool by_hand, Report &report) {
     try {
         const RoundReport round = run_round(by_hand);
         tell_launcher(round);
+        report.nothing_to_do = !round.watched;
         if (round.watched)
             report_rows(report, round);
         else
@@ -69,14 +70,10 @@ void work(bool by_hand, Report &report) {
                          "A round sees what is committed.",
                          "Call job_alerting.watch('my_schema.my_jobs'), and commit.");
     } catch (const ExtensionGone &gone) {
+        report.nothing_to_do = true;
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
         guarded([] { shared::extension_absent(MyDatabaseId); });
     }
-}
-
-bool is_quiet(int sqlstate) {
-    return sqlstate == ERRCODE_UNDEFINED_OBJECT ||
-           sqlstate == ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
 }
 
 // No exception and no error of the server leaves it.
@@ -155,8 +152,10 @@ extern "C" void job_alerting_worker_main(Datum) {
     prepare_time_limits();
 
     // A round by hand is under way: it does what this one would, and tells the launcher.
-    if (!take_round_lock(order.by_hand))
+    if (!take_round_lock(order.by_hand)) {
+        shared::round_skipped(order.database);
         proc_exit(0);
+    }
 
     static Report own;
     Report *report = map_report(order.report);
@@ -166,7 +165,7 @@ extern "C" void job_alerting_worker_main(Datum) {
     pg_write_barrier();
     report->finished = true;
 
-    const bool failed = report->sqlstate != 0 && !is_quiet(report->sqlstate);
+    const bool failed = report->sqlstate != 0 && !report->nothing_to_do;
     const bool news = failed && round_failed(*report);
     // What its caller is told, or what was told before, needs no line in the log.
     if (report == &own && news) {
