@@ -23,7 +23,7 @@ Mail render(const Digest &digest, std::size_t max_listed, const std::string &job
 
     Extent extent = whole(digest, max_listed);
     for (;;) {
-        const auto view = view_of(digest, extent, job_url);
+        const auto view = view_of(phrases_of(digest, extent, job_url));
         Mail mail;
         mail.html = html.render(view);
         if (mail.html.size() <= max_html_bytes || extent.is_nothing()) {

@@ -56,6 +56,11 @@ std::string one_line(std::string_view hostile, std::size_t most) {
     return clip(line, most);
 }
 
+std::size_t characters(std::string_view clean_text) {
+    return static_cast<std::size_t>(
+        std::count_if(clean_text.begin(), clean_text.end(), starts_character));
+}
+
 std::string clip(std::string_view clean_text, std::size_t most) {
     const std::string_view mark = cut_mark.substr(0, most);
     std::size_t length = 0;

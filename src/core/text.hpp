@@ -20,7 +20,10 @@ std::string clean_line(std::string_view hostile);
 // clean_line() and clip() in one, without reading more of a long text than is kept of it.
 std::string one_line(std::string_view hostile, std::size_t most);
 
-// At most `most` characters (code points) of clean text, cut on a character boundary; what was
+// How many characters (code points) a clean text has.
+std::size_t characters(std::string_view clean_text);
+
+// At most `most` characters of clean text, cut on a character boundary; what was
 // cut is marked by "..." within the limit.
 std::string clip(std::string_view clean_text, std::size_t most);
 

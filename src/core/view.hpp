@@ -1,18 +1,15 @@
-// A digest as the templates see it: named strings and lists, clean and clipped.
+// A digest as the templates see it: named strings and lists.
 
 #pragma once
 
-#include "core/digest.hpp"
-#include "core/layout.hpp"
+#include "core/phrases.hpp"
 
 #include <kainjow/mustache.hpp>
-
-#include <string>
 
 namespace job_alerting::core {
 
 // A name that a template asks for and the innermost level lacks is looked up in the outer ones, so
 // no two levels share a name.
-kainjow::mustache::data view_of(const Digest &digest, Extent extent, const std::string &job_url);
+kainjow::mustache::data view_of(const Phrases &phrases);
 
 } // namespace job_alerting::core

@@ -1,5 +1,7 @@
 #include "core/wrap.hpp"
 
+#include "core/text.hpp"
+
 #include <algorithm>
 #include <string>
 
@@ -30,12 +32,6 @@ std::string wrap(std::string_view text, std::size_t width) {
 }
 
 namespace {
-
-std::size_t characters(std::string_view text) {
-    return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char byte) {
-        return (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
-    }));
-}
 
 std::string_view without_trailing_spaces(std::string_view line) {
     const std::size_t last = line.find_last_not_of(' ');

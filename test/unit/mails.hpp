@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/render.hpp"
+#include "core/text.hpp"
 
 #include "samples.hpp"
 

@@ -74,12 +74,4 @@ inline bool contains(std::string_view text, std::string_view part) {
     return text.find(part) != text.npos;
 }
 
-// The number of UTF-8 characters.
-inline std::size_t characters(std::string_view text) {
-    std::size_t count = 0;
-    for (const char byte : text)
-        count += (static_cast<unsigned char>(byte) & 0xC0) != 0x80;
-    return count;
-}
-
 } // namespace job_alerting::core

@@ -1,0 +1,254 @@
+#include "core/phrases.hpp"
+
+#include "core/headline.hpp"
+#include "core/link.hpp"
+#include "core/text.hpp"
+
+#include <algorithm>
+#include <initializer_list>
+#include <optional>
+#include <sstream>
+
+namespace job_alerting::core {
+
+namespace {
+
+constexpr std::size_t most_note = 500; // characters
+constexpr std::size_t most_moment = 40;
+constexpr std::size_t most_preheader = 150;
+
+std::string period(const std::optional<Moment> &first, const std::optional<Moment> &last);
+std::string preheader(const Layout &layout);
+std::vector<std::string> notes_of(const Digest &digest, std::size_t most);
+std::vector<SectionPhrases> sections_of(const Layout &layout, const std::string &job_url);
+std::string rest_of(const Rest &rest);
+std::string unnamed(const Digest &digest);
+std::string origin(const Digest &digest);
+std::string standing(const Digest &digest);
+std::string query(const Digest &digest);
+
+} // namespace
+
+Phrases phrases_of(const Digest &digest, Extent extent, const std::string &job_url,
+                   std::size_t notes) {
+    const Layout layout = lay_out(digest, extent);
+    const std::string when = period(digest.first, digest.last);
+    Phrases phrases;
+    phrases.headline = headline(digest);
+    phrases.preheader = preheader(layout);
+    phrases.period = when.empty() ? "Without a time of failure." : "Failed " + when + ".";
+    phrases.notes = notes_of(digest, notes);
+    phrases.sections = sections_of(layout, job_url);
+    phrases.rest = rest_of(layout.rest);
+    phrases.unnamed = unnamed(digest);
+    phrases.origin = origin(digest);
+    phrases.standing = standing(digest);
+    phrases.query = query(digest);
+    return phrases;
+}
+
+namespace {
+
+SectionPhrases section_of(const Section &section, bool chains, const std::string &job_url);
+std::string section_title(const Section &section, bool chains);
+CausePhrases queue_of(const Cause &cause);
+CausePhrases cause_of(const Block &block, const std::string &job_url);
+JobPhrases job_of(const Failure &job, const std::string &job_url);
+std::string name_of(const Failure &job);
+std::string facts_of(const Failure &job);
+std::vector<std::string> error_of(const Failure &failure);
+
+std::string words_of(const Moment &moment) {
+    return one_line(moment.text, most_moment);
+}
+
+std::string period(const std::optional<Moment> &first, const std::optional<Moment> &last) {
+    if (!first || !last)
+        return {};
+    if (first->micros == last->micros)
+        return "at " + words_of(*first);
+    return "from " + words_of(*first) + " to " + words_of(*last);
+}
+
+// What a list of mails shows after the subject: the first error.
+std::string preheader(const Layout &layout) {
+    for (const Section &section : layout.sections) {
+        for (const Block &block : section.blocks) {
+            if (!block.cause->listed.empty() && block.cause->listed.front().error) {
+                const std::string &error = *block.cause->listed.front().error;
+                return one_line(first_lines(error, 1, most_error), most_preheader);
+            }
+        }
+    }
+    return {};
+}
+
+std::vector<std::string> notes_of(const Digest &digest, std::size_t most) {
+    std::vector<std::string> notes;
+    const std::size_t shown = std::min(digest.notes.size(), most);
+    for (std::size_t i = 0; i < shown; ++i)
+        notes.push_back(one_line(digest.notes[i], most_note));
+    const auto more = static_cast<std::int64_t>(digest.notes.size() - shown);
+    if (more > 0)
+        notes.push_back("And " + counted(more, "more note.", "more notes."));
+    return notes;
+}
+
+// Whether some jobs belong to a chain, shown or not.
+bool has_chains(const Layout &layout) {
+    return layout.rest.causes > 0 ||
+           std::any_of(layout.sections.begin(), layout.sections.end(),
+                       [](const Section &section) { return section.kind == Section::Kind::chain; });
+}
+
+std::vector<SectionPhrases> sections_of(const Layout &layout, const std::string &job_url) {
+    const bool chains = has_chains(layout);
+    std::vector<SectionPhrases> sections;
+    for (const Section &section : layout.sections)
+        sections.push_back(section_of(section, chains, job_url));
+    return sections;
+}
+
+SectionPhrases section_of(const Section &section, bool chains, const std::string &job_url) {
+    SectionPhrases phrases;
+    phrases.title = section_title(section, chains);
+    for (const Block &block : section.blocks)
+        phrases.causes.push_back(block.cause->unreadable_queue ? queue_of(*block.cause)
+                                                               : cause_of(block, job_url));
+    phrases.rest = rest_of(section.rest);
+    return phrases;
+}
+
+// Empty where the blocks say all, and where nothing belongs to a chain.
+std::string section_title(const Section &section, bool chains) {
+    if (section.kind == Section::Kind::chain) {
+        return "Chain " + one_line(section.chain, most_name) + ": " +
+               std::to_string(section.failures) + " of its jobs failed";
+    }
+    if (section.kind == Section::Kind::unreadable_queues || !chains)
+        return {};
+    return "Without a chain: " + counted(section.failures, "job", "jobs") + " failed";
+}
+
+CausePhrases queue_of(const Cause &cause) {
+    CausePhrases phrases;
+    phrases.title = "queue " + one_line(cause.queue, most_name) + " could not be read";
+    if (cause.count != 1)
+        phrases.count = counted(cause.count, "time", "times");
+    phrases.period = period(cause.first, cause.last);
+    phrases.note = "Failures in it are not seen until this is mended.";
+    if (!cause.listed.empty())
+        phrases.jobs.emplace_back().error = error_of(cause.listed.front());
+    return phrases;
+}
+
+CausePhrases cause_of(const Block &block, const std::string &job_url) {
+    const Cause &cause = *block.cause;
+    CausePhrases phrases;
+    phrases.title = one_line(cause.kind(), 2 * most_name + 1);
+    phrases.count = counted(cause.count, "job failed", "jobs failed");
+    phrases.period = period(cause.first, cause.last);
+    for (std::size_t i = 0; i < block.jobs; ++i)
+        phrases.jobs.push_back(job_of(cause.listed[i], job_url));
+    const std::int64_t more = cause.count - static_cast<std::int64_t>(block.jobs);
+    if (block.jobs > 0 && more > 0)
+        phrases.rest = "and " + std::to_string(more) + " more like this";
+    return phrases;
+}
+
+JobPhrases job_of(const Failure &job, const std::string &job_url) {
+    JobPhrases phrases;
+    phrases.name = name_of(job);
+    phrases.facts = facts_of(job);
+    phrases.link = job_link(job_url, job);
+    phrases.error = error_of(job);
+    if (phrases.error.empty())
+        phrases.no_error = "No error was recorded: the worker probably died.";
+    return phrases;
+}
+
+// The parts that are not empty, with something between them.
+std::string join(std::initializer_list<std::string> parts, const char *between) {
+    std::string joined;
+    for (const std::string &part : parts)
+        if (!part.empty())
+            joined += (joined.empty() ? "" : between) + part;
+    return joined;
+}
+
+std::string shown(const std::optional<std::string> &text) {
+    return text ? one_line(*text, most_name) : std::string();
+}
+
+std::string name_of(const Failure &job) {
+    const std::string where =
+        join({"job", one_line(job.job_id, most_name), "in", one_line(job.queue, most_name)}, " ");
+    return join({where, join({shown(job.target_type), shown(job.target_id)}, "/")}, ", ");
+}
+
+std::string attempts_of(const Failure &job) {
+    if (job.attempts && job.max_attempts) {
+        return "attempts " + std::to_string(*job.attempts) + "/" +
+               std::to_string(*job.max_attempts);
+    }
+    return job.attempts ? "attempts " + std::to_string(*job.attempts) : std::string();
+}
+
+std::string facts_of(const Failure &job) {
+    const std::string when = job.failed_at ? words_of(*job.failed_at) : "at an unknown time";
+    return join({shown(job.status), attempts_of(job), when}, ", ");
+}
+
+std::vector<std::string> error_of(const Failure &failure) {
+    std::vector<std::string> lines;
+    std::istringstream text(
+        failure.error ? first_lines(*failure.error, most_error_lines, most_error) : "");
+    for (std::string line; std::getline(text, line);)
+        lines.push_back(line);
+    return lines;
+}
+
+std::string rest_of(const Rest &rest) {
+    if (rest.causes == 0)
+        return {};
+    return "And " + counted(rest.causes, "more cause", "more causes") + ", with " +
+           counted(rest.failures, "failure", "failures") + ".";
+}
+
+// A digest that was not recorded has no number, and no query lists it.
+bool is_recorded(const Digest &digest) {
+    return digest.id > 0;
+}
+
+std::string unnamed(const Digest &digest) {
+    if (digest.unnamed == 0)
+        return {};
+    return counted(digest.unnamed, "failure is", "failures are") + " only counted here." +
+           (is_recorded(digest) ? " The query below lists all." : "");
+}
+
+std::string origin(const Digest &digest) {
+    const std::string cluster = one_line(digest.cluster, most_name);
+    const std::string database = "database " + one_line(digest.database, most_name) +
+                                 (cluster.empty() ? "" : " in cluster " + cluster);
+    return (is_recorded(digest) ? "Digest #" + std::to_string(digest.id) + " of " : "From ") +
+           database + ".";
+}
+
+std::string standing(const Digest &digest) {
+    if (digest.standing == 0)
+        return "No failure reported earlier still stands.";
+    return counted(digest.standing, "failure reported earlier still stands.",
+                   "failures reported earlier still stand.");
+}
+
+std::string query(const Digest &digest) {
+    if (!is_recorded(digest))
+        return {};
+    return "SELECT * FROM job_alerting.digest_failure WHERE digest_id = " +
+           std::to_string(digest.id) + ";";
+}
+
+} // namespace
+
+} // namespace job_alerting::core
