@@ -1,8 +1,8 @@
 package MailSendRules;
 
-# What SendGrid checks before it answers 202, and Slack before it answers "ok". The stub judges
-# every request by these rules, so that a test cannot pass with a mail that the real service
-# would have refused. Written after SendGrid's API reference and its list of errors by parameter.
+# What SendGrid checks before it answers 202. The stub judges every request by these rules, so that
+# a test cannot pass with a mail that the real service would have refused. Written after SendGrid's
+# API reference and its list of errors by parameter.
 
 use strict;
 use warnings;
@@ -30,10 +30,10 @@ my %RESERVED_HEADERS = map { $_ => 1 } qw(
 my $ADDRESS = qr/\A[A-Za-z0-9.!#\$%&'*+\/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\z/;
 
 # The service's answer to a request {line, fields => {name => [values]}, body}: a hash of status,
-# message and field, where `plain` says that the body is bare text, as Slack's is.
+# message and field.
 sub judge {
     my ($request) = @_;
-    my $verdict = eval { path($request) =~ m{\A/services/} ? slack($request) : mail($request) };
+    my $verdict = eval { mail($request) };
     return $verdict if $verdict;
     die $@ if ref $@ ne 'HASH';
     return $@;
@@ -233,35 +233,6 @@ sub check_switches {
 sub is_sandboxed {
     my ($mail) = @_;
     return (($mail->{mail_settings} // {})->{sandbox_mode} // {})->{enable};
-}
-
-# ---------------------------------------------------------------- Slack
-
-sub slack {
-    my ($request) = @_;
-    my $message = eval { JSON::PP->new->utf8->decode($request->{body}) };
-    slack_refuse('invalid_payload') if ref $message ne 'HASH';
-    slack_refuse('no_text') if !is_string($message->{text}) || $message->{text} eq '';
-    check_blocks($message->{blocks} // []);
-    return { status => 200, message => 'ok', plain => 1 };
-}
-
-sub check_blocks {
-    my ($blocks) = @_;
-    slack_refuse('invalid_blocks_format') if ref $blocks ne 'ARRAY';
-    slack_refuse('invalid_blocks') if @$blocks > 50;
-    my %limit = (header => 150, section => 3000);
-    for my $block (@$blocks) {
-        slack_refuse('invalid_blocks') if ref $block ne 'HASH' || !is_string($block->{type});
-        my $text = ($block->{text} // {})->{text} // '';
-        slack_refuse('invalid_blocks') if length $text > ($limit{ $block->{type} } // 3000);
-    }
-    return;
-}
-
-sub slack_refuse {
-    my ($word) = @_;
-    die { status => 400, message => $word, plain => 1 };
 }
 
 # ---------------------------------------------------------------- values

@@ -372,11 +372,74 @@ subtest 'each connection takes one mode, in their order; the last one stays' => 
     is_deeply [ map { $_->{time} } @new ], [ sort { $a <=> $b } map { $_->{time} } @new ], 'in the order of arrival';
 };
 
-subtest 'a Slack webhook' => sub {
-    my @slack = (line => 'POST /services/T0/B0/x HTTP/1.1', Authorization => undef);
-    like talk('202', request('{"text":"x"}', @slack)), qr/ 200 OK.*\r\n\r\nok\z/s, 'ok';
-    like talk('202', request('{}', @slack)), qr/ 400 .*\r\n\r\nno_text\z/s, 'no_text';
-    like talk('202', request('x', @slack)), qr/ 400 .*\r\n\r\ninvalid_payload\z/s, 'invalid_payload';
+sub slack_message {
+    my $text = sub { return { type => 'text', text => $_[0] } };
+    my $plain = sub { return { type => 'plain_text', text => $_[0], emoji => JSON::PP::false } };
+    return {
+        text         => 'a &lt;b&gt; &amp; c',
+        (map { $_ => JSON::PP::false } qw(mrkdwn unfurl_links unfurl_media)),
+        blocks       => [
+            { type => 'header', text => $plain->("caf\x{e9} \x{1f40c}") },
+            { type => 'section', text => $plain->('x' x 3000) },
+            { type => 'divider' },
+            { type => 'rich_text', elements => [
+                { type => 'rich_text_section', elements => [
+                    { %{ $text->('b') }, style => { bold => JSON::PP::true } }, $text->('<!channel>'),
+                    { type => 'link', url => 'https://x/1' } ] },
+                { type => 'rich_text_preformatted', elements => [ $text->("a\nb") ] } ] },
+            { type => 'context', elements => [ $plain->('f'), { type => 'mrkdwn', text => 'a &amp; b' } ] },
+        ],
+    };
+}
+
+# What Slack refuses: name => what it says, what the verdict adds, and how the good message is spoilt.
+my %bad_message = (
+    'no text'              => [ 'no_text', qr//, sub { delete $_[0]{text} } ],
+    'empty text'           => [ 'no_text', qr//, sub { $_[0]{text} = '' } ],
+    'text of markup'       => [ 'invalid_payload', qr/text/, sub { $_[0]{text} = '<!channel>' } ],
+    'text not escaped'     => [ 'invalid_payload', qr/text/, sub { $_[0]{text} = 'a & b' } ],
+    'text too long'        => [ 'invalid_payload', qr/text/, sub { $_[0]{text} = 'x' x 4001 } ],
+    'unknown property'     => [ 'invalid_blocks', qr/property attachments/, sub { $_[0]{attachments} = [] } ],
+    'previews'             => [ 'invalid_payload', qr/unfurl_links/, sub { $_[0]{unfurl_links} = JSON::PP::true } ],
+    'switch not a boolean' => [ 'invalid_payload', qr/unfurl_media/, sub { $_[0]{unfurl_media} = 0 } ],
+    'blocks not a list'    => [ 'invalid_blocks_format', qr//, sub { $_[0]{blocks} = {} } ],
+    'no blocks'            => [ 'invalid_blocks', qr/blocks/, sub { $_[0]{blocks} = [] } ],
+    'too many blocks'      => [ 'invalid_blocks', qr/blocks/, sub { $_[0]{blocks} = [ ({ type => 'divider' }) x 51 ] } ],
+    'unknown block'        => [ 'invalid_blocks', qr/heading/, sub { $_[0]{blocks}[0]{type} = 'heading' } ],
+    'block without type'   => [ 'invalid_blocks', qr/no type/, sub { delete $_[0]{blocks}[0]{type} } ],
+    'divider with text'    => [ 'invalid_blocks', qr/property text/, sub { $_[0]{blocks}[2]{text} = 'x' } ],
+    'long header'          => [ 'invalid_blocks', qr/too long/, sub { $_[0]{blocks}[0]{text}{text} = 'x' x 151 } ],
+    'header of markup'     => [ 'invalid_blocks', qr/mrkdwn/, sub { $_[0]{blocks}[0]{text}{type} = 'mrkdwn' } ],
+    'long section'         => [ 'invalid_blocks', qr/too long/, sub { $_[0]{blocks}[1]{text}{text} = 'x' x 3001 } ],
+    'empty section'        => [ 'invalid_blocks', qr/too long/, sub { $_[0]{blocks}[1]{text}{text} = '' } ],
+    'mrkdwn not escaped'   => [ 'invalid_blocks', qr/not escaped/, sub { $_[0]{blocks}[4]{elements}[1]{text} = '<!here>' } ],
+    'eleven elements'      => [ 'invalid_blocks', qr/context/, sub { $_[0]{blocks}[4]{elements} = [ ($_[0]{blocks}[1]{text}) x 11 ] } ],
+    'empty rich text'      => [ 'invalid_blocks', qr/rich_text/, sub { $_[0]{blocks}[3]{elements} = [] } ],
+    'empty paragraph'      => [ 'invalid_blocks', qr/rich_text_section/, sub { $_[0]{blocks}[3]{elements}[0]{elements} = [] } ],
+    'empty element'        => [ 'invalid_blocks', qr/text/, sub { $_[0]{blocks}[3]{elements}[1]{elements}[0]{text} = '' } ],
+    'mention'              => [ 'invalid_blocks', qr/broadcast/, sub { $_[0]{blocks}[3]{elements}[0]{elements}[0] = { type => 'broadcast', range => 'channel' } } ],
+    'link elsewhere'       => [ 'invalid_blocks', qr/url/, sub { $_[0]{blocks}[3]{elements}[0]{elements}[2]{url} = 'javascript:x' } ],
+    'style not a boolean'  => [ 'invalid_blocks', qr/style/, sub { $_[0]{blocks}[3]{elements}[0]{elements}[0]{style}{bold} = 1 } ],
+    'too much in all'      => [ 'msg_blocks_too_long', qr//, sub { push @{ $_[0]{blocks} }, ($_[0]{blocks}[1]) x 4 } ],
+);
+
+subtest 'a Slack webhook takes a good message, and refuses what Slack does, in a plain word' => sub {
+    my %slack = (line => 'POST /services/T0/B0/x HTTP/1.1', Authorization => undef);
+    my $good = $json->encode(slack_message());
+    like talk('202', request($good, %slack)), qr{ 200 OK.*\r\nContent-Type: text/plain\r\n.*\r\n\r\nok\z}s, 'ok';
+    is(($stub->requests)[-1]{verdict}, '200 ok', 'verdict');
+    for my $name (sort keys %bad_message) {
+        my ($word, $reason, $spoil) = @{ $bad_message{$name} };
+        my $message = slack_message();
+        $spoil->($message);
+        like talk('202', request($json->encode($message), %slack)), qr/ 400 .*\r\n\r\n$word\z/s, "$name: $word";
+        like(($stub->requests)[-1]{verdict}, $reason, "$name: verdict");
+    }
+    like talk('202', request('x', %slack)), qr/ 400 .*\r\n\r\ninvalid_payload\z/s, 'not JSON';
+    like talk('202', request($good, %slack, 'Content-Type' => 'text/plain')), qr/ 400 .*invalid_payload\z/s, 'not announced as JSON';
+    like talk('202', request($good, %slack, 'Authorization' => 'Bearer x')), qr/ 400 .*invalid_payload\z/s, 'with a key';
+    like talk('202', request($good, %slack, line => 'POST /services/T0/B0 HTTP/1.1')), qr/ 404 .*no_service\z/s, 'no webhook';
+    like talk('202', request($good, %slack, line => 'PUT /services/T0/B0/x HTTP/1.1')), qr/ 405 /, 'not a POST';
 };
 
 subtest 'a test that waits in vain learns what came instead' => sub {
