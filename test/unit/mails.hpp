@@ -20,10 +20,7 @@ inline const std::string job_url = "https://admin.example.com/jobs/{job_id}";
 
 inline Mail mail_of(const std::vector<Failure> &failures, std::size_t max_listed = 50,
                     const std::string &url = job_url) {
-    DigestBuilder builder(max_listed);
-    for (const Failure &failure : failures)
-        builder.add(failure);
-    return render(named(builder.finish()), max_listed, url);
+    return render(digest_of(failures, max_listed), max_listed, url);
 }
 
 inline std::vector<std::string> lines_of(const std::string &text) {
@@ -32,21 +29,6 @@ inline std::vector<std::string> lines_of(const std::string &text) {
     for (std::string line; std::getline(stream, line);)
         lines.push_back(line);
     return lines;
-}
-
-// A name of its own for every number, in letters only.
-inline std::string kind(int number) {
-    std::string name = "kind_";
-    for (; number > 0; number /= 26)
-        name += static_cast<char>('a' + number % 26);
-    return name;
-}
-
-inline Failure of_kind(int number, std::int64_t id = 1) {
-    Failure failure = sample_failure(id);
-    failure.source.reset();
-    failure.job_type = kind(number);
-    return failure;
 }
 
 inline void expect_well_made(const Mail &mail) {

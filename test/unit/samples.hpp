@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace job_alerting::core {
 
@@ -54,6 +55,28 @@ inline Digest named(Digest digest) {
     digest.id = 17;
     digest.database = "approachnote";
     return digest;
+}
+
+inline Digest digest_of(const std::vector<Failure> &failures, std::size_t max_listed = 50) {
+    DigestBuilder builder(max_listed);
+    for (const Failure &failure : failures)
+        builder.add(failure);
+    return named(builder.finish());
+}
+
+// A name of its own for every number, in letters only.
+inline std::string kind(int number) {
+    std::string name = "kind_";
+    for (; number > 0; number /= 26)
+        name += static_cast<char>('a' + number % 26);
+    return name;
+}
+
+inline Failure of_kind(int number, std::int64_t id = 1) {
+    Failure failure = sample_failure(id);
+    failure.source.reset();
+    failure.job_type = kind(number);
+    return failure;
 }
 
 inline std::string repeated(std::string_view text, std::size_t times) {

@@ -1,0 +1,207 @@
+#include "core/slack.hpp"
+
+#include "core/headline.hpp"
+#include "core/phrases.hpp"
+#include "core/text.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace job_alerting::core {
+
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t most_header = 150; // characters
+
+Json body_of(const std::string &subject, const Phrases &phrases);
+std::string escaped(std::string_view text);
+std::size_t size_of(const Json &body);
+
+} // namespace
+
+std::string slack_body(const Digest &digest, std::size_t max_listed, const std::string &job_url) {
+    const std::string line = subject(digest);
+    Extent extent = whole(digest, max_listed);
+    std::size_t notes = most_notes;
+    for (;;) {
+        const Json body = body_of(line, phrases_of(digest, extent, job_url, notes));
+        const std::size_t size = size_of(body);
+        const std::size_t blocks = body["blocks"].size();
+        const bool fits = size <= max_slack_characters && blocks <= max_slack_blocks;
+        if (fits || (extent.is_nothing() && notes == 0))
+            return body.dump(-1, ' ', true, Json::error_handler_t::replace);
+        // What is left without any cause or note is bounded far below the limits.
+        if (extent.is_nothing())
+            --notes;
+        else if (size > max_slack_characters)
+            extent = less(extent, size, max_slack_characters);
+        else
+            extent = less(extent, blocks, max_slack_blocks);
+    }
+}
+
+Request slack_request(const std::string &webhook_url, std::string body) {
+    return {
+        .url = webhook_url, .headers = {"Content-Type: application/json"}, .body = std::move(body)};
+}
+
+namespace {
+
+Json notes_block(const std::vector<std::string> &notes);
+Json cause_block(const CausePhrases &cause);
+void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections);
+std::string header_of(const std::string &headline);
+std::string lines_of(const std::vector<std::string> &lines);
+
+// Job text stands in elements without any markup: a plain text, or a text in a rich text. In
+// mrkdwn, neither *_~ nor a backtick could be escaped.
+Json plain(const std::string &text) {
+    return {{"type", "plain_text"}, {"text", text}, {"emoji", false}};
+}
+
+Json section(const std::string &text) {
+    return {{"type", "section"}, {"text", plain(text)}};
+}
+
+Json text_element(const std::string &text) {
+    return {{"type", "text"}, {"text", text}};
+}
+
+Json bold(const std::string &text) {
+    Json element = text_element(text);
+    element["style"] = {{"bold", true}};
+    return element;
+}
+
+Json link(const std::string &url) {
+    return {{"type", "link"}, {"url", url}};
+}
+
+// A part of a rich text: rich_text_section or rich_text_preformatted.
+Json part(const char *type, Json elements) {
+    return {{"type", type}, {"elements", std::move(elements)}};
+}
+
+Json paragraph(Json elements) {
+    return part("rich_text_section", std::move(elements));
+}
+
+Json rich_text(Json parts) {
+    return part("rich_text", std::move(parts));
+}
+
+Json body_of(const std::string &subject, const Phrases &phrases) {
+    Json blocks = Json::array();
+    blocks.push_back({{"type", "header"}, {"text", plain(header_of(phrases.headline))}});
+    blocks.push_back(section(phrases.period));
+    if (!phrases.notes.empty())
+        blocks.push_back(notes_block(phrases.notes));
+    add_sections(blocks, phrases.sections);
+    if (const std::string rest = lines_of({phrases.rest, phrases.unnamed}); !rest.empty())
+        blocks.push_back(section(rest));
+    blocks.push_back({{"type", "divider"}});
+    Json footer = Json::array({plain(phrases.origin + " " + phrases.standing)});
+    if (!phrases.query.empty())
+        footer.push_back(plain(phrases.query));
+    blocks.push_back({{"type", "context"}, {"elements", std::move(footer)}});
+    return {
+        {"text", escaped(subject)}, // what a notification shows
+        {"mrkdwn", false},          {"blocks", std::move(blocks)},
+        {"unfurl_links", false},    {"unfurl_media", false},
+    };
+}
+
+Json notes_block(const std::vector<std::string> &notes) {
+    Json parts = Json::array();
+    for (const std::string &note : notes)
+        parts.push_back(paragraph(Json::array({bold("Note: "), text_element(note + "\n")})));
+    return rich_text(std::move(parts));
+}
+
+void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections) {
+    for (const SectionPhrases &section_phrases : sections) {
+        blocks.push_back({{"type", "divider"}});
+        if (!section_phrases.title.empty())
+            blocks.push_back(
+                rich_text(Json::array({paragraph(Json::array({bold(section_phrases.title)}))})));
+        for (const CausePhrases &cause : section_phrases.causes)
+            blocks.push_back(cause_block(cause));
+        if (!section_phrases.rest.empty())
+            blocks.push_back(section(section_phrases.rest));
+    }
+}
+
+void add_job(Json &parts, const JobPhrases &job) {
+    Json elements = Json::array();
+    const std::string facts = lines_of({job.name, job.facts, job.no_error});
+    if (!facts.empty())
+        elements.push_back(text_element("\n" + facts + (job.link.empty() ? "" : "\n")));
+    if (!job.link.empty())
+        elements.push_back(link(job.link));
+    if (!elements.empty())
+        parts.push_back(paragraph(std::move(elements)));
+    if (!job.error.empty())
+        parts.push_back(
+            part("rich_text_preformatted", Json::array({text_element(lines_of(job.error))})));
+}
+
+Json cause_block(const CausePhrases &cause) {
+    const std::string count = cause.count.empty() ? "" : ": " + cause.count;
+    Json head = Json::array({bold(cause.title + count)});
+    if (const std::string more = lines_of({cause.period, cause.note}); !more.empty())
+        head.push_back(text_element("\n" + more));
+    Json parts = Json::array({paragraph(std::move(head))});
+    for (const JobPhrases &job : cause.jobs)
+        add_job(parts, job);
+    if (!cause.rest.empty())
+        parts.push_back(paragraph(Json::array({text_element("\n" + cause.rest)})));
+    return rich_text(std::move(parts));
+}
+
+// Those that are not empty.
+std::string lines_of(const std::vector<std::string> &lines) {
+    std::string all;
+    for (const std::string &line : lines)
+        if (!line.empty())
+            all += (all.empty() ? "" : "\n") + line;
+    return all;
+}
+
+// Within its limit also if Slack counts characters as it escapes them.
+std::string header_of(const std::string &headline) {
+    std::size_t most = most_header;
+    std::string header = clip(headline, most);
+    while (characters(escaped(header)) > most_header)
+        header = clip(headline, --most);
+    return header;
+}
+
+std::string escaped(std::string_view text) {
+    std::string result;
+    for (const char c : text) {
+        if (c == '&')
+            result += "&amp;";
+        else if (c == '<')
+            result += "&lt;";
+        else if (c == '>')
+            result += "&gt;";
+        else
+            result += c;
+    }
+    return result;
+}
+
+// How Slack counts is not documented; messages of far less text than its limit have been refused.
+// So all of the JSON counts, and characters as it escapes them.
+std::size_t size_of(const Json &body) {
+    return characters(escaped(body.dump(-1, ' ', false, Json::error_handler_t::replace)));
+}
+
+} // namespace
+
+} // namespace job_alerting::core

@@ -1,0 +1,116 @@
+// Digests of every sort, by name: what a channel makes of each can be looked at, and checked by
+// those who know its form better than we do (make samples).
+
+#pragma once
+
+#include "core/notes.hpp"
+
+#include "samples.hpp"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace job_alerting::core {
+
+struct SampleDigest {
+    std::string name;
+    Digest digest;
+};
+
+// Markup of every kind that a mail, a message or a template could fall for.
+inline const std::string hostile_text =
+    "<script>alert('1')</script> <!channel> <!here|here> <@U024BE7LH> "
+    "<https://evil.example.com|ok> "
+    "*bold* _it_ ~no~ `code` ```x``` :boom: @channel \"{{query}}{{{query}}}{{/x}} &amp; &lt; "
+    "http://evil.example.com \x1B[31m\xE2\x80\xAE\x80";
+
+inline Failure hostile_failure() {
+    Failure failure = sample_failure();
+    failure.queue = failure.job_id = hostile_text;
+    failure.source = failure.job_type = hostile_text;
+    failure.target_type = failure.target_id = failure.status = failure.chain = hostile_text;
+    failure.error = hostile_text + "\n```\n" + hostile_text + "\r\n-- \nDigest #18";
+    failure.failed_at = Moment{1, hostile_text};
+    return failure;
+}
+
+// An error in each of ten scripts, two of them written from right to left.
+inline std::vector<Failure> failures_in_scripts() {
+    const std::vector<std::string> errors = {
+        "Zeit\u00FCberschreitung beim L\u00F6schen",
+        "\u041E\u0448\u0438\u0431\u043A\u0430 "
+        "\u0441\u043E\u0435\u0434\u0438\u043D\u0435\u043D\u0438\u044F",
+        "\u03A3\u03C6\u03AC\u03BB\u03BC\u03B1 \u03C3\u03CD\u03BD\u03B4\u03B5\u03C3\u03B7\u03C2",
+        "\u0641\u0634\u0644 \u0627\u0644\u0627\u062A\u0635\u0627\u0644 (404)",
+        "\u05D4\u05D7\u05D9\u05D1\u05D5\u05E8 \u05E0\u05DB\u05E9\u05DC (404)",
+        "\u0915\u0928\u0947\u0915\u094D\u0936\u0928 \u0935\u093F\u092B\u0932",
+        "\u0E01\u0E32\u0E23\u0E40\u0E0A\u0E37\u0E48\u0E2D\u0E21\u0E15\u0E48\u0E2D\u0E25\u0E49\u0E21"
+        "\u0E40\u0E2B\u0E25\u0E27",
+        "\u8FDE\u63A5\u5931\u8D25",
+        "\u63A5\u7D9A\u306B\u5931\u6557\u3057\u307E\u3057\u305F",
+        "\uC5F0\uACB0 \uC2E4\uD328 \U0001F4A5",
+    };
+    std::vector<Failure> failures;
+    for (const std::string &error : errors) {
+        const auto id = static_cast<std::int64_t>(failures.size() + 1);
+        failures.push_back(sample_failure(id));
+        failures.back().error = error;
+        failures.back().job_type = "step " + std::to_string(id) + " " + error;
+    }
+    return failures;
+}
+
+inline std::vector<Failure> failures_of_kinds(int failures, int kinds) {
+    std::vector<Failure> all;
+    for (int i = 0; i < failures; ++i)
+        all.push_back(of_kind(i % kinds, i + 1));
+    return all;
+}
+
+// A night with a broken chain, and more besides.
+inline Digest ordinary_digest() {
+    std::vector<Failure> failures;
+    for (std::int64_t id = 1; id <= 3; ++id) {
+        failures.push_back(sample_failure(id));
+        failures.back().chain = "2026-07-14T01:00:00+00:00";
+        failures.back().job_type = id < 3 ? "refresh_catalog" : "rebuild_index";
+    }
+    failures.back().error.reset();
+    failures.push_back(unreadable_queue("mail_jobs"));
+    for (const Failure &failure : failures_of_kinds(9, 2))
+        failures.push_back(failure);
+    Digest digest = digest_of(failures);
+    digest.cluster = "prod";
+    digest.standing = 12;
+    return digest;
+}
+
+inline std::vector<SampleDigest> sample_digests() {
+    Digest hostile = digest_of({hostile_failure(), unreadable_queue(hostile_text)});
+    hostile.database = hostile.cluster = hostile_text;
+    hostile.notes = {hostile_text};
+
+    Digest late = digest_of({sample_failure()});
+    late.notes = {late_note(3, "HTTP 403: action_prohibited"),
+                  doubt_note(15, 2, "Connection timed out after 10001 milliseconds"),
+                  promotion_note("2026-07-14T03:00:00+02:00")};
+
+    Digest refused = ordinary_digest();
+    refused.notes = {minimal_note("HTTP 400: invalid_blocks")};
+
+    Digest previewed = digest_of({sample_failure()});
+    previewed.id = 0;
+
+    return {{"ordinary", ordinary_digest()},
+            {"bare", digest_of({Failure(), bare_failure()})},
+            {"hostile", std::move(hostile)},
+            {"scripts", digest_of(failures_in_scripts())},
+            {"one_cause", digest_of(std::vector<Failure>(100000, sample_failure()))},
+            {"many_causes", digest_of(failures_of_kinds(100000, 100000))},
+            {"late", std::move(late)},
+            {"minimal", minimal(std::move(refused))},
+            {"preview", std::move(previewed)}};
+}
+
+} // namespace job_alerting::core
