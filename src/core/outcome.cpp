@@ -17,9 +17,22 @@ constexpr std::size_t most_provider_id = 200;
 constexpr std::size_t most_error_line = 500;
 constexpr std::int64_t longest_wait = 3600;
 
-State state_after(const Answer &answer);
-std::string describe(const Answer &answer);
+// What providers differ in.
+struct Dialect {
+    bool (*accepts)(const Answer &answer);
+    bool refuses_by_200;
+    std::string (*complaint)(const Answer &answer); // empty where the answer has none
+    const char *(*hint)(int status);                // which setting to look at
+};
+
+Outcome interpret(const Answer &answer, std::int64_t now, const Dialect &dialect);
+State state_after(const Answer &answer, const Dialect &dialect);
+std::string describe(const Answer &answer, const Dialect &dialect);
 std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now);
+std::string sendgrid_complaint(const Answer &answer);
+const char *sendgrid_hint(int status);
+std::string slack_complaint(const Answer &answer);
+const char *slack_hint(int status);
 std::string header(const Answer &answer, const char *name);
 std::string ascii_line(std::string_view hostile, std::size_t most);
 
@@ -40,16 +53,23 @@ const char *to_string(State state) {
 }
 
 Outcome interpret_sendgrid(const Answer &answer, std::int64_t now) {
-    Outcome outcome;
-    outcome.state = state_after(answer);
-    outcome.http_status = answer.status;
+    const Dialect dialect = {.accepts = [](const Answer &answer) { return answer.status == 202; },
+                             .refuses_by_200 = true, // valid, but not queued
+                             .complaint = sendgrid_complaint,
+                             .hint = sendgrid_hint};
+    Outcome outcome = interpret(answer, now, dialect);
     outcome.provider_id = ascii_line(header(answer, "x-message-id"), most_provider_id);
-    if (outcome.state != State::accepted)
-        outcome.error = ascii_line(describe(answer), most_error_line);
-    if (answer.status == 429)
-        outcome.wait = wanted_wait(answer, now);
-    outcome.content_refused = answer.status == 400 || answer.status == 413;
     return outcome;
+}
+
+Outcome interpret_slack(const Answer &answer, std::int64_t now) {
+    // A proxy's 200, or one that was cut off, is not Slack's word for it.
+    const Dialect dialect = {
+        .accepts = [](const Answer &answer) { return answer.status == 200 && answer.body == "ok"; },
+        .refuses_by_200 = false,
+        .complaint = slack_complaint,
+        .hint = slack_hint};
+    return interpret(answer, now, dialect);
 }
 
 Outcome not_sent(std::string why) {
@@ -60,20 +80,32 @@ Outcome not_sent(std::string why) {
 
 namespace {
 
-State state_after(const Answer &answer) {
+Outcome interpret(const Answer &answer, std::int64_t now, const Dialect &dialect) {
+    Outcome outcome;
+    outcome.state = state_after(answer, dialect);
+    outcome.http_status = answer.status;
+    if (outcome.state != State::accepted)
+        outcome.error = ascii_line(describe(answer, dialect), most_error_line);
+    if (answer.status == 429)
+        outcome.wait = wanted_wait(answer, now);
+    outcome.content_refused = answer.status == 400 || answer.status == 413;
+    return outcome;
+}
+
+State state_after(const Answer &answer, const Dialect &dialect) {
     const int status = answer.status;
     if (status == 0)
         return answer.handed_over ? State::in_doubt : State::pending;
-    if (status == 202)
+    if (dialect.accepts(answer))
         return State::accepted;
-    // 200 is SendGrid's answer to a valid mail that it does not queue. With 3xx and 4xx it says
-    // that it did not take the mail either; anything else, 5xx above all, says nothing sure.
-    const bool refused = status == 200 || (status >= 300 && status <= 499);
+    // 3xx and 4xx say that the message was not taken; anything else, 5xx above all, says nothing
+    // sure.
+    const bool refused =
+        (status == 200 && dialect.refuses_by_200) || (status >= 300 && status <= 499);
     return refused ? State::pending : State::in_doubt;
 }
 
-// Which setting to look at.
-const char *hint(int status) {
+const char *sendgrid_hint(int status) {
     switch (status) {
     case 200:
         return "taken but not queued, as in a sandbox: check sendgrid_url";
@@ -99,10 +131,35 @@ const char *hint(int status) {
     }
 }
 
-// What the provider complains of: {"errors": [{"message": ...}, ...]}. Empty when the body is
-// something else, as that of a proxy would be.
-std::string complaints(const std::string &body) {
-    const auto json = nlohmann::json::parse(body, nullptr, false);
+const char *slack_hint(int status) {
+    switch (status) {
+    case 200:
+        return "not Slack's answer: check slack_webhook_url_file and proxy";
+    case 400:
+    case 415:
+        return ""; // of the message, not of a setting
+    case 401:
+    case 403:
+        return "the webhook may not post: check slack_webhook_url_file and the app in Slack";
+    case 404:
+    case 405:
+    case 410:
+        return "the webhook or its Slack channel is gone: check slack_webhook_url_file";
+    case 413:
+        return "the message is too large: lower max_listed";
+    case 429:
+        return "too many requests";
+    default:
+        if (status >= 300 && status <= 399)
+            return "a redirect: check slack_webhook_url_file and proxy";
+        return status >= 400 && status <= 499 ? "check slack_webhook_url_file and proxy" : "";
+    }
+}
+
+// {"errors": [{"message": ...}, ...]}. Empty when the body is something else, as that of a proxy
+// would be.
+std::string sendgrid_complaint(const Answer &answer) {
+    const auto json = nlohmann::json::parse(answer.body, nullptr, false);
     const auto errors = json.is_object() ? json.find("errors") : json.end();
     std::string all;
     if (errors == json.end() || !errors->is_array())
@@ -117,14 +174,20 @@ std::string complaints(const std::string &body) {
     return all;
 }
 
-std::string describe(const Answer &answer) {
+// A plain word, such as invalid_blocks. A page is a proxy's.
+std::string slack_complaint(const Answer &answer) {
+    const std::string line = clean_line(answer.body);
+    return line.starts_with('<') ? std::string() : line;
+}
+
+std::string describe(const Answer &answer, const Dialect &dialect) {
     if (answer.status == 0) {
         const std::string complaint = clean_line(answer.error);
         return complaint.empty() ? "no answer" : complaint;
     }
     std::string text = "HTTP " + std::to_string(answer.status);
-    const std::string complaint = clip(complaints(answer.body), most_error_line / 2);
-    const std::string advice = hint(answer.status);
+    const std::string complaint = clip(dialect.complaint(answer), most_error_line / 2);
+    const std::string advice = dialect.hint(answer.status);
     if (complaint.empty())
         return advice.empty() ? text : text + ": " + advice;
     text += ": " + complaint;

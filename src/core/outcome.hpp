@@ -29,6 +29,9 @@ struct Outcome {
 // SendGrid's answer to a mail. `now`: seconds since 1970, to read X-RateLimit-Reset by.
 Outcome interpret_sendgrid(const Answer &answer, std::int64_t now);
 
+// The answer of Slack's incoming webhook to a message.
+Outcome interpret_slack(const Answer &answer, std::int64_t now);
+
 // A try that ended before any request, for want of a setting or a key.
 Outcome not_sent(std::string why);
 

@@ -47,14 +47,13 @@ bool is_loopback(const std::string &host) {
            (is_ipv4 && ntohl(address.s_addr) >> 24 == 127);
 }
 
-} // namespace
-
-std::string endpoint_fault(const std::string &text) {
+// The fault of an address that a secret is sent to, or that is one.
+std::string address_fault(const std::string &text, const char *example) {
     if (has_control_or_space(text))
         return "it contains a space or a control character";
     const Url url(text);
     if (!url.valid())
-        return "it is not a URL such as https://api.sendgrid.com";
+        return std::string("it is not a URL such as ") + example;
     const std::string scheme = url.part(CURLUPART_SCHEME);
     const std::string host = url.part(CURLUPART_HOST);
     if (scheme == "http") {
@@ -69,6 +68,19 @@ std::string endpoint_fault(const std::string &text) {
     if (text.find_first_of("?#") != text.npos)
         return "it has a query or a fragment";
     return {};
+}
+
+} // namespace
+
+std::string endpoint_fault(const std::string &text) {
+    return address_fault(text, "https://api.sendgrid.com");
+}
+
+std::string webhook_fault(const std::string &text) {
+    const std::string fault = address_fault(text, "https://hooks.slack.com/services/...");
+    if (fault.empty() && Url(text).part(CURLUPART_PATH) == "/")
+        return "it has no path";
+    return fault;
 }
 
 bool is_plain(const std::string &text) {

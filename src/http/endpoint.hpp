@@ -11,6 +11,10 @@ namespace job_alerting::http {
 // sent there.
 std::string endpoint_fault(const std::string &url);
 
+// What is wrong with the address of a webhook; empty when nothing is. The same rules, and it has a
+// path. The address is a secret, and never quoted.
+std::string webhook_fault(const std::string &url);
+
 // Whether the address is one of plain http, as libcurl reads it.
 bool is_plain(const std::string &url);
 

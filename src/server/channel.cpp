@@ -6,7 +6,10 @@
 #include "server/guard.hpp"
 #include "server/secret.hpp"
 
+#include "core/headline.hpp"
+#include "core/render.hpp"
 #include "core/sendgrid.hpp"
+#include "core/slack.hpp"
 #include "http/client.hpp"
 #include "http/endpoint.hpp"
 
@@ -71,9 +74,21 @@ Addresses mail_addresses(const Settings &settings) {
     return {.from = from[0], .to = addresses("job_alerting.mail_to", settings.mail_to)};
 }
 
-Message sendgrid_message(const core::Mail &mail, const DigestRow &digest,
+core::Mail mail_of(const core::Digest &content, const Settings &settings) {
+    return core::render(content, settings.max_listed, to_utf8(settings.job_url));
+}
+
+Message log_message(const core::Digest &content, const Settings &settings) {
+    const core::Mail mail = mail_of(content, settings);
+    return {.subject = from_utf8(mail.subject),
+            .request = from_utf8(mail.subject + "\n\n" + mail.text),
+            .message_id = ""};
+}
+
+Message sendgrid_message(const core::Digest &content, const DigestRow &digest,
                          const Settings &settings) {
     const Addresses addresses = mail_addresses(settings);
+    const core::Mail mail = mail_of(content, settings);
     core::Envelope envelope;
     envelope.digest_id = digest.id;
     envelope.from = addresses.from;
@@ -87,10 +102,13 @@ Message sendgrid_message(const core::Mail &mail, const DigestRow &digest,
             .message_id = envelope.message_id};
 }
 
+Message slack_message(const core::Digest &content, const Settings &settings) {
+    return {.subject = from_utf8(core::subject(content)),
+            .request = core::slack_body(content, settings.max_listed, to_utf8(settings.job_url)),
+            .message_id = ""};
+}
+
 void check_route(const Settings &settings) {
-    const std::string endpoint = http::endpoint_fault(settings.sendgrid_url);
-    if (!endpoint.empty())
-        throw CannotSend("job_alerting.sendgrid_url cannot be used: " + endpoint);
     const std::string proxy = http::proxy_fault(settings.proxy);
     if (!proxy.empty())
         throw CannotSend("job_alerting.proxy cannot be used: " + proxy);
@@ -99,8 +117,32 @@ void check_route(const Settings &settings) {
                          "\" cannot be read: " + strerror(errno));
 }
 
-Secret sendgrid_key(const Settings &settings) {
-    return Secret(settings.sendgrid_api_key_file, "SENDGRID_API_KEY");
+void check_sendgrid_url(const Settings &settings) {
+    const std::string fault = http::endpoint_fault(settings.sendgrid_url);
+    if (!fault.empty())
+        throw CannotSend("job_alerting.sendgrid_url cannot be used: " + fault);
+}
+
+SecretPlace sendgrid_key(const Settings &settings) {
+    return {.what = "key",
+            .setting = "job_alerting.sendgrid_api_key_file",
+            .file = settings.sendgrid_api_key_file,
+            .variable = "SENDGRID_API_KEY"};
+}
+
+SecretPlace slack_webhook(const Settings &settings) {
+    return {.what = "webhook URL",
+            .setting = "job_alerting.slack_webhook_url_file",
+            .file = settings.slack_webhook_url_file,
+            .variable = "SLACK_WEBHOOK_URL"};
+}
+
+void check_webhook_url(const Secret &url) {
+    const std::string fault = http::webhook_fault(url.text());
+    if (!fault.empty())
+        throw CannotSend("the webhook URL of job_alerting.slack_webhook_url_file or "
+                         "SLACK_WEBHOOK_URL cannot be used: " +
+                         fault);
 }
 
 // Called while a request is under way.
@@ -112,41 +154,84 @@ void serve_interrupts() {
     });
 }
 
-void conceal(std::string &text, const std::string &key) {
-    constexpr std::string_view instead = "(key)";
-    for (std::size_t at = 0; (at = text.find(key, at)) != text.npos; at += instead.size())
-        text.replace(at, key.size(), instead);
+void conceal(std::string &text, std::string_view secret, std::string_view instead) {
+    if (secret.empty())
+        return;
+    for (std::size_t at = 0; (at = text.find(secret, at)) != text.npos; at += instead.size())
+        text.replace(at, secret.size(), instead);
 }
 
 // An answer can quote its request, and what it says is stored and logged.
-void conceal(core::Answer &answer, const std::string &key) {
-    conceal(answer.error, key);
-    conceal(answer.body, key);
+void conceal(core::Answer &answer, std::string_view secret, std::string_view instead) {
+    conceal(answer.error, secret, instead);
+    conceal(answer.body, secret, instead);
     for (auto &[name, value] : answer.headers)
-        conceal(value, key);
+        conceal(value, secret, instead);
 }
 
-core::Outcome send_through_sendgrid(const std::string &body, const Settings &settings) {
-    check_route(settings);
-    const Secret key = sendgrid_key(settings);
-    core::Request request = core::sendgrid_request(settings.sendgrid_url, key.text(), body);
-    core::Answer answer = http::post(
+core::Answer post(const core::Request &request, const Settings &settings) {
+    return http::post(
         request,
         {.timeout = settings.http_timeout, .ca_file = settings.ca_file, .proxy = settings.proxy},
         serve_interrupts);
+}
+
+std::int64_t seconds_now() {
+    return static_cast<std::int64_t>(time(nullptr));
+}
+
+core::Outcome send_through_sendgrid(const std::string &body, const Settings &settings) {
+    check_sendgrid_url(settings);
+    check_route(settings);
+    const Secret key(sendgrid_key(settings));
+    core::Request request = core::sendgrid_request(settings.sendgrid_url, key.text(), body);
+    core::Answer answer = post(request, settings);
     for (std::string &header : request.headers)
         wipe(header);
-    conceal(answer, key.text());
-    core::Outcome outcome =
-        core::interpret_sendgrid(answer, static_cast<std::int64_t>(time(nullptr)));
-    conceal(outcome.error, key.text()); // JSON can spell it in escapes
+    conceal(answer, key.text(), "(key)");
+    core::Outcome outcome = core::interpret_sendgrid(answer, seconds_now());
+    conceal(outcome.error, key.text(), "(key)"); // JSON can spell it in escapes
+    return outcome;
+}
+
+// What follows the host; and the token at its end, without which the rest is of no use.
+std::vector<std::string_view> webhook_secrets(std::string_view url) {
+    constexpr std::size_t least_token = 6; // a shorter one would be found in ordinary words
+    url = url.substr(0, url.find_last_not_of('/') + 1);
+    const std::size_t host = std::min(url.find_first_not_of(":/", url.find(':')), url.size());
+    const std::size_t path = std::min(url.find('/', host), url.size());
+    const std::string_view token = url.substr(url.rfind('/') + 1);
+    if (token.size() < least_token)
+        return {url.substr(path)};
+    return {url.substr(path), token};
+}
+
+core::Outcome send_through_slack(const std::string &body, const Settings &settings) {
+    check_route(settings);
+    const Secret url(slack_webhook(settings));
+    check_webhook_url(url);
+    core::Request request = core::slack_request(url.text(), body);
+    core::Answer answer = post(request, settings);
+    wipe(request.url);
+    for (const std::string_view secret : webhook_secrets(url.text()))
+        conceal(answer, secret, "(webhook)");
+    core::Outcome outcome = core::interpret_slack(answer, seconds_now());
+    for (const std::string_view secret : webhook_secrets(url.text()))
+        conceal(outcome.error, secret, "(webhook)"); // that was in pieces before it was cleaned
     return outcome;
 }
 
 void check_sendgrid(const Settings &settings) {
     mail_addresses(settings);
+    check_sendgrid_url(settings);
     check_route(settings);
-    sendgrid_key(settings);
+    const Secret key(sendgrid_key(settings));
+}
+
+void check_slack(const Settings &settings) {
+    check_route(settings);
+    const Secret url(slack_webhook(settings));
+    check_webhook_url(url);
 }
 
 void check_log() {
@@ -167,15 +252,15 @@ core::Outcome write_to_log(const std::string &text) {
 
 } // namespace
 
-Message make_message(ChannelKind channel, const core::Mail &mail, const DigestRow &digest,
+Message make_message(ChannelKind channel, const core::Digest &content, const DigestRow &digest,
                      const Settings &settings) {
     switch (channel) {
     case ChannelKind::log:
-        return {.subject = from_utf8(mail.subject),
-                .request = from_utf8(mail.subject + "\n\n" + mail.text),
-                .message_id = ""};
+        return log_message(content, settings);
     case ChannelKind::sendgrid:
-        return sendgrid_message(mail, digest, settings);
+        return sendgrid_message(content, digest, settings);
+    case ChannelKind::slack:
+        return slack_message(content, settings);
     }
     throw CannotSend("the channel is unknown");
 }
@@ -188,6 +273,9 @@ std::string channel_fault(ChannelKind channel, const Settings &settings) {
             break;
         case ChannelKind::sendgrid:
             check_sendgrid(settings);
+            break;
+        case ChannelKind::slack:
+            check_slack(settings);
             break;
         }
         return {};
@@ -205,6 +293,8 @@ core::Outcome hand_over(ChannelKind channel, const std::string &request, const S
             return write_to_log(request);
         case ChannelKind::sendgrid:
             return send_through_sendgrid(request, settings);
+        case ChannelKind::slack:
+            return send_through_slack(request, settings);
         }
         return core::not_sent("the channel is unknown");
     } catch (const CannotSend &why) {

@@ -5,8 +5,8 @@
 #include "server/ledger.hpp"
 #include "server/settings.hpp"
 
+#include "core/digest.hpp"
 #include "core/outcome.hpp"
-#include "core/render.hpp"
 
 namespace job_alerting::server {
 
@@ -23,7 +23,7 @@ struct Message {
 };
 
 // Throws CannotSend. A transaction must be open.
-Message make_message(ChannelKind channel, const core::Mail &mail, const DigestRow &digest,
+Message make_message(ChannelKind channel, const core::Digest &content, const DigestRow &digest,
                      const Settings &settings);
 
 // What would keep a digest from being handed over, as far as settings and files tell; empty when

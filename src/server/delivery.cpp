@@ -8,8 +8,8 @@
 #include "server/shared.hpp"
 
 #include "core/digest.hpp"
+#include "core/headline.hpp"
 #include "core/notes.hpp"
-#include "core/render.hpp"
 #include "core/retry.hpp"
 
 extern "C" {
@@ -149,15 +149,15 @@ bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Ou
     if (refusal)
         content = core::minimal(std::move(content));
     content.notes = notes(transaction, digest, refusal);
-    const core::Mail mail = core::render(content, settings_.max_listed, to_utf8(settings_.job_url));
     try {
-        const Message message = make_message(report_.channel, mail, digest, settings_);
+        const Message message = make_message(report_.channel, content, digest, settings_);
         digest.request = message.request;
         return ledger::begin_sending(transaction, digest, message.subject, message.request,
                                      message.message_id);
     } catch (const CannotSend &why) {
         const core::Outcome outcome = core::not_sent(why.what());
-        ledger::begin_sending(transaction, digest, from_utf8(mail.subject), "", digest.message_id);
+        ledger::begin_sending(transaction, digest, from_utf8(core::subject(content)), "",
+                              digest.message_id);
         ledger::settle(transaction, digest, outcome, wait_after(digest, outcome));
         tell(digest, core::State::pending, outcome.error);
         return false;

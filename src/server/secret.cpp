@@ -13,20 +13,21 @@ namespace job_alerting::server {
 
 namespace {
 
-// What a file is called in messages. One that is not named by its whole path may be the key itself,
-// put into the wrong setting.
-std::string called(const std::string &name) {
-    return name.front() == '/' ? "key file \"" + name + "\""
-                               : "the key file, which is not named by an absolute path,";
+// What the file is called in messages. One that is not named by its whole path may be the secret
+// itself, put into the wrong setting.
+std::string called(const SecretPlace &place) {
+    const std::string file = std::string(place.what) + " file";
+    return place.file.front() == '/' ? file + " \"" + place.file + "\""
+                                     : "the " + file + ", which is not named by an absolute path,";
 }
 
 class File {
 public:
     // Opened without blocking: the name may be that of a FIFO.
-    explicit File(const std::string &name)
-        : descriptor_(open(name.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) {
+    explicit File(const SecretPlace &place)
+        : descriptor_(open(place.file.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) {
         if (descriptor_ < 0)
-            throw BadSecret(called(name) + " cannot be opened: " + strerror(errno));
+            throw BadSecret(called(place) + " cannot be opened: " + strerror(errno));
     }
     ~File() { close(descriptor_); }
     File(const File &) = delete;
@@ -38,28 +39,27 @@ private:
     int descriptor_;
 };
 
-std::string read_file(const std::string &name) {
-    const File file(name);
+std::string read_file(const SecretPlace &place) {
+    const File file(place);
     struct stat status;
     if (fstat(file.descriptor(), &status) != 0)
-        throw BadSecret(called(name) + " cannot be examined: " + strerror(errno));
+        throw BadSecret(called(place) + " cannot be examined: " + strerror(errno));
     const std::string fault = http::key_file_fault(status, geteuid());
     if (!fault.empty())
-        throw BadSecret(called(name) + " " + fault);
+        throw BadSecret(called(place) + " " + fault);
     std::string text(http::most_key + 1, '\0');
     const ssize_t size = read(file.descriptor(), text.data(), text.size());
     if (size < 0)
-        throw BadSecret(called(name) + " cannot be read: " + strerror(errno));
+        throw BadSecret(called(place) + " cannot be read: " + strerror(errno));
     text.resize(static_cast<std::size_t>(size));
     return text;
 }
 
-std::string read_environment(const char *variable) {
-    const char *text = getenv(variable);
+std::string read_environment(const SecretPlace &place) {
+    const char *text = getenv(place.variable);
     if (!text || !*text)
-        throw BadSecret(std::string("there is no key: neither the setting for a key file nor the "
-                                    "server's environment variable ") +
-                        variable + " names one");
+        throw BadSecret(std::string("there is no ") + place.what + ": neither " + place.setting +
+                        " nor the server's environment variable " + place.variable + " names one");
     return text;
 }
 
@@ -72,15 +72,16 @@ void strip_line_end(std::string &text) {
 
 } // namespace
 
-Secret::Secret(const std::string &file, const char *variable)
-    : text_(file.empty() ? read_environment(variable) : read_file(file)) {
+Secret::Secret(const SecretPlace &place)
+    : text_(place.file.empty() ? read_environment(place) : read_file(place)) {
     strip_line_end(text_);
     const std::string fault = http::key_fault(text_);
     if (fault.empty())
         return;
     wipe(text_);
-    throw BadSecret((file.empty() ? std::string("the key in ") + variable : called(file)) + " " +
-                    fault);
+    throw BadSecret((place.file.empty() ? std::string("the ") + place.what + " in " + place.variable
+                                        : called(place)) +
+                    " " + fault);
 }
 
 Secret::~Secret() {

@@ -1,4 +1,5 @@
-// Keys are read when they are needed, and never stand in a setting, a table or a log.
+// Keys, and addresses that are keys, are read when they are needed, and never stand in a setting, a
+// table or a log.
 
 #pragma once
 
@@ -7,17 +8,25 @@
 
 namespace job_alerting::server {
 
-// A key that cannot be used; what() says why, and never holds any of it.
+// A secret that cannot be used; what() says why, and never holds any of it.
 struct BadSecret : std::runtime_error {
     using std::runtime_error::runtime_error;
+};
+
+// Where a secret is looked for.
+struct SecretPlace {
+    const char *what;     // it is, for people: "key"
+    const char *setting;  // that names its file
+    std::string file;     // as that setting says; empty for none
+    const char *variable; // of the server's environment, where no file is named
 };
 
 // A secret in memory; wiped when it goes out of scope.
 class Secret {
 public:
-    // From `file`, or, when that is empty, from the environment variable `variable`; what they have
-    // to be is said in http/key.hpp. A line end is not part of it. Throws BadSecret.
-    Secret(const std::string &file, const char *variable);
+    // What file and text have to be is said in http/key.hpp. A line end is not part of the secret.
+    // Throws BadSecret.
+    explicit Secret(const SecretPlace &place);
     Secret(const Secret &) = delete;
     Secret &operator=(const Secret &) = delete;
     ~Secret();

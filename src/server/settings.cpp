@@ -27,6 +27,7 @@ char *job_url = nullptr;
 int max_listed = 50;
 char *sendgrid_api_key_file = nullptr;
 char *sendgrid_url = nullptr;
+char *slack_webhook_url_file = nullptr;
 int http_timeout = 30 * 1000;
 int lock_timeout = 5 * 1000;
 int scan_timeout = 5 * 60 * 1000;
@@ -69,7 +70,7 @@ bool check_channels(char **value, void **, GucSource source) {
         std::string unknown;
         if (parse_channels(text.c_str(), parsed, unknown))
             return {};
-        return "\"" + unknown + "\" is not a channel; channels are log and sendgrid.";
+        return "\"" + unknown + "\" is not a channel; channels are log, sendgrid and slack.";
     });
 }
 
@@ -112,6 +113,8 @@ const char *to_string(ChannelKind kind) {
         return "log";
     case ChannelKind::sendgrid:
         return "sendgrid";
+    case ChannelKind::slack:
+        return "slack";
     }
     return "unknown";
 }
@@ -125,6 +128,7 @@ Settings current_settings() {
             .max_listed = static_cast<std::size_t>(max_listed),
             .sendgrid_api_key_file = text_of(sendgrid_api_key_file),
             .sendgrid_url = text_of(sendgrid_url),
+            .slack_webhook_url_file = text_of(slack_webhook_url_file),
             .http_timeout = http_timeout,
             .hold_in_doubt = on_in_doubt == hold,
             .retention = retention,
@@ -158,7 +162,8 @@ bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::s
         const std::string_view word = trimmed(text.substr(start, comma - start));
         start = comma + 1;
         std::optional<ChannelKind> kind;
-        for (const ChannelKind candidate : {ChannelKind::log, ChannelKind::sendgrid})
+        for (const ChannelKind candidate :
+             {ChannelKind::log, ChannelKind::sendgrid, ChannelKind::slack})
             if (word == to_string(candidate))
                 kind = candidate;
         if (!kind) {
@@ -176,9 +181,10 @@ void define_settings() {
 
     define_number("job_alerting.interval", "Time from one round to the next.", &interval, 1,
                   7 * 24 * 3600, PGC_SIGHUP, GUC_UNIT_S);
-    define_text("job_alerting.channels", "Channels that digests are sent through.",
-                "A comma-separated list of log and sendgrid. Empty: failures are recorded only.",
-                &channels, "log", PGC_SUSET, GUC_LIST_INPUT, check_channels);
+    define_text(
+        "job_alerting.channels", "Channels that digests are sent through.",
+        "A comma-separated list of log, sendgrid and slack. Empty: failures are recorded only.",
+        &channels, "log", PGC_SUSET, GUC_LIST_INPUT, check_channels);
     define_text("job_alerting.mail_from", "Sender of the mails.",
                 "An address, or a name and an address in angle brackets.", &mail_from, "",
                 PGC_SUSET);
@@ -199,6 +205,10 @@ void define_settings() {
     define_text("job_alerting.sendgrid_url", "Base address of SendGrid's API.",
                 "For data in the EU: https://api.eu.sendgrid.com. Plain http to this machine only.",
                 &sendgrid_url, "https://api.sendgrid.com", PGC_SIGHUP, 0, check_sendgrid_url);
+    define_text("job_alerting.slack_webhook_url_file",
+                "File that holds the address of the Slack webhook.",
+                "Empty: the environment variable SLACK_WEBHOOK_URL of the server.",
+                &slack_webhook_url_file, "", PGC_SIGHUP);
     define_number("job_alerting.http_timeout", "Longest time that a request may take.",
                   &http_timeout, 1000, 600 * 1000, PGC_SIGHUP, GUC_UNIT_MS);
     define_number("job_alerting.lock_timeout", "Longest time that a round waits for a lock.",

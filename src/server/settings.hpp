@@ -8,7 +8,7 @@
 
 namespace job_alerting::server {
 
-enum class ChannelKind { log, sendgrid };
+enum class ChannelKind { log, sendgrid, slack };
 
 const char *to_string(ChannelKind kind);
 
@@ -22,6 +22,7 @@ struct Settings {
     std::size_t max_listed;
     std::string sendgrid_api_key_file;
     std::string sendgrid_url;
+    std::string slack_webhook_url_file;
     int http_timeout;       // milliseconds
     bool hold_in_doubt;     // on_in_doubt = hold
     std::int64_t retention; // seconds

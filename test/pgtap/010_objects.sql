@@ -264,7 +264,8 @@ SELECT pg_temp.lines_are(
       'job_alerting.retention = 7776000 s 0..2147483647 superuser',
       'job_alerting.scan_timeout = 300000 ms 1..86400000 sighup',
       'job_alerting.sendgrid_api_key_file = sighup',
-      'job_alerting.sendgrid_url = https://api.sendgrid.com sighup'],
+      'job_alerting.sendgrid_url = https://api.sendgrid.com sighup',
+      'job_alerting.slack_webhook_url_file = sighup'],
     'every setting: its default, its limits, and who may set it');
 SELECT is_empty(
     $$SELECT name FROM pg_settings WHERE name LIKE 'job\_alerting.%' AND coalesce(short_desc, '') = ''$$,

@@ -159,6 +159,17 @@ sub configure {
     return;
 }
 
+# Writes a file of a key or a webhook's address anew, whatever was there.
+sub put_secret {
+    my ($path, $content, $permissions) = @_;
+    -d $path ? rmdir $path : unlink $path;
+    open my $file, '>:raw', $path or die "cannot write $path: $!";
+    print {$file} $content;
+    close $file or die "cannot write $path: $!";
+    chmod $permissions // 0600, $path or die "cannot protect $path: $!";
+    return;
+}
+
 # The process id of the worker whose round is under way; undef when there is none.
 sub worker {
     my ($node) = @_;
@@ -290,8 +301,7 @@ sub _setting {
 sub _secret_file {
     my ($secret) = @_;
     my $path = PostgreSQL::Test::Utils::tempdir('secret') . '/secret';
-    PostgreSQL::Test::Utils::append_to_file($path, "$secret\n");
-    chmod 0600, $path or die "cannot protect $path: $!";
+    put_secret($path, "$secret\n");
     return Cwd::abs_path($path);
 }
 

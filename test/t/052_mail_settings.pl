@@ -40,12 +40,7 @@ sub sql {
 
 sub put_key {
     my ($content, $permissions) = @_;
-    remove_key();
-    open my $file, '>:raw', $key_file or die "cannot write the key: $!";
-    print {$file} $content;
-    close $file or die "cannot write the key: $!";
-    chmod $permissions // 0600, $key_file or die "cannot protect the key: $!";
-    return;
+    return JobAlerting::put_secret($key_file, $content, $permissions);
 }
 
 sub remove_key {

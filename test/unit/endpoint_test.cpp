@@ -103,6 +103,26 @@ TEST(Endpoint, is_never_quoted_in_what_is_said_of_it) {
         EXPECT_EQ(endpoint_fault(url).find("secret"), std::string::npos) << url;
 }
 
+TEST(Webhook, is_https_anywhere_and_plain_http_on_this_machine) {
+    for (const char *url : {"https://hooks.slack.com/services/T0/B0/x",
+                            "https://hooks.slack-gov.com/services/T0/B0/x",
+                            "http://127.0.0.1:8080/services/T0/B0/x", "http://localhost/hook"})
+        EXPECT_EQ(webhook_fault(url), "") << url;
+    for (const char *url :
+         {"", "canary", "http://hooks.slack.com/canary", "ftp://127.0.0.1/canary",
+          "https://user:canary@hooks.slack.com/canary", "https://hooks.slack.com/?canary",
+          "https://hooks.slack.com/a#canary", "https://hooks.slack.com/a canary",
+          "https://hooks.slack.com/canary\r\nX: y"}) {
+        EXPECT_NE(webhook_fault(url), "") << url;
+        EXPECT_EQ(webhook_fault(url).find("canary"), std::string::npos) << url;
+    }
+}
+
+TEST(Webhook, has_a_path) {
+    for (const char *url : {"https://hooks.slack.com", "https://hooks.slack.com/"})
+        EXPECT_EQ(webhook_fault(url), "it has no path");
+}
+
 TEST(Proxy, is_none_or_http_or_https_anywhere) {
     for (const char *url : {"", "http://proxy.example.com:3128", "https://proxy.example.com",
                             "http://127.0.0.1:1", "http://[2001:db8::1]:3128"})

@@ -189,6 +189,82 @@ TEST(InterpretSendgrid, takes_no_wait_from_anything_else) {
     EXPECT_EQ(wait({{"x-ratelimit-reset", "1800000030"}}, 202), std::nullopt);
 }
 
+Outcome of_slack(const Answer &answer) {
+    return interpret_slack(answer, now);
+}
+
+TEST(InterpretSlack, takes_200_ok_for_accepted) {
+    const Outcome outcome = of_slack(answer(200, "ok"));
+    EXPECT_EQ(outcome.state, State::accepted);
+    EXPECT_EQ(outcome.http_status, 200);
+    EXPECT_EQ(outcome.provider_id, "");
+    EXPECT_EQ(outcome.error, "");
+    Answer cut = answer(200, "ok");
+    cut.error = "transfer closed";
+    EXPECT_EQ(of_slack(cut).state, State::accepted);
+}
+
+TEST(InterpretSlack, takes_200_without_its_word_for_in_doubt) {
+    for (const char *body :
+         {"", "o", "o\x01k", "ok?", "not ok", "OK", "{\"ok\":true}", "<html>login</html>"})
+        EXPECT_EQ(of_slack(answer(200, body)).state, State::in_doubt) << body;
+    EXPECT_TRUE(contains(of_slack(answer(200, "<html>")).error, "slack_webhook_url_file"));
+}
+
+TEST(InterpretSlack, takes_what_was_refused_for_pending) {
+    for (const int status :
+         {300, 301, 302, 307, 308, 399, 400, 401, 403, 404, 405, 410, 413, 415, 429, 451, 499}) {
+        const Outcome outcome = of_slack(answer(status, "ok"));
+        EXPECT_EQ(outcome.state, State::pending) << status;
+        EXPECT_EQ(outcome.http_status, status);
+        EXPECT_EQ(outcome.content_refused, status == 400 || status == 413) << status;
+    }
+}
+
+TEST(InterpretSlack, takes_what_says_nothing_sure_for_in_doubt) {
+    for (const int status : {100, 201, 202, 204, 299, 500, 502, 503, 504, 599, 600, -1}) {
+        const Outcome outcome = of_slack(answer(status, "ok"));
+        EXPECT_EQ(outcome.state, State::in_doubt) << status;
+        EXPECT_FALSE(outcome.error.empty());
+        EXPECT_FALSE(outcome.content_refused);
+    }
+}
+
+TEST(InterpretSlack, without_a_status_asks_whether_all_was_handed_over) {
+    Answer lost;
+    EXPECT_EQ(of_slack(lost).state, State::pending);
+    lost.handed_over = true;
+    EXPECT_EQ(of_slack(lost).state, State::in_doubt);
+}
+
+TEST(InterpretSlack, says_what_slack_says_and_which_setting_is_wrong) {
+    EXPECT_EQ(of_slack(answer(400, "invalid_blocks\n")).error, "HTTP 400: invalid_blocks");
+    EXPECT_EQ(of_slack(answer(404, "no_service")).error,
+              "HTTP 404: no_service (the webhook or its Slack channel is gone: check "
+              "slack_webhook_url_file)");
+    for (const int status : {302, 401, 403, 404, 405, 410})
+        EXPECT_TRUE(contains(of_slack(answer(status)).error, "slack_webhook_url_file")) << status;
+    EXPECT_TRUE(contains(of_slack(answer(413)).error, "max_listed"));
+    EXPECT_EQ(of_slack(answer(500, "rollup_error")).error, "HTTP 500: rollup_error");
+    EXPECT_EQ(of_slack(answer(502, "<html>Bad Gateway</html>")).error, "HTTP 502");
+    const std::string error = of_slack(answer(403, repeated("x\xC3\xA9\n\x1B", 900))).error;
+    EXPECT_LE(error.size(), 500U);
+    EXPECT_TRUE(contains(error, "slack_webhook_url_file")) << error;
+    for (const char c : error)
+        EXPECT_TRUE(c >= ' ' && c <= '~');
+}
+
+TEST(InterpretSlack, waits_as_long_as_retry_after_says) {
+    const auto wait = [](const char *seconds, int status = 429) {
+        return of_slack(answer(status, "rate_limited", {{"retry-after", seconds}})).wait;
+    };
+    EXPECT_EQ(wait("30"), 30);
+    EXPECT_EQ(wait("0"), 1);
+    EXPECT_EQ(wait("86400"), 3600);
+    EXPECT_EQ(wait("soon"), std::nullopt);
+    EXPECT_EQ(wait("30", 503), std::nullopt);
+}
+
 TEST(NotSent, is_pending_and_says_why) {
     const Outcome outcome = not_sent("the key file\nis missing");
     EXPECT_EQ(outcome.state, State::pending);
