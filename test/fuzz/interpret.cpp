@@ -1,9 +1,12 @@
-// core::interpret_sendgrid() on what anybody may answer. It throws nothing, and:
+// core::interpret_sendgrid() and interpret_slack() on what anybody may answer. Both throw nothing,
+// and:
 //
-//   the state is accepted for 202, in doubt for a status that says nothing sure or for none after
-//   the request was handed over, else pending;
-//   what it keeps of the answer, error and provider_id, is a bounded line of ASCII, and the error
+//   the state is accepted for 202 (Slack: 200 with the body ok), in doubt for a status that says
+//   nothing sure or for none after the request was handed over, else pending;
+//
+//   what is kept of the answer, error and provider_id, is a bounded line of ASCII, and the error
 //   is empty exactly when the digest is accepted;
+//
 //   a wait is taken from 429 only, is 1 to 3600 seconds, and is the number in Retry-After where
 //   that is the only one.
 //
@@ -24,14 +27,13 @@ void set_header(Answer &answer, const char *name, const std::string &value) {
         answer.headers[name] = value;
 }
 
-State expected_state(const Answer &answer) {
-    if (answer.status == 202)
-        return State::accepted;
+// Of what is not accepted.
+State expected_state(const Answer &answer, bool refused_by_200) {
     if (answer.status == 0)
         return answer.handed_over ? State::in_doubt : State::pending;
     const int hundreds = answer.status / 100;
-    return answer.status == 200 || hundreds == 3 || hundreds == 4 ? State::pending
-                                                                  : State::in_doubt;
+    const bool refused = hundreds == 3 || hundreds == 4 || (answer.status == 200 && refused_by_200);
+    return refused ? State::pending : State::in_doubt;
 }
 
 bool is_small_number(const std::string &text) {
@@ -46,6 +48,17 @@ void check_wait(const Answer &answer, const Outcome &outcome, const std::string 
         answer.headers.count("x-ratelimit-reset") == 0)
         require(outcome.wait == std::clamp(std::stol(retry_after), 1L, 3600L),
                 "the wait is what Retry-After says");
+}
+
+void check(const Answer &answer, const Outcome &outcome, const std::string &retry_after) {
+    require(outcome.http_status == answer.status, "the status is kept");
+    require(is_printable_ascii(outcome.error), "the error is a line of ASCII");
+    require(outcome.error.size() <= 500, "the error is bounded");
+    require(outcome.error.empty() == (outcome.state == State::accepted),
+            "there is an error unless the digest is accepted");
+    require(is_printable_ascii(outcome.provider_id), "the provider's id is a line of ASCII");
+    require(outcome.provider_id.size() <= 200, "the provider's id is bounded");
+    check_wait(answer, outcome, retry_after);
 }
 
 } // namespace
@@ -63,15 +76,17 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     answer.error = fields.next();
     answer.body = fields.rest();
 
-    const Outcome outcome = interpret_sendgrid(answer, now);
-    require(outcome.state == expected_state(answer), "the state follows from the status");
-    require(outcome.http_status == answer.status, "the status is kept");
-    require(is_printable_ascii(outcome.error), "the error is a line of ASCII");
-    require(outcome.error.size() <= 500, "the error is bounded");
-    require(outcome.error.empty() == (outcome.state == State::accepted),
-            "there is an error unless the digest is accepted");
-    require(is_printable_ascii(outcome.provider_id), "the provider's id is a line of ASCII");
-    require(outcome.provider_id.size() <= 200, "the provider's id is bounded");
-    check_wait(answer, outcome, retry_after);
+    const Outcome of_mail = interpret_sendgrid(answer, now);
+    require(of_mail.state ==
+                (answer.status == 202 ? State::accepted : expected_state(answer, true)),
+            "the state of a mail follows from the status");
+    check(answer, of_mail, retry_after);
+
+    const Outcome of_message = interpret_slack(answer, now);
+    const bool is_word = answer.status == 200 && answer.body == "ok";
+    require(of_message.state == (is_word ? State::accepted : expected_state(answer, false)),
+            "the state of a message follows from the status and Slack's word");
+    require(of_message.provider_id.empty(), "Slack names no message");
+    check(answer, of_message, retry_after);
     return 0;
 }

@@ -15,6 +15,7 @@
 #include "property.hpp"
 
 #include "core/sendgrid.hpp"
+#include "core/slack.hpp"
 
 using namespace job_alerting::core;
 using namespace job_alerting::fuzz;
@@ -158,6 +159,20 @@ void check_body(const Mail &mail) {
             "the request holds the mail as it is");
 }
 
+void check_message(const std::string &body, const std::string &job_url) {
+    require(is_printable_ascii(body), "the message is ASCII");
+    const auto message = nlohmann::json::parse(body, nullptr, false);
+    require(!message.is_discarded(), "the message is JSON");
+    require(message["blocks"].size() <= max_slack_blocks, "the message has few blocks");
+    require(characters(message.dump()) <= max_slack_characters, "the message is bounded");
+    require(characters(message["blocks"][0]["text"]["text"].get<std::string>()) <= 150,
+            "the header is bounded");
+    const std::string notification = message["text"];
+    require(is_one_line(notification) && notification.find_first_of("<>") == notification.npos,
+            "the notification is one line without markup");
+    require(!job_url.empty() || body.find("\"type\":\"link\"") == body.npos, "no other links");
+}
+
 std::string bracketed(std::string text) {
     std::replace(text.begin(), text.end(), '<', '(');
     std::replace(text.begin(), text.end(), '>', ')');
@@ -191,6 +206,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     check_text(mail);
     check_html(mail.html);
     check_body(mail);
+    check_message(slack_body(digest, input.max_listed, input.job_url), input.job_url);
 
     if (input.copies > 1)
         return 0;
