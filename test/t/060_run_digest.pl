@@ -329,6 +329,17 @@ subtest 'refused: no free worker slot' => sub {
       for $stalled->{call}, $waiting, $patient;
 };
 
+# ---------------------------------------------------------------- beside logical replication
+
+subtest 'a publication of all tables keeps no round from its work' => sub {
+    sql('CREATE DATABASE published');
+    sql('CREATE PUBLICATION everything FOR ALL TABLES', 'published');
+    JobAlerting::create_jobs($node, 'published');
+    my $job = JobAlerting::fail_job($node, db => 'published');
+    is_deeply [ JobAlerting::reported($node, $stub, db => 'published') ], [$job], 'the failure is told';
+    is_deeply [ JobAlerting::reported($node, $stub, db => 'published') ], [], 'once';
+};
+
 # ---------------------------------------------------------------- without preloading
 
 subtest 'works without shared_preload_libraries' => sub {
