@@ -119,7 +119,8 @@ void check_text(const Mail &mail) {
     require(text.ends_with("\n") && !text.ends_with("\n\n"), "the text ends in one line feed");
     require(text.find(" \n") == text.npos, "no trailing spaces");
     require(text.find("\n\n\n") == text.npos, "no two empty lines in succession");
-    require(lines_that_begin(text, "* ") == occurrences(mail.html, "<b style=\"font-size:15px\">"),
+    require(lines_that_begin(text, "* ") ==
+                occurrences(mail.html, "<b dir=\"auto\" style=\"font-size:15px\">"),
             "each block of the text is one of the HTML");
     require(lines_that_begin(text, "Note:") == occurrences(mail.html, "<b>Note:</b>"),
             "each note of the text is one of the HTML");
