@@ -1,4 +1,5 @@
-# What tools/check and tools/demo share: packages, a place to work, an ordinary user, a cluster.
+# What tools/check, tools/mail and tools/demo share: packages, a place to work, an ordinary user,
+# steps that are counted, a cluster.
 # To be sourced by bash with `set -euo pipefail`.
 #
 #   $root    the checkout
@@ -84,6 +85,30 @@ make_clone() {
     fi
     git clone -q "$root" "$work/clone"
     give_to_user "$work/clone"
+}
+
+in_clone() { (cd "$work/clone" && as_user "$@"); }
+
+passed=0
+failed=0
+step() { # step NAME COMMAND...
+    local name=$1 begin=$SECONDS
+    shift
+    say "$name"
+    if "$@"; then
+        passed=$((passed + 1))
+        echo "-- $name: passed in $((SECONDS - begin)) s"
+    else
+        failed=$((failed + 1))
+        echo "-- $name: FAILED after $((SECONDS - begin)) s"
+    fi
+}
+
+# The last word on the steps: a failure, unless so many passed and none failed.
+verdict() { # verdict STEPS
+    say "$(basename "$0") took $SECONDS s"
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ] && [ "$passed" -eq "$1" ]
 }
 
 build_and_install() {

@@ -68,6 +68,49 @@ inline std::vector<Failure> failures_of_kinds(int failures, int kinds) {
     return all;
 }
 
+inline Failure nightly_failure(std::int64_t id, const std::string &source,
+                               const std::string &job_type, const std::string &time) {
+    Failure failure = sample_failure(id);
+    failure.source = source;
+    failure.job_type = job_type;
+    failure.failed_at = Moment{id, "2026-11-23T" + time + "+01:00"};
+    return failure;
+}
+
+// The night of README, which the screenshots in doc/ show.
+inline Digest nightly_digest() {
+    const std::string chain = "2026-11-23T02:00:00+01:00";
+    Failure died = nightly_failure(1, "apple", "refresh_catalog", "03:07:09");
+    died.target_type = "artist";
+    died.status = "dead";
+    died.attempts = 1;
+    died.error.reset();
+    died.chain = chain;
+
+    Failure refused = nightly_failure(6, "apple", "rebuild_index", "03:12:44");
+    refused.target_type = "index";
+    refused.target_id = "9b1d7c1e-7d0c-4f0b-a7b4-5d6f7e8a9b0c";
+    refused.error = "artists are from 2026-11-22, refusing to index\n"
+                    "DETAIL: chain step artist did not finish";
+    refused.chain = chain;
+
+    std::vector<Failure> failures = {died, refused};
+    const std::vector<std::string> times = {"03:29:40", "03:30:22", "03:31:07"};
+    for (std::size_t i = 0; i < times.size(); ++i) {
+        const int seconds = 4380 - 42 * static_cast<int>(i);
+        failures.push_back(
+            nightly_failure(10 + static_cast<std::int64_t>(i), "youtube", "search_song", times[i]));
+        Failure &song = failures.back();
+        song.target_type = "song";
+        song.target_id = "2d9c5a1e-6a8e-4f6e-9d51-0c8f3a1b2c3" + std::string(1, "d0f"[i]);
+        song.status = "dead";
+        song.error = "HTTP 403: quota exceeded, resets in " + std::to_string(seconds) + " s";
+    }
+    Digest digest = digest_of(failures);
+    digest.id = 1;
+    return digest;
+}
+
 // A night with a broken chain, and more besides.
 inline Digest ordinary_digest() {
     std::vector<Failure> failures;
@@ -102,7 +145,8 @@ inline std::vector<SampleDigest> sample_digests() {
     Digest previewed = digest_of({sample_failure()});
     previewed.id = 0;
 
-    return {{"ordinary", ordinary_digest()},
+    return {{"nightly", nightly_digest()},
+            {"ordinary", ordinary_digest()},
             {"bare", digest_of({Failure(), bare_failure()})},
             {"hostile", std::move(hostile)},
             {"scripts", digest_of(failures_in_scripts())},
