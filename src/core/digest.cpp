@@ -40,6 +40,7 @@ Failure fit_to_keep(const Failure &failure) {
     kept.max_attempts = failure.max_attempts;
     kept.failed_at = failure.failed_at;
     kept.chain = cleaned_or_none(failure.chain);
+    kept.cleared = failure.cleared;
     if (failure.error)
         kept.error = first_lines(*failure.error, most_error_lines, most_error);
     return kept;
@@ -55,12 +56,51 @@ void widen(std::optional<Moment> &first, std::optional<Moment> &last,
         last = moment;
 }
 
+std::string joined(const std::string &first, const char *between, const std::string &second) {
+    return first + (first.empty() || second.empty() ? "" : between) + second;
+}
+
+bool is_before(const std::optional<Moment> &one, const std::optional<Moment> &other) {
+    return one && (!other || one->micros < other->micros);
+}
+
+// Of the failures of a chain, the first in time is where it broke; the last in the ledger knows
+// best what did not run.
+void trace(Group &group, const Cause &cause, const Failure &failure) {
+    if (!group.broke || is_before(failure.failed_at, group.broke->failed_at))
+        group.broke = {.step = joined(cause.kind(), " ", cleaned_or_empty(failure.target_type)),
+                       .job_id = cleaned(failure.job_id),
+                       .failed_at = failure.failed_at};
+    group.never_ran = failure.never_ran ? one_line(*failure.never_ran, most_steps) : std::string();
+}
+
 } // namespace
 
 std::string Cause::kind() const {
     if (source.empty() && job_type.empty())
         return queue;
-    return source + (source.empty() || job_type.empty() ? "" : "/") + job_type;
+    return joined(source, "/", job_type);
+}
+
+std::string Cause::identity() const {
+    std::string all = queue;
+    (all += separator) += source;
+    (all += separator) += job_type;
+    all += separator;
+    if (unreadable_queue)
+        all += separator;
+    return all += error;
+}
+
+Cause cause_of(const Failure &failure) {
+    Cause cause;
+    cause.queue = cleaned(failure.queue);
+    cause.source = cleaned_or_empty(failure.source);
+    cause.job_type = cleaned_or_empty(failure.job_type);
+    cause.unreadable_queue = failure.is_unreadable_queue();
+    if (failure.error)
+        cause.error = normalise_error(*failure.error);
+    return cause;
 }
 
 DigestBuilder::DigestBuilder(std::size_t max_listed)
@@ -79,29 +119,19 @@ void DigestBuilder::add(const Failure &failure) {
     Cause &cause = group.causes[place->cause];
     ++group.count;
     ++cause.count;
+    cause.cleared += failure.cleared ? 1 : 0;
     widen(cause.first, cause.last, failure.failed_at);
+    if (!group.chain.empty() && !cause.unreadable_queue)
+        trace(group, cause, failure);
     keep(cause, failure);
 }
 
 // Where the failure is counted; nowhere when its cause would be one too many. A queue that cannot
 // be read always has its place: it must not drown, and there are no more of them than queues.
 std::optional<DigestBuilder::Place> DigestBuilder::place_of(const Failure &failure) {
-    Cause cause;
-    cause.queue = cleaned(failure.queue);
-    cause.source = cleaned_or_empty(failure.source);
-    cause.job_type = cleaned_or_empty(failure.job_type);
-    cause.unreadable_queue = failure.is_unreadable_queue();
+    Cause cause = cause_of(failure);
     const std::string chain = cleaned_or_empty(failure.chain);
-
-    std::string key = chain;
-    (key += separator) += cause.queue;
-    (key += separator) += cause.source;
-    (key += separator) += cause.job_type;
-    key += separator;
-    if (cause.unreadable_queue)
-        key += separator;
-    if (failure.error)
-        key += normalise_error(*failure.error);
+    std::string key = chain + separator + cause.identity();
 
     const auto known = causes_.find(key);
     if (known != causes_.end())

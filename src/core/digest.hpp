@@ -18,24 +18,52 @@
 
 namespace job_alerting::core {
 
+// A digest that was accepted, and when, as Moment::text.
+struct Report {
+    std::int64_t digest = 0;
+    std::string when;
+};
+
 struct Cause {
     std::string queue;
     std::string source;   // cleaned, empty where the job has none
     std::string job_type; // likewise
+    std::string error;    // normalised; empty where none was recorded
     bool unreadable_queue = false;
     std::int64_t count = 0;
+    std::int64_t cleared = 0;       // of them
+    bool is_new = false;            // no earlier digest has it
+    std::optional<Report> reported; // the last earlier digest that has it; neither: not known
     std::optional<Moment> first; // by failed_at; none when no failure of it has a time
     std::optional<Moment> last;
     std::vector<Failure> listed; // the first of them, in the order of the ledger
 
     // "source/job_type", or what there is of it, or the queue's name.
     std::string kind() const;
+
+    // All that makes it one cause, in whatever chain.
+    std::string identity() const;
+
+    // Nothing was raised: whoever worked on it is gone.
+    bool is_lost_worker() const { return error.empty() && !unreadable_queue; }
+};
+
+// The cause of a failure, of which nothing is counted yet.
+Cause cause_of(const Failure &failure);
+
+// Where a chain broke: the job of it that failed first.
+struct Break {
+    std::string step; // what kind of job, and on what kind of target
+    std::string job_id;
+    std::optional<Moment> failed_at;
 };
 
 struct Group {
     std::string chain; // cleaned; empty for the group of jobs without a chain
     std::int64_t count = 0;
     std::vector<Cause> causes;
+    std::optional<Break> broke = {}; // only of a chain
+    std::string never_ran = {};      // the steps of it that did not run, when it was last seen
 };
 
 struct Digest {
@@ -48,6 +76,8 @@ struct Digest {
     std::vector<Group> groups;      // chains in the order of the ledger, then the jobs without one
     std::int64_t unnamed = 0;       // failures beyond the number of causes that are told apart
     std::int64_t standing = 0;      // failures reported earlier that still stand
+    std::int64_t cleared = 0;       // and such as were cleared since the last digest
+    std::optional<Report> previous; // the last digest before this one that was accepted
     std::vector<std::string> notes; // what else the reader must know, a sentence each
 };
 
@@ -55,6 +85,7 @@ struct Digest {
 inline constexpr std::size_t most_name = 100; // a queue, an id, a type, a chain
 inline constexpr std::size_t most_error_lines = 6;
 inline constexpr std::size_t most_error = 600;
+inline constexpr std::size_t most_steps = 300; // of a chain, in one line
 
 // How many causes are told apart.
 inline constexpr std::size_t most_causes = 10000;

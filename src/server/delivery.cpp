@@ -9,6 +9,7 @@
 
 #include "core/digest.hpp"
 #include "core/headline.hpp"
+#include "core/history.hpp"
 #include "core/notes.hpp"
 #include "core/retry.hpp"
 
@@ -20,6 +21,7 @@ namespace job_alerting::server {
 
 namespace {
 
+constexpr std::int64_t most_history = 10000; // earlier failures that are compared with new ones
 constexpr long settle_pause = 1000; // ms between two attempts to commit an answer
 
 // No cancellation and no end of the process while it is in scope. An error of the server lets
@@ -49,6 +51,7 @@ private:
     std::optional<DigestRow> compose(const core::Outcome *refusal = nullptr);
     bool begin(Transaction &transaction, DigestRow &digest, const core::Outcome *refusal = nullptr);
     core::Digest gather(Transaction &transaction, const DigestRow &digest) const;
+    void mark_known(Transaction &transaction, const DigestRow &row, core::Digest &digest) const;
     std::vector<std::string> notes(Transaction &transaction, const DigestRow &digest,
                                    const core::Outcome *refusal) const;
     core::Outcome send(const DigestRow &digest);
@@ -173,7 +176,24 @@ core::Digest Delivery::gather(Transaction &transaction, const DigestRow &digest)
     content.database = to_utf8(ledger::database_name(transaction));
     content.cluster = to_utf8(cluster_name ? cluster_name : "");
     content.standing = ledger::standing_before(transaction, digest);
+    content.previous = ledger::last_accepted(transaction, report_.channel);
+    content.cleared = ledger::cleared_since(transaction, report_.channel, digest);
+    mark_known(transaction, digest, content);
     return content;
+}
+
+// Where the newest failures do not tell, a cause is marked neither as new nor as known.
+void Delivery::mark_known(Transaction &transaction, const DigestRow &row,
+                          core::Digest &digest) const {
+    core::History history(digest);
+    std::int64_t taken = 0;
+    ledger::earlier_failures(transaction, report_.channel, row, most_history,
+                             [&](const core::Failure &failure, const core::Report &report) {
+                                 ++taken;
+                                 if (report.digest > 0)
+                                     history.take(failure, report);
+                             });
+    history.finish(taken < most_history);
 }
 
 std::vector<std::string> Delivery::notes(Transaction &transaction, const DigestRow &digest,

@@ -123,6 +123,7 @@ const FailureColumn failure_columns[failure_column_count] = {
     {"target_id", TEXTOID, false, most_of_a_word},
     {"status", TEXTOID, false, most_of_a_word},
     {"chain", TEXTOID, false, most_of_a_word},
+    {"never_ran", TEXTOID, false, most_of_a_word},
     {"error", TEXTOID, false, most_of_an_error},
     {"attempts", INT4OID, false, 0},
     {"max_attempts", INT4OID, false, 0},

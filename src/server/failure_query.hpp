@@ -14,7 +14,7 @@ struct FailureColumn {
     int most; // characters of it that the ledger keeps; 0 for all
 };
 
-inline constexpr int failure_column_count = 12;
+inline constexpr int failure_column_count = 13;
 extern const FailureColumn failure_columns[failure_column_count];
 
 // Which of failure_columns a query returns.

@@ -11,6 +11,11 @@ namespace job_alerting::server::ledger {
 
 namespace {
 
+// A time as digests print it, in SQL.
+std::string moment_of(const char *time) {
+    return std::string("to_char(") + time + ", 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM')";
+}
+
 bool flag(const Value &value) {
     return value == "t";
 }
@@ -83,6 +88,8 @@ core::Failure failure_of(const Row &row) {
     if (row[11])
         failure.failed_at = core::Moment{.micros = number(row[11]), .text = row[12].value()};
     failure.chain = utf8(row[13]);
+    failure.never_ran = utf8(row[14]);
+    failure.cleared = flag(row[15]);
     return failure;
 }
 
@@ -344,7 +351,8 @@ void failures_of(Transaction &transaction, const DigestRow &digest,
         "ELSE (1000000 * extract(epoch FROM f.failed_at))::bigint END, "
         "CASE WHEN isfinite(f.failed_at) "
         "THEN to_char(f.failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') ELSE f.failed_at::text END, "
-        "f.chain FROM job_alerting.failure f WHERE f.id BETWEEN $1::bigint AND $2::bigint "
+        "f.chain, f.never_ran, f.cleared_at IS NOT NULL "
+        "FROM job_alerting.failure f WHERE f.id BETWEEN $1::bigint AND $2::bigint "
         "ORDER BY f.id",
         stretch(digest), [&](const Row &row) { take(failure_of(row)); });
 }
@@ -354,6 +362,62 @@ std::int64_t standing_before(Transaction &transaction, const DigestRow &digest) 
                                               "WHERE f.id < $1::bigint AND f.cleared_at IS NULL",
                                               {value(digest.first_failure)});
     return number(result.rows[0][0]);
+}
+
+std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind channel) {
+    const Result result = transaction.execute(
+        (std::string("SELECT d.id, ") + moment_of("d.updated_at") +
+         " FROM job_alerting.digest d WHERE d.channel = $1 AND d.state = 'accepted' "
+         "ORDER BY d.updated_at DESC, d.id DESC LIMIT 1")
+            .c_str(),
+        {to_string(channel)});
+    if (result.rows.empty())
+        return std::nullopt;
+    return core::Report{.digest = number(result.rows[0][0]), .when = result.rows[0][1].value()};
+}
+
+std::int64_t cleared_since(Transaction &transaction, ChannelKind channel,
+                           const DigestRow &digest) {
+    const Result result = transaction.execute(
+        "SELECT count(*) FROM job_alerting.failure f WHERE f.id < $1::bigint AND f.cleared_at > "
+        "(SELECT max(d.composed_at) FROM job_alerting.digest d "
+        " WHERE d.channel = $2 AND d.state = 'accepted')",
+        {value(digest.first_failure), to_string(channel)});
+    return number(result.rows[0][0]);
+}
+
+void earlier_failures(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
+                      std::int64_t most,
+                      const std::function<void(const core::Failure &, const core::Report &)> &take) {
+    // Those of no accepted digest are read as well, since they count towards the limit.
+    std::vector<Value> parameters = stretch(digest);
+    parameters.insert(parameters.end(), {to_string(channel), value(most)});
+    transaction.stream(
+        (std::string("SELECT f.queue, f.job_id, f.source, f.job_type, f.status, f.error, d.id, ") +
+         moment_of("d.updated_at") +
+         " FROM (SELECT e.* FROM job_alerting.failure e WHERE e.id < $1::bigint "
+         "      AND (e.queue, coalesce(e.source, ''), coalesce(e.job_type, '')) IN ("
+         "          SELECT n.queue, coalesce(n.source, ''), coalesce(n.job_type, '') "
+         "          FROM job_alerting.failure n WHERE n.id BETWEEN $1::bigint AND $2::bigint) "
+         "      ORDER BY e.id DESC LIMIT $4::bigint) f "
+         "LEFT JOIN LATERAL (SELECT c.* FROM job_alerting.digest c "
+         "    WHERE c.channel = $3 AND c.last_failure >= f.id "
+         "    ORDER BY c.last_failure LIMIT 1) d "
+         "ON d.first_failure <= f.id AND d.state = 'accepted' ORDER BY f.id DESC")
+            .c_str(),
+        parameters, [&](const Row &row) {
+            core::Failure failure;
+            failure.queue = to_utf8(row[0].value());
+            failure.job_id = to_utf8(row[1].value());
+            failure.source = utf8(row[2]);
+            failure.job_type = utf8(row[3]);
+            failure.status = utf8(row[4]);
+            failure.error = utf8(row[5]);
+            if (row[6])
+                take(failure, {.digest = number(row[6]), .when = row[7].value()});
+            else
+                take(failure, {});
+        });
 }
 
 std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel) {
@@ -396,7 +460,7 @@ bool begin_sending(Transaction &transaction, DigestRow &digest, const std::strin
     digest.attempts++;
     return transaction
                .execute("UPDATE job_alerting.digest SET state = 'sending', subject = $2, "
-                        "request = $3, message_id = $4, attempts = $5::int, "
+                        "request = $3, message_id = $4, attempts = $5::int, composed_at = now(), "
                         "first_attempt_at = coalesce(first_attempt_at, now()), "
                         "next_attempt_at = NULL, updated_at = now() "
                         "WHERE id = $1::bigint AND state IN ('pending', 'in_doubt')",

@@ -7,7 +7,7 @@
 #include "server/settings.hpp"
 #include "server/transaction.hpp"
 
-#include "core/failure.hpp"
+#include "core/digest.hpp"
 #include "core/outcome.hpp"
 
 namespace job_alerting::server {
@@ -108,6 +108,21 @@ void failures_of(Transaction &transaction, const DigestRow &digest,
 
 // How many failures from before the digest still stand.
 std::int64_t standing_before(Transaction &transaction, const DigestRow &digest);
+
+// The last digest of the channel that was accepted, and when.
+std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind channel);
+
+// How many failures from before the digest were cleared since the channel's last
+// accepted one was composed.
+std::int64_t cleared_since(Transaction &transaction, ChannelKind channel,
+                           const DigestRow &digest);
+
+// Gives to `take` the newest failures from before the digest, `most` of them, the newest first, that
+// have queue, source and job type in common with one of the digest's, and the accepted digest of
+// the channel that each was in; its number is 0 where there is none.
+void earlier_failures(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
+                      std::int64_t most,
+                      const std::function<void(const core::Failure &, const core::Report &)> &take);
 
 // How rounds came to run here, when no digest of the channel has been accepted since.
 std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel);

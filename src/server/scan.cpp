@@ -174,12 +174,13 @@ void insert_failures(const char *queue, Tuplestorestate *found) {
     Oid types[] = {TEXTOID};
     Datum values[] = {CStringGetTextDatum(queue)};
     execute("INSERT INTO job_alerting.failure (queue, job_id, occurrence, source, job_type, "
-            "target_type, target_id, status, attempts, max_attempts, error, failed_at, chain) "
+            "target_type, target_id, status, attempts, max_attempts, error, failed_at, chain, "
+            "never_ran) "
             "SELECT $1, n.job_id, "
             "coalesce(n.occurrence, "
             "'unknown ' || to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')), "
             "n.source, n.job_type, n.target_type, n.target_id, n.status, n.attempts, "
-            "n.max_attempts, n.error, n.failed_at, n.chain "
+            "n.max_attempts, n.error, n.failed_at, n.chain, n.never_ran "
             "FROM found n ORDER BY n.failed_at, n.job_id "
             "ON CONFLICT (queue, job_id, occurrence) DO NOTHING",
             1, types, values);

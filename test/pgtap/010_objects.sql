@@ -106,6 +106,7 @@ SELECT pg_temp.columns_are('job_alerting.failure', ARRAY[
     'error text',
     'failed_at timestamp with time zone',
     'chain text',
+    'never_ran text',
     'recorded_at timestamp with time zone not null',
     'cleared_at timestamp with time zone']);
 SELECT pg_temp.columns_are('job_alerting.digest', ARRAY[
@@ -161,6 +162,7 @@ SELECT pg_temp.columns_are('job_alerting.digest_failure', ARRAY[
     'error text',
     'failed_at timestamp with time zone',
     'chain text',
+    'never_ran text',
     'recorded_at timestamp with time zone',
     'cleared_at timestamp with time zone']);
 SELECT pg_temp.lines_are(

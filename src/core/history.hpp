@@ -1,0 +1,28 @@
+// Which causes of a digest were reported before, and when last.
+
+#pragma once
+
+#include "core/digest.hpp"
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace job_alerting::core {
+
+// Takes failures of earlier digests, the newest first, and marks the causes that they share with
+// `digest`, whatever the chain.
+class History {
+public:
+    explicit History(Digest &digest);
+
+    void take(const Failure &failure, const Report &report);
+
+    // `complete`: nothing was left out, so a cause that was not met is new.
+    void finish(bool complete);
+
+private:
+    std::unordered_map<std::string, std::vector<Cause *>> causes_; // by all that makes one
+};
+
+} // namespace job_alerting::core
