@@ -70,6 +70,7 @@ void trace(Group &group, const Cause &cause, const Failure &failure) {
     if (!group.broke || is_before(failure.failed_at, group.broke->failed_at))
         group.broke = {.step = joined(cause.kind(), " ", cleaned_or_empty(failure.target_type)),
                        .job_id = cleaned(failure.job_id),
+                       .error = failure.error ? first_lines(*failure.error, 1, most_name) : "",
                        .failed_at = failure.failed_at};
     group.never_ran = failure.never_ran ? one_line(*failure.never_ran, most_steps) : std::string();
 }
@@ -171,6 +172,10 @@ Digest DigestBuilder::finish() {
         const auto group =
             digest_.groups.begin() + static_cast<std::ptrdiff_t>(without_chain->second);
         std::rotate(group, group + 1, digest_.groups.end());
+        // Who has lost a worker looks elsewhere than who has raised an error.
+        std::vector<Cause> &causes = digest_.groups.back().causes;
+        std::stable_partition(causes.begin(), causes.end(),
+                              [](const Cause &cause) { return cause.is_lost_worker(); });
     }
     groups_.clear();
     causes_.clear();

@@ -55,6 +55,7 @@ Cause cause_of(const Failure &failure);
 struct Break {
     std::string step; // what kind of job, and on what kind of target
     std::string job_id;
+    std::string error; // its first line; empty where none was recorded
     std::optional<Moment> failed_at;
 };
 

@@ -16,6 +16,7 @@ constexpr std::size_t most_names_in_subject = 120; // characters of all names, b
 struct Kind {
     std::string name;
     std::int64_t count = 0;
+    std::int64_t lost = 0; // of them without an error
 };
 
 // A digest's failures by what failed, in the order of first appearance.
@@ -56,11 +57,12 @@ namespace {
 
 class Kinds {
 public:
-    void add(const std::string &name, std::int64_t count) {
+    void add(const std::string &name, std::int64_t count, bool lost = false) {
         const auto [position, is_new] = positions_.emplace(name, kinds_.size());
         if (is_new)
-            kinds_.push_back({name, 0});
+            kinds_.push_back({.name = name});
         kinds_[position->second].count += count;
+        kinds_[position->second].lost += lost ? count : 0;
     }
 
     std::vector<Kind> take() { return std::move(kinds_); }
@@ -81,7 +83,8 @@ Tally tally_of(const Digest &digest) {
                 tally.jobs -= cause.count;
                 queues.add(one_line(cause.queue, most_name_in_subject), 1);
             } else {
-                kinds.add(one_line(cause.kind(), most_name_in_subject), cause.count);
+                kinds.add(one_line(cause.kind(), most_name_in_subject), cause.count,
+                          cause.is_lost_worker());
             }
         }
     }
@@ -108,14 +111,20 @@ std::string place_of(const Digest &digest) {
     return " in " + (cluster.empty() ? database : cluster + "/" + database);
 }
 
+// In parentheses, what its name leaves open.
+std::string detail_of(const Kind &kind) {
+    std::string detail = kind.count > 1 ? std::to_string(kind.count) : "";
+    if (kind.lost > 0 && kind.lost == kind.count)
+        detail += detail.empty() ? "worker lost" : ", worker lost";
+    return detail.empty() ? detail : " (" + detail + ")";
+}
+
 // As many as fit, and how many more there are. Without `complete` there may be others still.
 std::string list_of(const std::vector<Kind> &kinds, bool complete) {
     std::string list;
     std::size_t named = 0;
     for (const Kind &kind : kinds) {
-        std::string item = kind.name;
-        if (kind.count > 1)
-            item += " (" + std::to_string(kind.count) + ")";
+        const std::string item = kind.name + detail_of(kind);
         if (named > 0 && list.size() + item.size() > most_names_in_subject)
             break;
         list += (named > 0 ? ", " : "") + item;

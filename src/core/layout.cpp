@@ -69,6 +69,8 @@ std::vector<Section> sections_of(const Digest &digest) {
         section.chain = group.chain;
         if (!group.chain.empty())
             section.kind = Section::Kind::chain;
+        section.broke = group.broke;
+        section.never_ran = group.never_ran;
         for (const Cause &cause : group.causes)
             add(cause.unreadable_queue ? sections.front() : section, cause);
         sections.push_back(std::move(section));

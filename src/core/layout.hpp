@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,8 @@ struct Section {
     std::string chain;
     std::int64_t failures = 0;
     std::vector<Block> blocks;
+    std::optional<Break> broke; // of a chain
+    std::string never_ran;      // likewise
     Rest rest;
 };
 

@@ -24,6 +24,7 @@ std::vector<SectionPhrases> sections_of(const Layout &layout, const std::string 
 std::string rest_of(const Rest &rest);
 std::string unnamed(const Digest &digest);
 std::string origin(const Digest &digest);
+std::string previous(const Digest &digest);
 std::string standing(const Digest &digest);
 std::string query(const Digest &digest);
 
@@ -42,6 +43,7 @@ Phrases phrases_of(const Digest &digest, Extent extent, const std::string &job_u
     phrases.rest = rest_of(layout.rest);
     phrases.unnamed = unnamed(digest);
     phrases.origin = origin(digest);
+    phrases.previous = previous(digest);
     phrases.standing = standing(digest);
     phrases.query = query(digest);
     return phrases;
@@ -51,6 +53,8 @@ namespace {
 
 SectionPhrases section_of(const Section &section, bool chains, const std::string &job_url);
 std::string section_title(const Section &section, bool chains);
+std::string break_of(const Section &section);
+std::string never_ran(const Section &section);
 CausePhrases queue_of(const Cause &cause);
 CausePhrases cause_of(const Block &block, const std::string &job_url);
 JobPhrases job_of(const Failure &job, const std::string &job_url);
@@ -70,17 +74,22 @@ std::string period(const std::optional<Moment> &first, const std::optional<Momen
     return "from " + words_of(*first) + " to " + words_of(*last);
 }
 
-// What a list of mails shows after the subject: the first error.
+std::string first_error_of(const Cause &cause) {
+    if (cause.listed.empty() || !cause.listed.front().error)
+        return {};
+    return first_lines(*cause.listed.front().error, 1, most_error);
+}
+
+// What a list of mails shows after the subject: what broke first, and why. It is cut after some
+// fifty characters there.
 std::string preheader(const Layout &layout) {
-    for (const Section &section : layout.sections) {
-        for (const Block &block : section.blocks) {
-            if (!block.cause->listed.empty() && block.cause->listed.front().error) {
-                const std::string &error = *block.cause->listed.front().error;
-                return one_line(first_lines(error, 1, most_error), most_preheader);
-            }
-        }
-    }
-    return {};
+    if (layout.sections.empty())
+        return {};
+    const Section &section = layout.sections.front();
+    const Cause &cause = *section.blocks.front().cause;
+    const std::string what = section.broke ? section.broke->step : cause.kind();
+    const std::string error = section.broke ? section.broke->error : first_error_of(cause);
+    return one_line(what + ": " + (error.empty() ? "worker lost" : error), most_preheader);
 }
 
 std::vector<std::string> notes_of(const Digest &digest, std::size_t most) {
@@ -112,6 +121,8 @@ std::vector<SectionPhrases> sections_of(const Layout &layout, const std::string 
 SectionPhrases section_of(const Section &section, bool chains, const std::string &job_url) {
     SectionPhrases phrases;
     phrases.title = section_title(section, chains);
+    phrases.broke = break_of(section);
+    phrases.never_ran = never_ran(section);
     for (const Block &block : section.blocks)
         phrases.causes.push_back(block.cause->unreadable_queue ? queue_of(*block.cause)
                                                                : cause_of(block, job_url));
@@ -130,24 +141,66 @@ std::string section_title(const Section &section, bool chains) {
     return "Without a chain: " + counted(section.failures, "job", "jobs") + " failed";
 }
 
+std::string break_of(const Section &section) {
+    if (!section.broke)
+        return {};
+    const Break &broke = *section.broke;
+    return "Broke at " + one_line(broke.step, 2 * most_name + 1) + " (job " +
+           one_line(broke.job_id, most_name) + ")" +
+           (broke.failed_at ? " at " + words_of(*broke.failed_at) : "");
+}
+
+std::string never_ran(const Section &section) {
+    const std::string steps = one_line(section.never_ran, most_steps);
+    return steps.empty() ? steps : "Never ran: " + steps;
+}
+
+// Whether an earlier digest has the cause; nothing where that is not known.
+void mark(CausePhrases &phrases, const Cause &cause) {
+    if (cause.reported) {
+        phrases.mark = "AGAIN";
+        phrases.reported = "last reported " + one_line(cause.reported->when, most_moment) +
+                           " in digest #" + std::to_string(cause.reported->digest);
+    } else if (cause.is_new) {
+        phrases.mark = "NEW";
+    }
+}
+
 CausePhrases queue_of(const Cause &cause) {
     CausePhrases phrases;
+    mark(phrases, cause);
     phrases.title = "queue " + one_line(cause.queue, most_name) + " could not be read";
     if (cause.count != 1)
         phrases.count = counted(cause.count, "time", "times");
     phrases.period = period(cause.first, cause.last);
-    phrases.note = "Failures in it are not seen until this is mended.";
+    phrases.note = cause.cleared > 0 ? "It can be read again."
+                                     : "Failures in it are not seen until this is mended.";
     if (!cause.listed.empty())
         phrases.jobs.emplace_back().error = error_of(cause.listed.front());
     return phrases;
+}
+
+std::string count_of(const Cause &cause) {
+    const std::string failed =
+        cause.is_lost_worker()
+            ? counted(cause.count, "job", "jobs") + " died without an error: worker lost"
+            : counted(cause.count, "job failed", "jobs failed");
+    if (cause.cleared == 0)
+        return failed;
+    const std::string which =
+        cause.count == 1 ? "" : std::to_string(cause.cleared) + " of them ";
+    return failed + ", " + which + "cleared since";
 }
 
 CausePhrases cause_of(const Block &block, const std::string &job_url) {
     const Cause &cause = *block.cause;
     CausePhrases phrases;
     phrases.title = one_line(cause.kind(), 2 * most_name + 1);
-    phrases.count = counted(cause.count, "job failed", "jobs failed");
+    phrases.count = count_of(cause);
+    mark(phrases, cause);
     phrases.period = period(cause.first, cause.last);
+    if (cause.count > 1 || block.jobs == 0)
+        phrases.error = one_line(cause.error, most_error);
     for (std::size_t i = 0; i < block.jobs; ++i)
         phrases.jobs.push_back(job_of(cause.listed[i], job_url));
     const std::int64_t more = cause.count - static_cast<std::int64_t>(block.jobs);
@@ -196,7 +249,7 @@ std::string attempts_of(const Failure &job) {
 
 std::string facts_of(const Failure &job) {
     const std::string when = job.failed_at ? words_of(*job.failed_at) : "at an unknown time";
-    return join({shown(job.status), attempts_of(job), when}, ", ");
+    return join({shown(job.status), attempts_of(job), when, job.cleared ? "cleared since" : ""}, ", ");
 }
 
 std::vector<std::string> error_of(const Failure &failure) {
@@ -231,15 +284,27 @@ std::string origin(const Digest &digest) {
     const std::string cluster = one_line(digest.cluster, most_name);
     const std::string database = "database " + one_line(digest.database, most_name) +
                                  (cluster.empty() ? "" : " in cluster " + cluster);
+    const std::string when = period(digest.first, digest.last);
     return (is_recorded(digest) ? "Digest #" + std::to_string(digest.id) + " of " : "From ") +
-           database + ".";
+           database + (when.empty() ? "." : ", failures " + when + ".");
+}
+
+std::string previous(const Digest &digest) {
+    if (digest.previous)
+        return "The last one before it, #" + std::to_string(digest.previous->digest) +
+               ", was accepted " + one_line(digest.previous->when, most_moment) + ".";
+    return is_recorded(digest) ? "None was accepted before it." : "";
 }
 
 std::string standing(const Digest &digest) {
-    if (digest.standing == 0)
-        return "No failure reported earlier still stands.";
-    return counted(digest.standing, "failure reported earlier still stands.",
-                   "failures reported earlier still stand.");
+    const std::string standing =
+        digest.standing == 0 ? "No failure reported earlier still stands"
+                             : counted(digest.standing, "failure reported earlier still stands",
+                                       "failures reported earlier still stand");
+    if (digest.cleared == 0)
+        return standing + ".";
+    return standing + "; " + counted(digest.cleared, "has", "have") +
+           " been cleared since the last digest.";
 }
 
 std::string query(const Digest &digest) {

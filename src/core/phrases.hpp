@@ -23,28 +23,34 @@ struct JobPhrases {
 struct CausePhrases {
     std::string title;
     std::string count;
+    std::string mark;     // whether an earlier digest has it: NEW or AGAIN
+    std::string reported; // when last, and in which
     std::string period;
     std::string note;
+    std::string error; // what its errors have in common, where it has several
     std::vector<JobPhrases> jobs;
     std::string rest; // of its jobs
 };
 
 struct SectionPhrases {
     std::string title;
+    std::string broke;     // the step of a chain that did
+    std::string never_ran; // the steps of it that did not
     std::vector<CausePhrases> causes;
     std::string rest; // of its causes
 };
 
 struct Phrases {
     std::string headline;
-    std::string preheader; // the first error in short
+    std::string preheader; // what broke first, and why, in short
     std::string period;
     std::vector<std::string> notes;
     std::vector<SectionPhrases> sections;
     std::string rest; // of its sections
     std::string unnamed;
     std::string origin;
-    std::string standing;
+    std::string previous; // the last digest before it
+    std::string standing; // of the failures reported earlier
     std::string query; // that lists all failures
 };
 

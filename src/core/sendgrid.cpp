@@ -20,6 +20,7 @@ Address parse_address(const std::string &item);
 bool has_email(const std::vector<Address> &addresses, const std::string &email);
 Json to_json(const Address &address);
 bool is_control(char c);
+std::string root_of(const std::string &message_id);
 
 } // namespace
 
@@ -50,6 +51,7 @@ std::string sendgrid_body(const Mail &mail, const Envelope &envelope) {
                                  {{"type", "text/html"}, {"value", mail.html}}})},
         {"headers",
          {{"Message-ID", envelope.message_id},
+          {"References", root_of(envelope.message_id)},
           {"Date", envelope.date},
           {"Auto-Submitted", "auto-generated"}}},
         {"categories", Json::array({"job_alerting"})},
@@ -80,6 +82,13 @@ namespace {
 
 bool is_control(char c) {
     return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
+}
+
+// A second copy stands beside the first where both refer to the same mail, even one that was never
+// sent. The next digest refers to another: a new alert must not hide in an old thread.
+std::string root_of(const std::string &message_id) {
+    const std::size_t at = std::min(message_id.find('@'), message_id.size());
+    return message_id.substr(0, at) + ".thread" + message_id.substr(at);
 }
 
 // The message of a fault in an address, which is quoted so that it can be found in the list.

@@ -105,7 +105,8 @@ Json body_of(const std::string &subject, const Phrases &phrases) {
     if (const std::string rest = lines_of({phrases.rest, phrases.unnamed}); !rest.empty())
         blocks.push_back(section(rest));
     blocks.push_back({{"type", "divider"}});
-    Json footer = Json::array({plain(phrases.origin + " " + phrases.standing)});
+    Json footer = Json::array({plain(phrases.origin + (phrases.previous.empty() ? "" : " " + phrases.previous) +
+                                     " " + phrases.standing)});
     if (!phrases.query.empty())
         footer.push_back(plain(phrases.query));
     blocks.push_back({{"type", "context"}, {"elements", std::move(footer)}});
@@ -129,6 +130,8 @@ void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections) {
         if (!section_phrases.title.empty())
             blocks.push_back(
                 rich_text(Json::array({paragraph(Json::array({bold(section_phrases.title)}))})));
+        if (!section_phrases.broke.empty())
+            blocks.push_back(section(lines_of({section_phrases.broke, section_phrases.never_ran})));
         for (const CausePhrases &cause : section_phrases.causes)
             blocks.push_back(cause_block(cause));
         if (!section_phrases.rest.empty())
@@ -152,8 +155,9 @@ void add_job(Json &parts, const JobPhrases &job) {
 
 Json cause_block(const CausePhrases &cause) {
     const std::string count = cause.count.empty() ? "" : ": " + cause.count;
-    Json head = Json::array({bold(cause.title + count)});
-    if (const std::string more = lines_of({cause.period, cause.note}); !more.empty())
+    const std::string mark = cause.mark.empty() ? "" : ", " + cause.mark;
+    Json head = Json::array({bold(cause.title + count + mark)});
+    if (const std::string more = lines_of({cause.reported, cause.period, cause.note, cause.error}); !more.empty())
         head.push_back(text_element("\n" + more));
     Json parts = Json::array({paragraph(std::move(head))});
     for (const JobPhrases &job : cause.jobs)

@@ -40,8 +40,11 @@ data block_view(const CausePhrases &cause) {
     data view;
     view["block_title"] = cause.title;
     view["block_count"] = or_nothing(cause.count);
+    view["block_mark"] = or_nothing(cause.mark);
+    view["block_reported"] = or_nothing(cause.reported);
     view["block_period"] = or_nothing(cause.period);
     view["block_note"] = or_nothing(cause.note);
+    view["block_error"] = or_nothing(cause.error);
     view["jobs"] = jobs;
     view["block_rest"] = or_nothing(cause.rest);
     return view;
@@ -53,6 +56,8 @@ data section_view(const SectionPhrases &section) {
         blocks.push_back(block_view(cause));
     data view;
     view["section_title"] = or_nothing(section.title);
+    view["section_broke"] = or_nothing(section.broke);
+    view["section_never_ran"] = or_nothing(section.never_ran);
     view["blocks"] = blocks;
     view["section_rest"] = or_nothing(section.rest);
     return view;
@@ -73,6 +78,7 @@ data view_of(const Phrases &phrases) {
     view["rest"] = or_nothing(phrases.rest);
     view["unnamed"] = or_nothing(phrases.unnamed);
     view["origin"] = phrases.origin;
+    view["previous"] = or_nothing(phrases.previous);
     view["query"] = or_nothing(phrases.query);
     view["standing"] = phrases.standing;
     return view;

@@ -108,7 +108,7 @@ subtest 'a worker killed in the middle of a job becomes one mail' => sub {
     my ($mail) = $stub->wait_for(1, 15);
 
     like $mail->{verdict}, qr/\A202/, 'a mail as SendGrid wants it';
-    like $mail->{json}{subject}, qr{\A1 job failed in main/postgres: apple/refresh_catalog \[#\d+\]\z}, 'its subject';
+    like $mail->{json}{subject}, qr{\A1 job failed in main/postgres: apple/refresh_catalog \(worker lost\) \[#\d+\]\z}, 'its subject';
     is_deeply [ JobAlerting::named_jobs($mail) ], [ $job->{id} ], 'it names that job and no other';
     for my $type ('text/plain', 'text/html') {
         my $text = text_of($mail, $type);

@@ -92,6 +92,7 @@ subtest 'the mail is what SendGrid and its reader want' => sub {
     is_deeply [ map { $_->{type} } @{ $json->{content} } ], [ 'text/plain', 'text/html' ], 'text before HTML';
     is $json->{headers}{'Auto-Submitted'}, 'auto-generated', 'Auto-Submitted';
     like $json->{headers}{'Message-ID'}, qr/\A<[A-Za-z0-9.-]+\@example\.com>\z/, 'Message-ID';
+    is $json->{headers}{References}, $json->{headers}{'Message-ID'} =~ s/\@/.thread\@/r, 'References: a root of its own';
     like $json->{headers}{Date}, qr/\A\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000\z/, 'Date';
     ok !$json->{tracking_settings}{$_}{enable}, "no $_"
       for qw(click_tracking open_tracking subscription_tracking ganalytics);

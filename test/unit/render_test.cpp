@@ -27,7 +27,7 @@ TEST(Mail, tells_of_each_job_all_that_there_is) {
 
 TEST(Mail, prints_nothing_silly_where_nothing_is_known) {
     const Mail mail = mail_of({Failure(), bare_failure()});
-    EXPECT_TRUE(contains(mail.text, "\n    job 4711 in research_jobs\n    at an unknown time\n"));
+    EXPECT_TRUE(contains(mail.text, "\n    job 4711 in research_jobs\n      at an unknown time\n"));
     EXPECT_TRUE(contains(mail.text, "No error was recorded: the worker probably died"));
     EXPECT_TRUE(contains(mail.html, "No error was recorded: the worker probably died"));
     for (const std::string &body : {mail.text, mail.subject}) {
@@ -41,12 +41,12 @@ TEST(Mail, prints_the_half_that_is_there) {
     Failure failure = bare_failure();
     failure.target_id = "t1";
     failure.attempts = 2;
-    EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, t1\n    attempts 2, at"));
+    EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, t1\n      attempts 2, at"));
     failure.target_id.reset();
     failure.target_type = "album";
     failure.attempts.reset();
     failure.max_attempts = 3;
-    EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, album\n    at an unknown"));
+    EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, album\n      at an unknown"));
 }
 
 TEST(Mail, takes_an_error_of_white_space_for_none) {
@@ -193,7 +193,7 @@ TEST(Mail, is_html_for_mail_readers) {
     const std::string html = mail_of({sample_failure()}).html;
     for (const char *part : {"<!DOCTYPE html>", "<html lang=\"en\">", "<meta charset=\"utf-8\">",
                              "<meta name=\"color-scheme\" content=\"light dark\">",
-                             "mso-hide:all\">HTTP 503 from upstream</div>"})
+                             "mso-hide:all\">apple/refresh_catalog: HTTP 503 from upstream</div>"})
         EXPECT_TRUE(contains(html, part)) << part;
     for (const char *part : {"<img", "<style", "<script", "http-equiv", "url("})
         EXPECT_FALSE(contains(html, part)) << part;

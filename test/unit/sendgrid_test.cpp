@@ -48,6 +48,7 @@ TEST(SendgridBody, holds_all_that_a_mail_needs) {
         ],
         "headers": {
             "Message-ID": "<17.abc@example.com>",
+            "References": "<17.abc.thread@example.com>",
             "Date": "Tue, 14 Jul 2026 03:00:00 +0000",
             "Auto-Submitted": "auto-generated"
         },

@@ -1,0 +1,205 @@
+// What a mail says of each cause beyond its count: whether it is known, lost its worker, or has
+// cleared; and of a chain: where it broke, and what never ran.
+
+#include "core/history.hpp"
+
+#include "mails.hpp"
+
+namespace job_alerting::core {
+
+namespace {
+
+Digest digest_of(const std::vector<Failure> &failures) {
+    DigestBuilder builder(50);
+    for (const Failure &failure : failures)
+        builder.add(failure);
+    return named(builder.finish());
+}
+
+Failure with_error(const std::string &error, std::int64_t id = 1) {
+    Failure failure = sample_failure(id);
+    failure.error = error;
+    return failure;
+}
+
+Failure lost(std::int64_t id = 1) {
+    Failure failure = sample_failure(id);
+    failure.error.reset();
+    return failure;
+}
+
+Failure in_chain(const std::string &target, std::int64_t id) {
+    Failure failure = sample_failure(id);
+    failure.chain = "tonight";
+    failure.target_type = target;
+    return failure;
+}
+
+const Report last_week = {12, "2026-11-20T03:00:00+01:00"};
+
+// The mail after `earlier`, of which the newest comes first.
+Mail mail_after(const std::vector<Failure> &earlier, const std::vector<Failure> &now,
+                bool complete = true) {
+    Digest digest = digest_of(now);
+    History history(digest);
+    for (const Failure &failure : earlier)
+        history.take(failure, last_week);
+    history.finish(complete);
+    return render(digest, 50, job_url);
+}
+
+// Both parts, so that a test that looks for words looks in each.
+void expect_in_both(const Mail &mail, const std::string &words) {
+    EXPECT_TRUE(contains(mail.text, words)) << mail.text;
+    EXPECT_TRUE(contains(mail.html, words)) << mail.html;
+}
+
+void expect_in_neither(const Mail &mail, const std::string &words) {
+    EXPECT_FALSE(contains(mail.text, words)) << mail.text;
+    EXPECT_FALSE(contains(mail.html, words)) << mail.html;
+}
+
+} // namespace
+
+TEST(History, knows_a_cause_by_its_normalised_error) {
+    const Mail mail = mail_after({with_error("HTTP 503 after 30 s")}, {with_error("HTTP 502 after 7 s")});
+    expect_in_both(mail, "AGAIN");
+    expect_in_both(mail, "last reported 2026-11-20T03:00:00+01:00 in digest #12");
+    expect_in_neither(mail, "NEW");
+}
+
+TEST(History, tells_the_causes_of_one_kind_apart) {
+    const Mail mail = mail_after({with_error("disk full")}, {with_error("disk full"), with_error("boom")});
+    EXPECT_EQ(occurrences(mail.text, ", AGAIN\n"), 1u);
+    EXPECT_EQ(occurrences(mail.text, ", NEW\n"), 1u);
+    EXPECT_LT(mail.text.find("AGAIN"), mail.text.find("NEW"));
+}
+
+TEST(History, knows_a_cause_of_no_other_kind_queue_or_source) {
+    Failure kind = sample_failure();
+    kind.job_type = "rebuild_index";
+    Failure queue = sample_failure();
+    queue.queue = "other_jobs";
+    Failure source = sample_failure();
+    source.source = "google";
+    expect_in_neither(mail_after({kind, queue, source, lost()}, {sample_failure()}), "AGAIN");
+}
+
+TEST(History, knows_a_cause_in_whatever_chain) {
+    EXPECT_EQ(occurrences(mail_after({sample_failure()}, {in_chain("song", 1), sample_failure(2)}).text,
+                          ", AGAIN\n"),
+              2u);
+}
+
+TEST(History, takes_the_newest_report) {
+    Digest digest = digest_of({sample_failure()});
+    History history(digest);
+    history.take(sample_failure(), last_week);
+    history.take(sample_failure(), {3, "long ago"});
+    history.finish(true);
+    EXPECT_EQ(digest.groups[0].causes[0].reported->digest, 12);
+}
+
+TEST(History, calls_nothing_new_that_it_cannot_know) {
+    const Mail mail = mail_after({with_error("disk full")}, {with_error("disk full"), with_error("boom")}, false);
+    expect_in_both(mail, "AGAIN");
+    expect_in_neither(mail, "NEW");
+}
+
+TEST(Mail, keeps_a_lost_worker_apart_from_what_was_raised) {
+    const Mail mail = mail_of({sample_failure(1), lost(2), lost(3), with_error("  \n ", 4)});
+    expect_in_both(mail, "3 jobs died without an error: worker lost");
+    expect_in_both(mail, "1 job failed");
+    EXPECT_LT(mail.text.find("worker lost"), mail.text.find("1 job failed"));
+    EXPECT_FALSE(contains(mail.subject, "worker lost")) << mail.subject;
+    EXPECT_TRUE(contains(mail_of({lost(1)}).subject, "apple/refresh_catalog (worker lost) ["));
+    EXPECT_TRUE(contains(mail_of({lost(1), lost(2)}).subject, "catalog (2, worker lost) ["));
+}
+
+TEST(Mail, marks_what_cleared_before_it_went) {
+    Failure cleared = sample_failure(1);
+    cleared.cleared = true;
+    expect_in_both(mail_of({cleared}), "1 job failed, cleared since");
+    expect_in_both(mail_of({cleared, sample_failure(2)}), "2 jobs failed, 1 of them cleared since");
+    expect_in_both(mail_of({cleared}), cleared.failed_at->text + ", cleared since");
+    expect_in_neither(mail_of({sample_failure(1)}), "cleared");
+}
+
+TEST(Mail, counts_in_its_footer_what_stands_and_what_cleared) {
+    Digest digest = digest_of({sample_failure()});
+    EXPECT_TRUE(contains(render(digest, 50, "").text, "\nNone was accepted before it.\nNo failure "
+                                                      "reported earlier still stands.\n"));
+    digest.standing = 1;
+    digest.cleared = 1;
+    digest.previous = Report{16, "2026-11-23T01:00:00+01:00"};
+    const Mail mail = render(digest, 50, "");
+    expect_in_both(mail, "The last one before it, #16, was accepted 2026-11-23T01:00:00+01:00.");
+    EXPECT_TRUE(contains(mail.text, "\n1 failure reported earlier still stands; 1 has been cleared "
+                                    "since the last\n  digest.\n"));
+}
+
+TEST(Mail, says_where_a_chain_broke_and_what_never_ran) {
+    Failure later = in_chain("artist", 2);
+    later.error = "no songs";
+    Failure first = in_chain("song", 1);
+    first.error = "quota\nexceeded";
+    later.never_ran = "apple/rebuild_index index, apple/publish <b>";
+    const Mail mail = mail_of({later, first, later});
+    expect_in_both(mail, "Broke at apple/refresh_catalog song (job 4711) at " + first.failed_at->text);
+    expect_in_both(mail, "Never ran: apple/rebuild_index index, apple/publish ");
+    EXPECT_TRUE(contains(mail.html, "publish &lt;b&gt;"));
+    EXPECT_TRUE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog song: quota"));
+}
+
+TEST(Mail, says_what_never_ran_as_it_was_seen_last) {
+    Failure early = in_chain("song", 1);
+    early.never_ran = "apple/rebuild_index index";
+    expect_in_neither(mail_of({early, in_chain("artist", 2)}), "Never ran");
+    expect_in_both(mail_of({in_chain("artist", 2), early}), "Never ran");
+    early.chain.reset();
+    expect_in_neither(mail_of({early}), "Never ran");
+}
+
+TEST(Mail, puts_what_failed_first_into_the_preheader) {
+    const auto preheader_of = [](const Mail &mail) {
+        const std::size_t begin = mail.html.find("mso-hide:all\">") + 14;
+        return mail.html.substr(begin, mail.html.find("</div>", begin) - begin);
+    };
+    EXPECT_EQ(preheader_of(mail_of({sample_failure()})), "apple/refresh_catalog: HTTP 503 from upstream");
+    EXPECT_EQ(preheader_of(mail_of({lost()})), "apple/refresh_catalog: worker lost");
+}
+
+TEST(Mail, shows_what_the_errors_of_a_cause_have_in_common) {
+    const std::string common = "  | HTTP #: resets in # s\n";
+    EXPECT_TRUE(contains(mail_of({with_error("HTTP 429: resets in 8 s", 1),
+                                  with_error("HTTP 429: resets in 90 s", 2)}).text,
+                         common));
+    EXPECT_FALSE(contains(mail_of({with_error("HTTP 429: resets in 8 s")}).text, common));
+}
+
+TEST(Mail, lets_no_status_pass_for_a_job) {
+    Failure failure = sample_failure();
+    failure.status = "job 1 in research_jobs";
+    failure.attempts.reset();
+    EXPECT_EQ(occurrences(mail_of({failure}).text, "\n    job "), 1u);
+}
+
+TEST(Mail, marks_every_one_of_very_many_causes_or_failures) {
+    std::vector<Failure> one(100000, sample_failure());
+    const Mail flood = mail_after({sample_failure()}, one);
+    expect_well_made(flood);
+    expect_in_both(flood, "100000 jobs failed");
+    expect_in_both(flood, "and 99950 more like this");
+    expect_in_both(flood, "AGAIN");
+
+    std::vector<Failure> many;
+    for (int number = 0; number < 100000; ++number)
+        many.push_back(with_error(kind(number)));
+    const Mail motley = mail_after({}, many);
+    expect_well_made(motley);
+    expect_in_both(motley, "NEW");
+    expect_in_both(motley, "100000 jobs failed");
+    expect_in_both(motley, "90000 failures are only counted here");
+}
+
+} // namespace job_alerting::core
