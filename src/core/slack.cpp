@@ -130,7 +130,9 @@ void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections) {
         if (!section_phrases.title.empty())
             blocks.push_back(
                 rich_text(Json::array({paragraph(Json::array({bold(section_phrases.title)}))})));
-        if (!section_phrases.broke.empty())
+        // A single cause says by itself where its chain broke.
+        if (!section_phrases.never_ran.empty() ||
+            (!section_phrases.broke.empty() && section_phrases.causes.size() > 1))
             blocks.push_back(section(lines_of({section_phrases.broke, section_phrases.never_ran})));
         for (const CausePhrases &cause : section_phrases.causes)
             blocks.push_back(cause_block(cause));
@@ -157,7 +159,9 @@ Json cause_block(const CausePhrases &cause) {
     const std::string count = cause.count.empty() ? "" : ": " + cause.count;
     const std::string mark = cause.mark.empty() ? "" : ", " + cause.mark;
     Json head = Json::array({bold(cause.title + count + mark)});
-    if (const std::string more = lines_of({cause.reported, cause.period, cause.note, cause.error}); !more.empty())
+    // A listed job has its error with it.
+    const std::string error = cause.jobs.empty() ? cause.error : "";
+    if (const std::string more = lines_of({cause.reported, cause.period, cause.note, error}); !more.empty())
         head.push_back(text_element("\n" + more));
     Json parts = Json::array({paragraph(std::move(head))});
     for (const JobPhrases &job : cause.jobs)

@@ -2,19 +2,13 @@
 // cleared; and of a chain: where it broke, and what never ran.
 
 #include "core/history.hpp"
+#include "core/slack.hpp"
 
 #include "mails.hpp"
 
 namespace job_alerting::core {
 
 namespace {
-
-Digest digest_of(const std::vector<Failure> &failures) {
-    DigestBuilder builder(50);
-    for (const Failure &failure : failures)
-        builder.add(failure);
-    return named(builder.finish());
-}
 
 Failure with_error(const std::string &error, std::int64_t id = 1) {
     Failure failure = sample_failure(id);
@@ -149,6 +143,23 @@ TEST(Mail, says_where_a_chain_broke_and_what_never_ran) {
     expect_in_both(mail, "Never ran: apple/rebuild_index index, apple/publish ");
     EXPECT_TRUE(contains(mail.html, "publish &lt;b&gt;"));
     EXPECT_TRUE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog song: quota"));
+}
+
+TEST(SlackMessage, says_of_causes_and_chains_what_the_mail_says) {
+    Failure broken = in_chain("song", 1);
+    broken.never_ran = "apple/rebuild_index index";
+    broken.cleared = true;
+    Digest digest = digest_of({broken, lost(2)});
+    History history(digest);
+    history.take(broken, last_week);
+    history.finish(true);
+    digest.previous = last_week;
+    const std::string message = slack_body(digest, 50, "");
+    for (const char *words :
+         {"Broke at apple/refresh_catalog song (job 4711)", "Never ran: apple/rebuild_index index",
+          "1 job failed, cleared since, AGAIN", "last reported 2026-11-20T03:00:00+01:00 in digest #12",
+          "1 job died without an error: worker lost, NEW", "The last one before it, #12, was accepted"})
+        EXPECT_TRUE(contains(message, words)) << words << " in " << message;
 }
 
 TEST(Mail, says_what_never_ran_as_it_was_seen_last) {

@@ -126,8 +126,8 @@ TEST(SlackMessage, tells_of_each_job_what_the_mail_tells) {
           "failed, attempts 3/3, 2026-07-14 03:11:00+02:00\n",
           "https://admin.example.com/jobs/4711\n", "HTTP 503 from upstream\n",
           "No error was recorded: the worker probably died.", "Without a chain: 9 jobs failed",
-          "Digest #17 of database approachnote in cluster prod. "
-          "12 failures reported earlier still stand.",
+          "Digest #17 of database approachnote in cluster prod, failures from ",
+          "None was accepted before it. 12 failures reported earlier still stand.",
           "SELECT * FROM job_alerting.digest_failure WHERE digest_id = 17;"})
         EXPECT_TRUE(contains(all, fact)) << fact << " in " << all;
     EXPECT_LT(all.find("mail_jobs could"), all.find("\nChain "));
