@@ -120,6 +120,10 @@ subtest 'what cleared since is said of the earlier ones and of its own' => sub {
     like $text, qr/job $jobs[0] in .*?\n      dead, attempts \S+ $TIME, cleared since$/m, 'it is marked';
     unlike $text, qr/job $jobs[1] in [^|]*cleared since/, 'the other is not';
     like $html, qr/1 of them cleared since/, 'in the HTML too';
+
+    fail_job();
+    (undef, $text) = mail();
+    unlike $text, qr/been cleared/, 'what cleared before that mail was composed is not told again';
 };
 
 subtest 'a chain: where it broke, and what never ran' => sub {
