@@ -34,7 +34,7 @@ struct Cause {
     std::int64_t cleared = 0;       // of them
     bool is_new = false;            // no earlier digest has it
     std::optional<Report> reported; // the last earlier digest that has it; neither: not known
-    std::optional<Moment> first; // by failed_at; none when no failure of it has a time
+    std::optional<Moment> first;    // by failed_at; none when no failure of it has a time
     std::optional<Moment> last;
     std::vector<Failure> listed; // the first of them, in the order of the ledger
 

@@ -187,8 +187,7 @@ std::string count_of(const Cause &cause) {
             : counted(cause.count, "job failed", "jobs failed");
     if (cause.cleared == 0)
         return failed;
-    const std::string which =
-        cause.count == 1 ? "" : std::to_string(cause.cleared) + " of them ";
+    const std::string which = cause.count == 1 ? "" : std::to_string(cause.cleared) + " of them ";
     return failed + ", " + which + "cleared since";
 }
 
@@ -249,7 +248,8 @@ std::string attempts_of(const Failure &job) {
 
 std::string facts_of(const Failure &job) {
     const std::string when = job.failed_at ? words_of(*job.failed_at) : "at an unknown time";
-    return join({shown(job.status), attempts_of(job), when, job.cleared ? "cleared since" : ""}, ", ");
+    return join({shown(job.status), attempts_of(job), when, job.cleared ? "cleared since" : ""},
+                ", ");
 }
 
 std::vector<std::string> error_of(const Failure &failure) {

@@ -51,7 +51,7 @@ struct Phrases {
     std::string origin;
     std::string previous; // the last digest before it
     std::string standing; // of the failures reported earlier
-    std::string query; // that lists all failures
+    std::string query;    // that lists all failures
 };
 
 // How many notes a digest carries; further ones are counted.

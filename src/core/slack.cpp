@@ -105,8 +105,9 @@ Json body_of(const std::string &subject, const Phrases &phrases) {
     if (const std::string rest = lines_of({phrases.rest, phrases.unnamed}); !rest.empty())
         blocks.push_back(section(rest));
     blocks.push_back({{"type", "divider"}});
-    Json footer = Json::array({plain(phrases.origin + (phrases.previous.empty() ? "" : " " + phrases.previous) +
-                                     " " + phrases.standing)});
+    Json footer = Json::array(
+        {plain(phrases.origin + (phrases.previous.empty() ? "" : " " + phrases.previous) + " " +
+               phrases.standing)});
     if (!phrases.query.empty())
         footer.push_back(plain(phrases.query));
     blocks.push_back({{"type", "context"}, {"elements", std::move(footer)}});
@@ -161,7 +162,8 @@ Json cause_block(const CausePhrases &cause) {
     Json head = Json::array({bold(cause.title + count + mark)});
     // A listed job has its error with it.
     const std::string error = cause.jobs.empty() ? cause.error : "";
-    if (const std::string more = lines_of({cause.reported, cause.period, cause.note, error}); !more.empty())
+    if (const std::string more = lines_of({cause.reported, cause.period, cause.note, error});
+        !more.empty())
         head.push_back(text_element("\n" + more));
     Json parts = Json::array({paragraph(std::move(head))});
     for (const JobPhrases &job : cause.jobs)

@@ -22,7 +22,7 @@ namespace job_alerting::server {
 namespace {
 
 constexpr std::int64_t most_history = 10000; // earlier failures that are compared with new ones
-constexpr long settle_pause = 1000; // ms between two attempts to commit an answer
+constexpr long settle_pause = 1000;          // ms between two attempts to commit an answer
 
 // No cancellation and no end of the process while it is in scope. An error of the server lets
 // them in again by itself, hence no plain counting back.

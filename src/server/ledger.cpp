@@ -376,8 +376,7 @@ std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind 
     return core::Report{.digest = number(result.rows[0][0]), .when = result.rows[0][1].value()};
 }
 
-std::int64_t cleared_since(Transaction &transaction, ChannelKind channel,
-                           const DigestRow &digest) {
+std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const DigestRow &digest) {
     const Result result = transaction.execute(
         "SELECT count(*) FROM job_alerting.failure f WHERE f.id < $1::bigint AND f.cleared_at > "
         "(SELECT max(d.composed_at) FROM job_alerting.digest d "
@@ -386,9 +385,9 @@ std::int64_t cleared_since(Transaction &transaction, ChannelKind channel,
     return number(result.rows[0][0]);
 }
 
-void earlier_failures(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
-                      std::int64_t most,
-                      const std::function<void(const core::Failure &, const core::Report &)> &take) {
+void earlier_failures(
+    Transaction &transaction, ChannelKind channel, const DigestRow &digest, std::int64_t most,
+    const std::function<void(const core::Failure &, const core::Report &)> &take) {
     // Those of no accepted digest are read as well, since they count towards the limit.
     std::vector<Value> parameters = stretch(digest);
     parameters.insert(parameters.end(), {to_string(channel), value(most)});

@@ -114,12 +114,11 @@ std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind 
 
 // How many failures from before the digest were cleared since the channel's last
 // accepted one was composed.
-std::int64_t cleared_since(Transaction &transaction, ChannelKind channel,
-                           const DigestRow &digest);
+std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const DigestRow &digest);
 
-// Gives to `take` the newest failures from before the digest, `most` of them, the newest first, that
-// have queue, source and job type in common with one of the digest's, and the accepted digest of
-// the channel that each was in; its number is 0 where there is none.
+// Gives to `take` the newest failures from before the digest, `most` of them, the newest first,
+// that have queue, source and job type in common with one of the digest's, and the accepted digest
+// of the channel that each was in; its number is 0 where there is none.
 void earlier_failures(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
                       std::int64_t most,
                       const std::function<void(const core::Failure &, const core::Report &)> &take);

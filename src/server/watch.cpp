@@ -217,8 +217,8 @@ const char *step_of(Relation relation) {
                     part[2]);
 }
 
-// The steps of each chain with a final failure that did not run: those that did in other chains with
-// the same first step, in the order in which they mostly do, as far as the last 10,000 jobs of
+// The steps of each chain with a final failure that did not run: those that did in other chains
+// with the same first step, in the order in which they mostly do, as far as the last 10,000 jobs of
 // chains tell. Rounds that find nothing new do not ask for them, and grouped by the chain as this
 // is, the planner then leaves it out. It reads the table twice for all chains together.
 void append_never_ran(StringInfo query, Relation relation) {
@@ -249,28 +249,29 @@ void append_never_ran(StringInfo query, Relation relation) {
                      "\n SELECT %s FROM %s",
                      chain, step, table, chain, chain, step, table, chain, chain, table);
     append_condition(query, relation);
-    appendStringInfo(query,
-                     ")"
-                     "\n         GROUP BY 1, 2"
-                     "\n    ), begun AS ("
-                     "\n        SELECT DISTINCT ON (chain) chain, step AS first"
-                     "\n          FROM ran ORDER BY chain, ended, step"
-                     "\n    )"
-                     "\n    SELECT begun.chain, string_agg(usual.step, ', ' ORDER BY usual.place,"
-                     " usual.step)"
-                     "\n      FROM begun JOIN usual ON usual.first = begun.first AND usual.rank <= 50"
-                     "\n     WHERE NOT EXISTS (SELECT FROM ran WHERE ran.chain = begun.chain"
-                     " AND ran.step = usual.step)"
-                     "\n     GROUP BY begun.chain"
-                     "\n  ) other (chain_of_steps, steps_never_ran)"
-                     "\n    ON chain_of_steps = %s",
-                     chain);
+    appendStringInfo(
+        query,
+        ")"
+        "\n         GROUP BY 1, 2"
+        "\n    ), begun AS ("
+        "\n        SELECT DISTINCT ON (chain) chain, step AS first"
+        "\n          FROM ran ORDER BY chain, ended, step"
+        "\n    )"
+        "\n    SELECT begun.chain, string_agg(usual.step, ', ' ORDER BY usual.place,"
+        " usual.step)"
+        "\n      FROM begun JOIN usual ON usual.first = begun.first AND usual.rank <= 50"
+        "\n     WHERE NOT EXISTS (SELECT FROM ran WHERE ran.chain = begun.chain"
+        " AND ran.step = usual.step)"
+        "\n     GROUP BY begun.chain"
+        "\n  ) other (chain_of_steps, steps_never_ran)"
+        "\n    ON chain_of_steps = %s",
+        chain);
 }
 
 char *write_failure_query(Relation relation) {
-    const bool has_steps = find_job_column(relation, "payload") &&
-                           (find_job_column(relation, "source") ||
-                            find_job_column(relation, "job_type"));
+    const bool has_steps =
+        find_job_column(relation, "payload") &&
+        (find_job_column(relation, "source") || find_job_column(relation, "job_type"));
 
     StringInfoData query;
     initStringInfo(&query);

@@ -56,14 +56,16 @@ void expect_in_neither(const Mail &mail, const std::string &words) {
 } // namespace
 
 TEST(History, knows_a_cause_by_its_normalised_error) {
-    const Mail mail = mail_after({with_error("HTTP 503 after 30 s")}, {with_error("HTTP 502 after 7 s")});
+    const Mail mail =
+        mail_after({with_error("HTTP 503 after 30 s")}, {with_error("HTTP 502 after 7 s")});
     expect_in_both(mail, "AGAIN");
     expect_in_both(mail, "last reported 2026-11-20T03:00:00+01:00 in digest #12");
     expect_in_neither(mail, "NEW");
 }
 
 TEST(History, tells_the_causes_of_one_kind_apart) {
-    const Mail mail = mail_after({with_error("disk full")}, {with_error("disk full"), with_error("boom")});
+    const Mail mail =
+        mail_after({with_error("disk full")}, {with_error("disk full"), with_error("boom")});
     EXPECT_EQ(occurrences(mail.text, ", AGAIN\n"), 1u);
     EXPECT_EQ(occurrences(mail.text, ", NEW\n"), 1u);
     EXPECT_LT(mail.text.find("AGAIN"), mail.text.find("NEW"));
@@ -80,9 +82,10 @@ TEST(History, knows_a_cause_of_no_other_kind_queue_or_source) {
 }
 
 TEST(History, knows_a_cause_in_whatever_chain) {
-    EXPECT_EQ(occurrences(mail_after({sample_failure()}, {in_chain("song", 1), sample_failure(2)}).text,
-                          ", AGAIN\n"),
-              2u);
+    EXPECT_EQ(
+        occurrences(mail_after({sample_failure()}, {in_chain("song", 1), sample_failure(2)}).text,
+                    ", AGAIN\n"),
+        2u);
 }
 
 TEST(History, takes_the_newest_report) {
@@ -95,7 +98,8 @@ TEST(History, takes_the_newest_report) {
 }
 
 TEST(History, calls_nothing_new_that_it_cannot_know) {
-    const Mail mail = mail_after({with_error("disk full")}, {with_error("disk full"), with_error("boom")}, false);
+    const Mail mail =
+        mail_after({with_error("disk full")}, {with_error("disk full"), with_error("boom")}, false);
     expect_in_both(mail, "AGAIN");
     expect_in_neither(mail, "NEW");
 }
@@ -139,7 +143,8 @@ TEST(Mail, says_where_a_chain_broke_and_what_never_ran) {
     first.error = "quota\nexceeded";
     later.never_ran = "apple/rebuild_index index, apple/publish <b>";
     const Mail mail = mail_of({later, first, later});
-    expect_in_both(mail, "Broke at apple/refresh_catalog song (job 4711) at " + first.failed_at->text);
+    expect_in_both(mail,
+                   "Broke at apple/refresh_catalog song (job 4711) at " + first.failed_at->text);
     expect_in_both(mail, "Never ran: apple/rebuild_index index, apple/publish ");
     EXPECT_TRUE(contains(mail.html, "publish &lt;b&gt;"));
     EXPECT_TRUE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog song: quota"));
@@ -157,8 +162,10 @@ TEST(SlackMessage, says_of_causes_and_chains_what_the_mail_says) {
     const std::string message = slack_body(digest, 50, "");
     for (const char *words :
          {"Broke at apple/refresh_catalog song (job 4711)", "Never ran: apple/rebuild_index index",
-          "1 job failed, cleared since, AGAIN", "last reported 2026-11-20T03:00:00+01:00 in digest #12",
-          "1 job died without an error: worker lost, NEW", "The last one before it, #12, was accepted"})
+          "1 job failed, cleared since, AGAIN",
+          "last reported 2026-11-20T03:00:00+01:00 in digest #12",
+          "1 job died without an error: worker lost, NEW",
+          "The last one before it, #12, was accepted"})
         EXPECT_TRUE(contains(message, words)) << words << " in " << message;
 }
 
@@ -176,14 +183,16 @@ TEST(Mail, puts_what_failed_first_into_the_preheader) {
         const std::size_t begin = mail.html.find("mso-hide:all\">") + 14;
         return mail.html.substr(begin, mail.html.find("</div>", begin) - begin);
     };
-    EXPECT_EQ(preheader_of(mail_of({sample_failure()})), "apple/refresh_catalog: HTTP 503 from upstream");
+    EXPECT_EQ(preheader_of(mail_of({sample_failure()})),
+              "apple/refresh_catalog: HTTP 503 from upstream");
     EXPECT_EQ(preheader_of(mail_of({lost()})), "apple/refresh_catalog: worker lost");
 }
 
 TEST(Mail, shows_what_the_errors_of_a_cause_have_in_common) {
     const std::string common = "  | HTTP #: resets in # s\n";
     EXPECT_TRUE(contains(mail_of({with_error("HTTP 429: resets in 8 s", 1),
-                                  with_error("HTTP 429: resets in 90 s", 2)}).text,
+                                  with_error("HTTP 429: resets in 90 s", 2)})
+                             .text,
                          common));
     EXPECT_FALSE(contains(mail_of({with_error("HTTP 429: resets in 8 s")}).text, common));
 }
