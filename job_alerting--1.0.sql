@@ -206,6 +206,18 @@ CREATE FUNCTION job_alerting.run_digest(OUT channel text, OUT digest_id bigint, 
 COMMENT ON FUNCTION job_alerting.run_digest() IS
 'One round now, in a background worker of its own: it sees what is committed, and commits whatever the caller''s transaction does. A row for each configured channel; outcome: silent (nothing new, nothing waiting), accepted, pending (surely not accepted, will be tried again) or in_doubt (handed over, answer lost).';
 
+CREATE FUNCTION job_alerting.preview(OUT subject text, OUT body_text text, OUT body_html text)
+    RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'job_alerting_preview';
+COMMENT ON FUNCTION job_alerting.preview() IS
+'What the next digest of the first configured channel would say if its round came now; no row when nothing is new and nothing waits. Sends and records nothing, and waits for no round.';
+
+CREATE FUNCTION job_alerting.send_test(OUT channel text, OUT outcome text, OUT detail text)
+    RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'job_alerting_send_test';
+COMMENT ON FUNCTION job_alerting.send_test() IS
+'A small test message through every configured channel, and what became of it: accepted, pending (surely not accepted; a test is not tried again) or in_doubt (handed over, answer lost). It is no digest: nothing is recorded.';
+
 CREATE FUNCTION job_alerting.settle(digest_id bigint, accepted boolean)
     RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'job_alerting_settle';
@@ -325,6 +337,8 @@ REVOKE ALL ON FUNCTION job_alerting.watch(regclass, text, timestamptz) FROM PUBL
 REVOKE ALL ON FUNCTION job_alerting.watch_query(text, text, name, timestamptz) FROM PUBLIC;
 REVOKE ALL ON FUNCTION job_alerting.unwatch(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION job_alerting.run_digest() FROM PUBLIC;
+REVOKE ALL ON FUNCTION job_alerting.preview() FROM PUBLIC;
+REVOKE ALL ON FUNCTION job_alerting.send_test() FROM PUBLIC;
 
 --
 -- The first use needs no call of watch(): where there is just one research_jobs, it is meant.

@@ -19,6 +19,8 @@ using Json = nlohmann::ordered_json;
 constexpr std::size_t most_header = 150; // characters
 
 Json body_of(const std::string &subject, const Phrases &phrases);
+Json message_of(const std::string &text, Json blocks);
+Json section(const std::string &text);
 std::string escaped(std::string_view text);
 std::size_t size_of(const Json &body);
 
@@ -43,6 +45,11 @@ std::string slack_body(const Digest &digest, std::size_t max_listed, const std::
         else
             extent = less(extent, blocks, max_slack_blocks);
     }
+}
+
+std::string slack_text(const std::string &text) {
+    const Json body = message_of(text, Json::array({section(text)}));
+    return body.dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
 Request slack_request(const std::string &webhook_url, std::string body) {
@@ -111,10 +118,14 @@ Json body_of(const std::string &subject, const Phrases &phrases) {
     if (!phrases.query.empty())
         footer.push_back(plain(phrases.query));
     blocks.push_back({{"type", "context"}, {"elements", std::move(footer)}});
+    return message_of(subject, std::move(blocks));
+}
+
+Json message_of(const std::string &text, Json blocks) {
     return {
-        {"text", escaped(subject)}, // what a notification shows
-        {"mrkdwn", false},          {"blocks", std::move(blocks)},
-        {"unfurl_links", false},    {"unfurl_media", false},
+        {"text", escaped(text)}, // what a notification shows
+        {"mrkdwn", false},       {"blocks", std::move(blocks)},
+        {"unfurl_links", false}, {"unfurl_media", false},
     };
 }
 

@@ -19,6 +19,9 @@ inline constexpr std::size_t max_slack_blocks = 50;
 // `job_url`: as for render(); what Slack's limits leave no room for is counted.
 std::string slack_body(const Digest &digest, std::size_t max_listed, const std::string &job_url);
 
+// The body of a plain message.
+std::string slack_text(const std::string &text);
+
 // The request around a stored body. The address is the secret.
 Request slack_request(const std::string &webhook_url, std::string body);
 

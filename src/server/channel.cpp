@@ -4,22 +4,20 @@
 
 #include "server/encoding.hpp"
 #include "server/guard.hpp"
+#include "server/route.hpp"
 #include "server/secret.hpp"
 
 #include "core/headline.hpp"
 #include "core/render.hpp"
 #include "core/sendgrid.hpp"
 #include "core/slack.hpp"
-#include "http/client.hpp"
+#include "core/test_message.hpp"
 #include "http/endpoint.hpp"
 
 extern "C" {
 #include "pgtime.h"
 #include "port.h"
 }
-
-#include <cerrno>
-#include <unistd.h>
 
 namespace job_alerting::server {
 
@@ -78,17 +76,15 @@ core::Mail mail_of(const core::Digest &content, const Settings &settings) {
     return core::render(content, settings.max_listed, to_utf8(settings.job_url));
 }
 
-Message log_message(const core::Digest &content, const Settings &settings) {
-    const core::Mail mail = mail_of(content, settings);
+Message log_message(const core::Mail &mail) {
     return {.subject = from_utf8(mail.subject),
             .request = from_utf8(mail.subject + "\n\n" + mail.text),
             .message_id = ""};
 }
 
-Message sendgrid_message(const core::Digest &content, const DigestRow &digest,
+Message sendgrid_message(const core::Mail &mail, const DigestRow &digest,
                          const Settings &settings) {
     const Addresses addresses = mail_addresses(settings);
-    const core::Mail mail = mail_of(content, settings);
     core::Envelope envelope;
     envelope.digest_id = digest.id;
     envelope.from = addresses.from;
@@ -106,15 +102,6 @@ Message slack_message(const core::Digest &content, const Settings &settings) {
     return {.subject = from_utf8(core::subject(content)),
             .request = core::slack_body(content, settings.max_listed, to_utf8(settings.job_url)),
             .message_id = ""};
-}
-
-void check_route(const Settings &settings) {
-    const std::string proxy = http::proxy_fault(settings.proxy);
-    if (!proxy.empty())
-        throw CannotSend("job_alerting.proxy cannot be used: " + proxy);
-    if (!settings.ca_file.empty() && access(settings.ca_file.c_str(), R_OK) != 0)
-        throw CannotSend("job_alerting.ca_file \"" + settings.ca_file +
-                         "\" cannot be read: " + strerror(errno));
 }
 
 void check_sendgrid_url(const Settings &settings) {
@@ -143,37 +130,6 @@ void check_webhook_url(const Secret &url) {
         throw CannotSend("the webhook URL of job_alerting.slack_webhook_url_file or "
                          "SLACK_WEBHOOK_URL cannot be used: " +
                          fault);
-}
-
-// Called while a request is under way.
-void serve_interrupts() {
-    guarded([] {
-        CHECK_FOR_INTERRUPTS();
-        if (!PostmasterIsAlive())
-            proc_exit(1);
-    });
-}
-
-void conceal(std::string &text, std::string_view secret, std::string_view instead) {
-    if (secret.empty())
-        return;
-    for (std::size_t at = 0; (at = text.find(secret, at)) != text.npos; at += instead.size())
-        text.replace(at, secret.size(), instead);
-}
-
-// An answer can quote its request, and what it says is stored and logged.
-void conceal(core::Answer &answer, std::string_view secret, std::string_view instead) {
-    conceal(answer.error, secret, instead);
-    conceal(answer.body, secret, instead);
-    for (auto &[name, value] : answer.headers)
-        conceal(value, secret, instead);
-}
-
-core::Answer post(const core::Request &request, const Settings &settings) {
-    return http::post(
-        request,
-        {.timeout = settings.http_timeout, .ca_file = settings.ca_file, .proxy = settings.proxy},
-        serve_interrupts);
 }
 
 std::int64_t seconds_now() {
@@ -256,11 +212,25 @@ Message make_message(ChannelKind channel, const core::Digest &content, const Dig
                      const Settings &settings) {
     switch (channel) {
     case ChannelKind::log:
-        return log_message(content, settings);
+        return log_message(mail_of(content, settings));
     case ChannelKind::sendgrid:
-        return sendgrid_message(content, digest, settings);
+        return sendgrid_message(mail_of(content, settings), digest, settings);
     case ChannelKind::slack:
         return slack_message(content, settings);
+    }
+    throw CannotSend("the channel is unknown");
+}
+
+Message make_test_message(ChannelKind channel, const std::string &database,
+                          const Settings &settings) {
+    const core::Mail mail = core::test_message(to_utf8(database));
+    switch (channel) {
+    case ChannelKind::log:
+        return log_message(mail);
+    case ChannelKind::sendgrid:
+        return sendgrid_message(mail, DigestRow{}, settings);
+    case ChannelKind::slack:
+        return {.subject = "", .request = core::slack_text(mail.text), .message_id = ""};
     }
     throw CannotSend("the channel is unknown");
 }

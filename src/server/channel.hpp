@@ -3,17 +3,13 @@
 #pragma once
 
 #include "server/ledger.hpp"
+#include "server/route.hpp"
 #include "server/settings.hpp"
 
 #include "core/digest.hpp"
 #include "core/outcome.hpp"
 
 namespace job_alerting::server {
-
-// A digest cannot become a message, for want of a setting; what() says which.
-struct CannotSend : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
 
 // A digest as its row stores it: the same bytes are handed over at every try while in doubt.
 struct Message {
@@ -25,6 +21,10 @@ struct Message {
 // Throws CannotSend. A transaction must be open.
 Message make_message(ChannelKind channel, const core::Digest &content, const DigestRow &digest,
                      const Settings &settings);
+
+// A small message that is no digest, likewise.
+Message make_test_message(ChannelKind channel, const std::string &database,
+                          const Settings &settings);
 
 // What would keep a digest from being handed over, as far as settings and files tell; empty when
 // nothing would. A transaction must be open.

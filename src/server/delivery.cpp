@@ -51,9 +51,6 @@ private:
     std::optional<DigestRow> compose(const core::Outcome *refusal = nullptr);
     bool begin(Transaction &transaction, DigestRow &digest, const core::Outcome *refusal = nullptr);
     core::Digest gather(Transaction &transaction, const DigestRow &digest) const;
-    void mark_known(Transaction &transaction, const DigestRow &row, core::Digest &digest) const;
-    std::vector<std::string> notes(Transaction &transaction, const DigestRow &digest,
-                                   const core::Outcome *refusal) const;
     core::Outcome send(const DigestRow &digest);
     void settle(const DigestRow &digest, const core::Outcome &outcome);
     bool try_to_settle(const DigestRow &digest, const core::Outcome &outcome) const;
@@ -151,7 +148,8 @@ bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Ou
     core::Digest content = gather(transaction, digest);
     if (refusal)
         content = core::minimal(std::move(content));
-    content.notes = notes(transaction, digest, refusal);
+    content.notes =
+        notes_on(transaction, report_.channel, digest, settings_.hold_in_doubt, refusal);
     try {
         const Message message = make_message(report_.channel, content, digest, settings_);
         digest.request = message.request;
@@ -178,42 +176,8 @@ core::Digest Delivery::gather(Transaction &transaction, const DigestRow &digest)
     content.standing = ledger::standing_before(transaction, digest);
     content.previous = ledger::last_accepted(transaction, report_.channel);
     content.cleared = ledger::cleared_since(transaction, report_.channel, digest);
-    mark_known(transaction, digest, content);
+    mark_known(transaction, report_.channel, digest, true, content);
     return content;
-}
-
-// Where the newest failures do not tell, a cause is marked neither as new nor as known.
-void Delivery::mark_known(Transaction &transaction, const DigestRow &row,
-                          core::Digest &digest) const {
-    core::History history(digest);
-    std::int64_t taken = 0;
-    ledger::earlier_failures(transaction, report_.channel, row, most_history,
-                             [&](const core::Failure &failure, const core::Report &report) {
-                                 ++taken;
-                                 if (report.digest > 0)
-                                     history.take(failure, report);
-                             });
-    history.finish(taken < most_history);
-}
-
-std::vector<std::string> Delivery::notes(Transaction &transaction, const DigestRow &digest,
-                                         const core::Outcome *refusal) const {
-    std::vector<std::string> notes;
-    if (refusal)
-        notes.push_back(core::minimal_note(to_utf8(refusal->error)));
-    else if (digest.attempts > 0)
-        notes.push_back(core::late_note(digest.attempts, to_utf8(digest.error)));
-    else if (const auto wait = ledger::waited(transaction, report_.channel, digest))
-        notes.push_back(core::waited_note(wait->digest, wait->since));
-    if (const auto arrival = ledger::arrival(transaction, report_.channel))
-        notes.push_back(arrival->copied ? core::copy_note(arrival->since)
-                                        : core::promotion_note(arrival->since));
-    for (const DigestRow &doubtful :
-         ledger::doubtful_digests(transaction, report_.channel, settings_.hold_in_doubt))
-        if (doubtful.id != digest.id)
-            notes.push_back(
-                core::doubt_note(doubtful.id, doubtful.failures, to_utf8(doubtful.error)));
-    return notes;
 }
 
 // No transaction is open from here until the answer is there.
@@ -290,6 +254,39 @@ void Delivery::pause_to_settle() const {
 }
 
 } // namespace
+
+void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &row, bool recorded,
+                core::Digest &digest) {
+    core::History history(digest);
+    std::int64_t taken = 0;
+    ledger::earlier_failures(transaction, channel, row, most_history, recorded,
+                             [&](const core::Failure &failure, const core::Report &report) {
+                                 ++taken;
+                                 if (report.digest > 0)
+                                     history.take(failure, report);
+                             });
+    history.finish(taken < most_history);
+}
+
+std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
+                                  const DigestRow &digest, bool hold_in_doubt,
+                                  const core::Outcome *refusal) {
+    std::vector<std::string> notes;
+    if (refusal)
+        notes.push_back(core::minimal_note(to_utf8(refusal->error)));
+    else if (digest.attempts > 0)
+        notes.push_back(core::late_note(digest.attempts, to_utf8(digest.error)));
+    else if (const auto wait = ledger::waited(transaction, channel, digest))
+        notes.push_back(core::waited_note(wait->digest, wait->since));
+    if (const auto arrival = ledger::arrival(transaction, channel))
+        notes.push_back(arrival->copied ? core::copy_note(arrival->since)
+                                        : core::promotion_note(arrival->since));
+    for (const DigestRow &doubtful : ledger::doubtful_digests(transaction, channel, hold_in_doubt))
+        if (doubtful.id != digest.id)
+            notes.push_back(
+                core::doubt_note(doubtful.id, doubtful.failures, to_utf8(doubtful.error)));
+    return notes;
+}
 
 void deliver(const Settings &settings, bool by_hand, ChannelReport &report) {
     Delivery(settings, by_hand, report).run();

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "server/ledger.hpp"
 #include "server/round.hpp"
 
 namespace job_alerting::server {
@@ -9,5 +10,17 @@ namespace job_alerting::server {
 // Composes, sends and settles what this channel has waiting, and tells in `report` what came of
 // it. Digests in doubt go first, and as long as one of them is re-sent nothing newer follows.
 void deliver(const Settings &settings, bool by_hand, ChannelReport &report);
+
+// Marks the causes of a digest that were told before, and those that are new. Where the newest
+// failures do not tell, a cause is marked neither as new nor as known. `recorded`: all its failures
+// are in the ledger.
+void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &row, bool recorded,
+                core::Digest &digest);
+
+// What else the reader of a digest must know; `refusal`: why it is sent in its minimal form, if it
+// is.
+std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
+                                  const DigestRow &digest, bool hold_in_doubt,
+                                  const core::Outcome *refusal);
 
 } // namespace job_alerting::server

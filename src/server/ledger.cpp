@@ -3,9 +3,12 @@
 #include "server/ledger.hpp"
 
 #include "server/encoding.hpp"
+#include "server/failure_query.hpp"
 #include "server/scan.hpp"
 
 #include "core/retry.hpp"
+
+#include <limits>
 
 namespace job_alerting::server::ledger {
 
@@ -42,9 +45,8 @@ constexpr const char *digest_columns =
     "(SELECT count(*) FROM job_alerting.failure f "
     " WHERE f.id BETWEEN d.first_failure AND d.last_failure) AS failures";
 
-std::vector<Value> digest_parameters(ChannelKind channel, bool hold) {
-    return {to_string(channel),
-            std::to_string(core::longest_backoff(static_cast<double>(interval_setting()))),
+std::vector<Value> digest_parameters(const std::string &channel, bool hold) {
+    return {channel, std::to_string(core::longest_backoff(static_cast<double>(interval_setting()))),
             hold ? "t" : "f"};
 }
 
@@ -149,6 +151,17 @@ std::vector<Value> stretch(const DigestRow &digest) {
     return {value(digest.first_failure), value(digest.last_failure)};
 }
 
+// What failure_of() reads of a failure f, behind its number, its queue and its job.
+#define FAILURE_DETAILS                                                                            \
+    "f.source, f.job_type, f.target_type, f.target_id, f.status, f.attempts, f.max_attempts, "     \
+    "f.error, " /* The last years of a timestamp are beyond what 64 bits count from 1970. */       \
+    "CASE WHEN f.failed_at >= '294247-01-01 00:00:00+00' THEN 9223372036854775807 "                \
+    "WHEN f.failed_at = '-infinity' THEN -9223372036854775808 "                                    \
+    "ELSE (1000000 * extract(epoch FROM f.failed_at))::bigint END, "                               \
+    "CASE WHEN isfinite(f.failed_at) "                                                             \
+    "THEN to_char(f.failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') ELSE f.failed_at::text END, "   \
+    "f.chain, f.never_ran"
+
 } // namespace
 
 void doubt_interrupted(Transaction &transaction) {
@@ -227,6 +240,13 @@ bool has_broken(Transaction &transaction) {
                     .rows[0][0]);
 }
 
+ScannedQueue scanned(const Queue &queue) {
+    return {.name = queue.name.c_str(),
+            .failure_query = queue.failure_query.c_str(),
+            .owner = queue.owner.c_str(),
+            .since = queue.since.c_str()};
+}
+
 bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     const Result result = transaction.execute(
         "SELECT EXISTS (SELECT FROM unnest($1::text[]) c(channel) "
@@ -256,11 +276,8 @@ ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait) {
 }
 
 bool scan(Transaction &transaction, const Queue &queue, int time_limit) {
-    const ScannedQueue scanned = {.name = queue.name.c_str(),
-                                  .failure_query = queue.failure_query.c_str(),
-                                  .owner = queue.owner.c_str(),
-                                  .since = queue.since.c_str()};
-    transaction.run([&] { record_failures(scanned, time_limit); });
+    const ScannedQueue itself = scanned(queue);
+    transaction.run([&] { record_failures(itself, time_limit); });
     return transaction
                .execute("UPDATE job_alerting.queue SET last_scan_at = clock_timestamp(), "
                         "last_scan_ms = 1000 * extract(epoch FROM clock_timestamp() - "
@@ -321,7 +338,7 @@ std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind chann
                                                " FROM job_alerting.digest d "
                                                "WHERE d.channel = $1 AND d.state = 'pending'")
                                                   .c_str(),
-                                              digest_parameters(channel, false));
+                                              digest_parameters(to_string(channel), false));
     if (result.rows.empty())
         return std::nullopt;
     return digest_of(result.rows[0]);
@@ -333,7 +350,7 @@ std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind ch
                              " FROM job_alerting.digest d "
                              "WHERE d.channel = $1 AND d.state = 'in_doubt' ORDER BY d.id")
                                 .c_str(),
-                            digest_parameters(channel, hold));
+                            digest_parameters(to_string(channel), hold));
     std::vector<DigestRow> digests;
     for (const Row &row : result.rows)
         digests.push_back(digest_of(row));
@@ -343,24 +360,70 @@ std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind ch
 void failures_of(Transaction &transaction, const DigestRow &digest,
                  const std::function<void(const core::Failure &)> &take) {
     transaction.stream(
-        "SELECT f.id, f.queue, f.job_id, f.source, f.job_type, f.target_type, f.target_id, "
-        "f.status, f.attempts, f.max_attempts, f.error, "
-        // The last years that a timestamp can hold are beyond what 64 bits count from 1970.
-        "CASE WHEN f.failed_at >= '294247-01-01 00:00:00+00' THEN 9223372036854775807 "
-        "WHEN f.failed_at = '-infinity' THEN -9223372036854775808 "
-        "ELSE (1000000 * extract(epoch FROM f.failed_at))::bigint END, "
-        "CASE WHEN isfinite(f.failed_at) "
-        "THEN to_char(f.failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') ELSE f.failed_at::text END, "
-        "f.chain, f.never_ran, f.cleared_at IS NOT NULL "
-        "FROM job_alerting.failure f WHERE f.id BETWEEN $1::bigint AND $2::bigint "
-        "ORDER BY f.id",
+        "SELECT f.id, f.queue, f.job_id, " FAILURE_DETAILS ", f.cleared_at IS NOT NULL "
+        "FROM job_alerting.failure f WHERE f.id BETWEEN $1::bigint AND $2::bigint ORDER BY f.id",
         stretch(digest), [&](const Row &row) { take(failure_of(row)); });
+}
+
+DigestRow next_digest(Transaction &transaction, const std::string &channel) {
+    DigestRow digest;
+    const Result open = transaction.execute((std::string("SELECT ") + digest_columns +
+                                             " FROM job_alerting.digest d "
+                                             "WHERE d.channel = $1 AND d.state = 'pending'")
+                                                .c_str(),
+                                            digest_parameters(channel, false));
+    if (!open.rows.empty()) {
+        digest = digest_of(open.rows[0]);
+    } else {
+        const Result first =
+            transaction.execute("SELECT coalesce(min(f.id), 9223372036854775807) "
+                                "FROM (SELECT max(d.last_failure) AS id FROM job_alerting.digest d "
+                                "      WHERE d.channel = $1) covered, job_alerting.failure f "
+                                "WHERE f.id > coalesce(covered.id, 0) "
+                                "AND (covered.id IS NOT NULL OR f.cleared_at IS NULL)",
+                                {channel});
+        digest.first_failure = number(first.rows[0][0]);
+    }
+    digest.last_failure = std::numeric_limits<std::int64_t>::max();
+    return digest;
+}
+
+std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limit,
+                     const DigestRow &digest,
+                     const std::function<void(const core::Failure &)> &take) {
+    const ScannedQueue itself = scanned(queue);
+    bool some_cleared = false;
+    transaction.run([&] { some_cleared = find_failures(itself, time_limit); });
+    transaction.stream("SELECT 0, $1, f.job_id, " FAILURE_DETAILS ", false"
+                       // As the ledger would have them: each once.
+                       " FROM (SELECT DISTINCT ON (n.job_id, n.occurrence) n.* FROM found n) f "
+                       "ORDER BY f.failed_at, f.job_id",
+                       {queue.name}, [&](const Row &row) { take(failure_of(row)); });
+    const std::string stands =
+        some_cleared
+            ? std::string("EXISTS (SELECT FROM standing s WHERE s.key = ") + ledger_key + ")"
+            : "f.cleared_at IS NULL";
+    const Result standing = transaction.execute(("SELECT count(*) FROM job_alerting.failure f "
+                                                 "WHERE f.queue = $1 AND f.id < $2::bigint AND " +
+                                                 stands)
+                                                    .c_str(),
+                                                {queue.name, value(digest.first_failure)});
+    return number(standing.rows[0][0]);
 }
 
 std::int64_t standing_before(Transaction &transaction, const DigestRow &digest) {
     const Result result = transaction.execute("SELECT count(*) FROM job_alerting.failure f "
                                               "WHERE f.id < $1::bigint AND f.cleared_at IS NULL",
                                               {value(digest.first_failure)});
+    return number(result.rows[0][0]);
+}
+
+std::int64_t standing_before(Transaction &transaction, const DigestRow &digest,
+                             const std::string &queue) {
+    const Result result =
+        transaction.execute("SELECT count(*) FROM job_alerting.failure f "
+                            "WHERE f.id < $1::bigint AND f.cleared_at IS NULL AND f.queue = $2",
+                            {value(digest.first_failure), queue});
     return number(result.rows[0][0]);
 }
 
@@ -387,17 +450,20 @@ std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const 
 
 void earlier_failures(
     Transaction &transaction, ChannelKind channel, const DigestRow &digest, std::int64_t most,
+    bool of_its_kinds,
     const std::function<void(const core::Failure &, const core::Report &)> &take) {
     // Those of no accepted digest are read as well, since they count towards the limit.
     std::vector<Value> parameters = stretch(digest);
-    parameters.insert(parameters.end(), {to_string(channel), value(most)});
+    parameters.insert(parameters.end(),
+                      {to_string(channel), value(most), of_its_kinds ? "t" : "f"});
     transaction.stream(
         (std::string("SELECT f.queue, f.job_id, f.source, f.job_type, f.status, f.error, d.id, ") +
          moment_of("d.updated_at") +
          " FROM (SELECT e.* FROM job_alerting.failure e WHERE e.id < $1::bigint "
-         "      AND (e.queue, coalesce(e.source, ''), coalesce(e.job_type, '')) IN ("
+         "      AND (NOT $5::bool OR (e.queue, coalesce(e.source, ''), coalesce(e.job_type, '')) "
+         "IN ("
          "          SELECT n.queue, coalesce(n.source, ''), coalesce(n.job_type, '') "
-         "          FROM job_alerting.failure n WHERE n.id BETWEEN $1::bigint AND $2::bigint) "
+         "          FROM job_alerting.failure n WHERE n.id BETWEEN $1::bigint AND $2::bigint)) "
          "      ORDER BY e.id DESC LIMIT $4::bigint) f "
          "LEFT JOIN LATERAL (SELECT c.* FROM job_alerting.digest c "
          "    WHERE c.channel = $3 AND c.last_failure >= f.id "
@@ -439,7 +505,9 @@ std::optional<Wait> waited(Transaction &transaction, ChannelKind channel, const 
         "      WHERE d.channel = $1 AND d.id < $2::bigint ORDER BY d.id DESC LIMIT 1) before, "
         "job_alerting.failure f WHERE f.id = $3::bigint "
         "AND f.recorded_at < least(before.updated_at, now() - interval '5 minutes')",
-        {to_string(channel), value(digest.id), value(digest.first_failure)});
+        {to_string(channel),
+         value(digest.id > 0 ? digest.id : std::numeric_limits<std::int64_t>::max()),
+         value(digest.first_failure)});
     if (result.rows.empty())
         return std::nullopt;
     return Wait{.digest = number(result.rows[0][0]), .since = result.rows[0][1].value()};

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "server/home.hpp"
+#include "server/scan.hpp"
 #include "server/settings.hpp"
 #include "server/transaction.hpp"
 
@@ -69,6 +70,9 @@ std::vector<Queue> queues(Transaction &transaction);
 // Whether any queue is known not to be readable.
 bool has_broken(Transaction &transaction);
 
+// The same as C code takes it; it lives no longer than the queue.
+ScannedQueue scanned(const Queue &queue);
+
 // Whether a round recorded failures but did not get as far as composing them. Not when something in
 // doubt keeps them back.
 bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels);
@@ -106,8 +110,21 @@ std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind ch
 void failures_of(Transaction &transaction, const DigestRow &digest,
                  const std::function<void(const core::Failure &)> &take);
 
+// What open_digest() would give, without writing anything; one without a number where no digest is
+// open yet. It ends with the ledger.
+DigestRow next_digest(Transaction &transaction, const std::string &channel);
+
+// What a scan of the queue now would find: gives every new failure to `take`, in the order in which
+// it would be recorded. Returns how many failures from before the digest stand now. Writes nothing;
+// once in a transaction.
+std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limit,
+                     const DigestRow &digest,
+                     const std::function<void(const core::Failure &)> &take);
+
 // How many failures from before the digest still stand.
 std::int64_t standing_before(Transaction &transaction, const DigestRow &digest);
+std::int64_t standing_before(Transaction &transaction, const DigestRow &digest,
+                             const std::string &queue);
 
 // The last digest of the channel that was accepted, and when.
 std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind channel);
@@ -120,7 +137,7 @@ std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const 
 // that have queue, source and job type in common with one of the digest's, and the accepted digest
 // of the channel that each was in; its number is 0 where there is none.
 void earlier_failures(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
-                      std::int64_t most,
+                      std::int64_t most, bool of_its_kinds,
                       const std::function<void(const core::Failure &, const core::Report &)> &take);
 
 // How rounds came to run here, when no digest of the channel has been accepted since.

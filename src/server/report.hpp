@@ -1,5 +1,5 @@
-// What a worker tells the caller of run_digest(): plain bytes in a shared memory segment, so that
-// neither has to wait for the other to read or to write.
+// What a worker is asked for, and what it tells its caller: plain bytes in a shared memory segment,
+// so that neither has to wait for the other to read or to write.
 
 #pragma once
 
@@ -36,12 +36,19 @@ struct Report {
 // Copies a text into `size` bytes, cut on a character boundary. Raises no error.
 void copy_text(char *target, size_t size, const char *text);
 
-// What the launcher, or run_digest(), asks a worker for; travels in bgw_extra.
+enum class Task { round, preview, send_test };
+
+// What the launcher, or a session, asks a worker for; travels in bgw_extra.
 struct WorkOrder {
     Oid database;
     bool by_hand;      // by run_digest(): wait for a round in progress
     dsm_handle report; // where to report to; 0 for nowhere
+    Task task = Task::round;
 };
+
+// Where in the segment of a task that returns rows their queue lies, behind the report.
+inline constexpr Size rows_offset = MAXALIGN(sizeof(Report));
+inline constexpr Size rows_size = 64 * 1024;
 
 // Registers a worker. Returns false when there is no free slot. It notifies this process when it
 // starts and ends.

@@ -99,12 +99,8 @@ void record_last(const std::vector<Queue> &queues, const std::function<void()> &
 }
 
 std::vector<ChannelReport> channels(const Settings &settings) {
-    std::vector<ChannelKind> kinds;
-    std::string unknown;
-    if (!parse_channels(settings.channels.c_str(), kinds, unknown))
-        throw BadSetting("job_alerting.channels names \"" + unknown + "\", which is no channel");
     std::vector<ChannelReport> reports;
-    for (const ChannelKind kind : kinds)
+    for (const ChannelKind kind : configured_channels(settings))
         reports.emplace_back(kind);
     return reports;
 }
@@ -178,6 +174,14 @@ bool is_silent(const RoundReport &report) {
 }
 
 } // namespace
+
+std::vector<ChannelKind> configured_channels(const Settings &settings) {
+    std::vector<ChannelKind> kinds;
+    std::string unknown;
+    if (!parse_channels(settings.channels.c_str(), kinds, unknown))
+        throw BadSetting("job_alerting.channels names \"" + unknown + "\", which is no channel");
+    return kinds;
+}
 
 RoundReport run_round(bool by_hand) {
     const Settings settings = current_settings();

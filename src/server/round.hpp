@@ -37,6 +37,9 @@ struct BadSetting : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// Throws BadSetting.
+std::vector<ChannelKind> configured_channels(const Settings &settings);
+
 // Runs a round. The caller holds the round lock; no transaction is open. `by_hand`: try at once
 // all that waits, except where a provider asked for a wait. Throws ExtensionGone, WrongVersion,
 // BadSetting, ServerError and std::exception; what is committed by then stays, and the next round

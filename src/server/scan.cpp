@@ -224,33 +224,49 @@ void try_failure_query(const char *query, Oid owner, TimestampTz since) {
     sandboxed(owner, 0, work);
 }
 
-void record_failures(const ScannedQueue &queue, int time_limit) {
+namespace {
+
+// What a scan found that the ledger does not know yet.
+struct Change {
+    Tuplestorestate *found;    // new failures
+    Tuplestorestate *standing; // the keys of all that stand, when some_cleared
+    bool some_cleared;
+};
+
+Change compare(const ScannedQueue &queue, const Known &known, int time_limit) {
     const Oid owner = get_role_oid(queue.owner, false);
     const TimestampTz since =
         DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
                                                 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-    lock_ledger();
-    const Known known = load_known(queue.name);
     const MemoryContext context = CurrentMemoryContext;
-    Tuplestorestate *found = tuplestore_begin_heap(false, false, work_mem);
-    Tuplestorestate *standing = tuplestore_begin_heap(false, false, work_mem);
-    bool some_cleared = false;
+    Change change = {.found = tuplestore_begin_heap(false, false, work_mem),
+                     .standing = tuplestore_begin_heap(false, false, work_mem),
+                     .some_cleared = false};
 
     auto work = [&] {
         SPI_connect();
         const FailureColumns columns = describe_failure_query(queue.failure_query);
         const Seen seen = summarise(queue.failure_query, columns, since, known.keys);
         if (seen.fresh > 0)
-            gather(new_failures_query(queue.failure_query, columns, since), known.keys, found,
-                   failure_description(), context);
-        some_cleared = seen.known != known.standing || strcmp(seen.sum, known.sum) != 0;
-        if (some_cleared)
-            gather(standing_keys_query(queue.failure_query, columns, since), known.keys, standing,
-                   key_description(), context);
+            gather(new_failures_query(queue.failure_query, columns, since), known.keys,
+                   change.found, failure_description(), context);
+        change.some_cleared = seen.known != known.standing || strcmp(seen.sum, known.sum) != 0;
+        if (change.some_cleared)
+            gather(standing_keys_query(queue.failure_query, columns, since), known.keys,
+                   change.standing, key_description(), context);
         SPI_finish();
     };
-    shared::set_deadline(MyDatabaseId, time_limit);
     sandboxed(owner, time_limit, work);
+    return change;
+}
+
+} // namespace
+
+void record_failures(const ScannedQueue &queue, int time_limit) {
+    lock_ledger();
+    const Known known = load_known(queue.name);
+    shared::set_deadline(MyDatabaseId, time_limit);
+    const Change change = compare(queue, known, time_limit);
     shared::set_deadline(MyDatabaseId, 0);
 
     // Ledger numbers must become visible in their order: only the round may hand them out.
@@ -258,12 +274,19 @@ void record_failures(const ScannedQueue &queue, int time_limit) {
         ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
                         errmsg("the failure query released the lock of the round"),
                         errhint("It must not call pg_advisory_unlock_all().")));
-    if (tuplestore_tuple_count(found) > 0)
-        insert_failures(queue.name, found);
-    if (some_cleared)
-        clear_failures(queue.name, standing);
-    tuplestore_end(found);
-    tuplestore_end(standing);
+    if (tuplestore_tuple_count(change.found) > 0)
+        insert_failures(queue.name, change.found);
+    if (change.some_cleared)
+        clear_failures(queue.name, change.standing);
+    tuplestore_end(change.found);
+    tuplestore_end(change.standing);
+}
+
+bool find_failures(const ScannedQueue &queue, int time_limit) {
+    const Change change = compare(queue, load_known(queue.name), time_limit);
+    name_store("found", change.found, failure_description());
+    name_store("standing", change.standing, key_description());
+    return change.some_cleared;
 }
 
 } // namespace job_alerting::server

@@ -25,4 +25,9 @@ void try_failure_query(const char *query, Oid owner, TimestampTz since);
 // queue could not be read, or that time_limit (ms) was met; nothing is recorded then.
 void record_failures(const ScannedQueue &queue, int time_limit);
 
+// Only looks: afterwards the next statements of this SPI connection can name the new failures as
+// the table `found`. Returns whether some known failures have cleared or stand again; then the
+// table `standing` holds the keys of all that stand.
+bool find_failures(const ScannedQueue &queue, int time_limit);
+
 } // namespace job_alerting::server

@@ -1,4 +1,4 @@
-// A worker: one round over one database, then it ends.
+// A worker: one round over one database, or another task in it, then it ends.
 
 #include "server/prelude.hpp"
 
@@ -6,9 +6,12 @@
 
 #include "server/extension.hpp"
 #include "server/guard.hpp"
+#include "server/preview.hpp"
 #include "server/round.hpp"
 #include "server/round_lock.hpp"
+#include "server/rows.hpp"
 #include "server/sandbox.hpp"
+#include "server/send_test.hpp"
 #include "server/session.hpp"
 #include "server/shared.hpp"
 #include "server/transaction.hpp"
@@ -39,6 +42,12 @@ void report_error(Report &report, int sqlstate, const char *message, const char 
     copy_text(report.hint, sizeof(report.hint), hint);
 }
 
+void report_nothing(Report &report) {
+    report_error(report, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "no queue is watched",
+                 "A round sees what is committed.",
+                 "Call job_alerting.watch('my_schema.my_jobs'), and commit.");
+}
+
 double due_in(std::optional<double> retry) {
     const double interval = static_cast<double>(interval_setting());
     return std::min(interval, std::max(1.0, retry.value_or(interval)));
@@ -58,7 +67,7 @@ void tell_launcher(const RoundReport &round) {
 }
 
 // Runs the round, and tells its end to the report and to the launcher.
-void work(bool by_hand, Report &report) {
+void work_round(bool by_hand, Report &report) {
     try {
         const RoundReport round = run_round(by_hand);
         tell_launcher(round);
@@ -66,9 +75,7 @@ void work(bool by_hand, Report &report) {
         if (round.watched)
             report_rows(report, round);
         else
-            report_error(report, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "no queue is watched",
-                         "A round sees what is committed.",
-                         "Call job_alerting.watch('my_schema.my_jobs'), and commit.");
+            report_nothing(report);
     } catch (const ExtensionGone &gone) {
         report.nothing_to_do = true;
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
@@ -76,10 +83,34 @@ void work(bool by_hand, Report &report) {
     }
 }
 
-// No exception and no error of the server leaves it.
-void work_guarded(bool by_hand, Report &report) noexcept {
+// Does what a session asked for that is no round, and returns its rows.
+void work_aside(Task task, dsm_segment *segment, Report &report) {
     try {
-        work(by_hand, report);
+        Rows rows(segment);
+        switch (task) {
+        case Task::preview:
+            preview(rows);
+            break;
+        case Task::send_test:
+            send_test(rows);
+            break;
+        case Task::round:
+            break;
+        }
+    } catch (const ExtensionGone &gone) {
+        report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
+    } catch (const NothingWatched &) {
+        report_nothing(report);
+    }
+}
+
+// No exception and no error of the server leaves it.
+void work_guarded(const WorkOrder &order, dsm_segment *segment, Report &report) noexcept {
+    try {
+        if (order.task == Task::round)
+            work_round(order.by_hand, report);
+        else
+            work_aside(order.task, segment, report);
     } catch (const ServerError &error) {
         report_error(report, error.sqlstate, error.what(), error.detail.c_str(),
                      error.hint.c_str());
@@ -103,12 +134,6 @@ bool round_failed(const Report &report) {
     if (trouble[length - 1] == '.')
         trouble[length - 1] = '\0'; // more is said after it
     return shared::round_failed(MyDatabaseId, trouble);
-}
-
-Report *map_report(dsm_handle handle) {
-    // Gone when the caller has not waited; the round is run all the same.
-    dsm_segment *segment = handle ? dsm_attach(handle) : nullptr;
-    return segment ? static_cast<Report *>(dsm_segment_address(segment)) : nullptr;
 }
 
 } // namespace
@@ -151,19 +176,24 @@ extern "C" void job_alerting_worker_main(Datum) {
     connect_session(order.database);
     prepare_time_limits();
 
+    const bool is_round = order.task == Task::round;
     // A round by hand is under way: it does what this one would, and tells the launcher.
-    if (!take_round_lock(order.by_hand)) {
+    if (is_round && !take_round_lock(order.by_hand)) {
         shared::round_skipped(order.database);
         proc_exit(0);
     }
 
     static Report own;
-    Report *report = map_report(order.report);
-    if (!report)
-        report = &own;
-    work_guarded(order.by_hand, *report);
+    // Gone when the caller has not waited; a round is run all the same.
+    dsm_segment *segment = order.report ? dsm_attach(order.report) : nullptr;
+    if (!segment && !is_round)
+        proc_exit(0);
+    Report *report = segment ? static_cast<Report *>(dsm_segment_address(segment)) : &own;
+    work_guarded(order, segment, *report);
     pg_write_barrier();
     report->finished = true;
+    if (!is_round)
+        proc_exit(0);
 
     const bool failed = report->sqlstate != 0 && !report->nothing_to_do;
     const bool news = failed && round_failed(*report);

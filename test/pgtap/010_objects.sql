@@ -41,7 +41,8 @@ SELECT has_schema('job_alerting');
 SELECT tables_are('job_alerting', ARRAY['queue', 'failure', 'digest', 'home']);
 SELECT views_are('job_alerting', ARRAY['digest_failure', 'status']);
 SELECT sequences_are('job_alerting', ARRAY['failure_id_seq', 'digest_id_seq']);
-SELECT functions_are('job_alerting', ARRAY['watch', 'watch_query', 'unwatch', 'run_digest', 'settle', 'server_state']);
+SELECT functions_are('job_alerting', ARRAY['watch', 'watch_query', 'unwatch', 'run_digest', 'preview', 'send_test',
+                                         'settle', 'server_state']);
 SELECT is_empty(
     $$SELECT c.oid::regclass FROM pg_class c
       WHERE c.relnamespace = 'job_alerting'::regnamespace AND c.relkind NOT IN ('r', 'i', 'S', 'v')$$,
@@ -225,8 +226,10 @@ SELECT pg_temp.lines_are(
     $$SELECT format('%s(%s) %s', proname, pg_get_function_arguments(oid), pg_get_function_result(oid))
       FROM pg_proc WHERE pronamespace = 'job_alerting'::regnamespace ORDER BY proname$$,
     ARRAY[
+      'preview(OUT subject text, OUT body_text text, OUT body_html text) SETOF record',
       'run_digest(OUT channel text, OUT digest_id bigint, OUT failures bigint, OUT outcome text, OUT detail text) '
         'SETOF record',
+      'send_test(OUT channel text, OUT outcome text, OUT detail text) SETOF record',
       'server_state(OUT preloaded boolean, OUT launcher_pid integer, OUT last_round_at timestamp with time zone, '
         'OUT next_round_at timestamp with time zone, OUT round_interval interval, OUT unended_rounds integer, '
         'OUT channels text[], OUT trouble text) record',

@@ -1,0 +1,22 @@
+#include "core/test_message.hpp"
+
+#include "core/digest.hpp"
+#include "core/text.hpp"
+
+#include <kainjow/mustache.hpp>
+
+namespace job_alerting::core {
+
+Mail test_message(const std::string &database) {
+    const std::string name = one_line(database, most_name);
+    const std::string words = "This is a test. Nothing has failed: the digests of database " +
+                              name + " will arrive the way that this message did.";
+    kainjow::mustache::mustache html{"<!DOCTYPE html><html><body><p>{{words}}</p></body></html>"};
+    kainjow::mustache::data view;
+    view["words"] = words;
+    return {.subject = "Test message from job_alerting in " + name,
+            .text = words + "\n",
+            .html = html.render(view)};
+}
+
+} // namespace job_alerting::core

@@ -1,0 +1,20 @@
+// Asking a worker for something, from a user's session. C regime.
+
+#pragma once
+
+#include "server/report.hpp"
+
+namespace job_alerting::server {
+
+// Raises an error where no worker could do what `function` ("run_digest") promises.
+void refuse_where_no_worker_serves(const char *function);
+
+// Starts a worker; waits, interruptibly, for a free slot. An error, or null, when none became free.
+BackgroundWorkerHandle *start_for_caller(const WorkOrder &order);
+BackgroundWorkerHandle *try_to_start(const WorkOrder &order);
+
+// Waits for the worker's end, and raises what it reported as an error. Cancelling ends this wait,
+// not the worker. `what` was asked for: "the round".
+void await_report(BackgroundWorkerHandle *handle, const Report *report, const char *what);
+
+} // namespace job_alerting::server

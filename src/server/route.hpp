@@ -1,0 +1,31 @@
+// The way of a request out of the server, whatever it carries.
+
+#pragma once
+
+#include "server/settings.hpp"
+
+#include "core/message.hpp"
+
+#include <stdexcept>
+#include <string_view>
+
+namespace job_alerting::server {
+
+// A request cannot be made, for want of a setting; what() says which.
+struct CannotSend : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// Throws CannotSend when no request could go out by what the settings say.
+void check_route(const Settings &settings);
+
+// Sends a request, with no transaction open. Throws ServerError when it is interrupted.
+core::Answer post(const core::Request &request, const Settings &settings);
+
+// Puts other words in the place of a secret.
+void conceal(std::string &text, std::string_view secret, std::string_view instead);
+
+// An answer can quote its request, and what it says is stored and logged.
+void conceal(core::Answer &answer, std::string_view secret, std::string_view instead);
+
+} // namespace job_alerting::server
