@@ -134,12 +134,18 @@ void set_limits(CURL *easy, const Options &options, Exchange &exchange) {
     set(easy, CURLOPT_WRITEDATA, &exchange);
 }
 
-void set_request(CURL *easy, const core::Request &request, curl_slist *headers) {
+enum class Method { get, post };
+
+void set_request(CURL *easy, Method method, const core::Request &request, curl_slist *headers) {
     set(easy, CURLOPT_URL, request.url.c_str());
+    set(easy, CURLOPT_HTTPHEADER, headers);
+    if (method == Method::get) {
+        set(easy, CURLOPT_HTTPGET, 1L);
+        return;
+    }
     set(easy, CURLOPT_POST, 1L);
     set(easy, CURLOPT_POSTFIELDS, request.body.data());
     set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
-    set(easy, CURLOPT_HTTPHEADER, headers);
 }
 
 // Drives the transfer to its end, in slices, so that the service gets its turn.
@@ -198,9 +204,8 @@ core::Answer answer_of(CURL *easy, CURLcode code, const char *words, const Excha
     return answer;
 }
 
-} // namespace
-
-core::Answer post(const core::Request &request, const Options &options, const Service &service) {
+core::Answer send(Method method, const core::Request &request, const Options &options,
+                  const Service &service) {
     try {
         initialise();
         Exchange exchange;
@@ -211,7 +216,7 @@ core::Answer post(const core::Request &request, const Options &options, const Se
         if (!easy || !multi)
             throw Refused("libcurl cannot be initialised");
         set(easy.get(), CURLOPT_ERRORBUFFER, words);
-        set_request(easy.get(), request, headers.get());
+        set_request(easy.get(), method, request, headers.get());
         set_security(easy.get(), request.url, options);
         set_once(easy.get(), exchange);
         set_limits(easy.get(), options, exchange);
@@ -223,6 +228,16 @@ core::Answer post(const core::Request &request, const Options &options, const Se
         answer.error = refused.what();
         return answer;
     }
+}
+
+} // namespace
+
+core::Answer post(const core::Request &request, const Options &options, const Service &service) {
+    return send(Method::post, request, options, service);
+}
+
+core::Answer get(const std::string &url, const Options &options, const Service &service) {
+    return send(Method::get, {.url = url, .headers = {}, .body = {}}, options, service);
 }
 
 } // namespace job_alerting::http

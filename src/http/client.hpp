@@ -28,4 +28,7 @@ using Service = std::function<void()>;
 // `service` throws, and std::bad_alloc.
 core::Answer post(const core::Request &request, const Options &options, const Service &service);
 
+// Asks for an address by GET, under the same rules.
+core::Answer get(const std::string &url, const Options &options, const Service &service);
+
 } // namespace job_alerting::http

@@ -64,20 +64,30 @@ std::string address_fault(const std::string &text, const char *example) {
     }
     if (!url.part(CURLUPART_USER).empty() || !url.part(CURLUPART_PASSWORD).empty())
         return "it names a user or a password";
-    // Also an empty one: what is appended to the address would be part of it.
-    if (text.find_first_of("?#") != text.npos)
-        return "it has a query or a fragment";
     return {};
+}
+
+// The same for one that something is appended to, or a POST goes to.
+std::string bare_address_fault(const std::string &text, const char *example) {
+    const std::string fault = address_fault(text, example);
+    // Also an empty one: what is appended to the address would be part of it.
+    if (fault.empty() && text.find_first_of("?#") != text.npos)
+        return "it has a query or a fragment";
+    return fault;
 }
 
 } // namespace
 
 std::string endpoint_fault(const std::string &text) {
-    return address_fault(text, "https://api.sendgrid.com");
+    return bare_address_fault(text, "https://api.sendgrid.com");
+}
+
+std::string heartbeat_fault(const std::string &text) {
+    return address_fault(text, "https://hc-ping.com/...");
 }
 
 std::string webhook_fault(const std::string &text) {
-    const std::string fault = address_fault(text, "https://hooks.slack.com/services/...");
+    const std::string fault = bare_address_fault(text, "https://hooks.slack.com/services/...");
     if (fault.empty() && Url(text).part(CURLUPART_PATH) == "/")
         return "it has no path";
     return fault;

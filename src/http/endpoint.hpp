@@ -15,6 +15,10 @@ std::string endpoint_fault(const std::string &url);
 // path. The address is a secret, and never quoted.
 std::string webhook_fault(const std::string &url);
 
+// What is wrong with an address that is asked for and is a secret itself; empty when nothing is.
+// The same rules, but for its query.
+std::string heartbeat_fault(const std::string &url);
+
 // Whether the address is one of plain http, as libcurl reads it.
 bool is_plain(const std::string &url);
 

@@ -29,6 +29,7 @@ struct Report {
     char detail[1024];
     char hint[512];
 
+    bool did_all; // a round, and nothing in it went wrong
     int rows;
     Line lines[most_rows];
 };

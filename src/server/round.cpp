@@ -212,6 +212,7 @@ RoundReport run_round(bool by_hand) {
         deliver_now();
     }
 
+    report.read_all = trouble.empty();
     tell_trouble(trouble, report);
     tidy_up(settings, trouble, report);
     // What the last queue had recorded is delivered even after it was unwatched.

@@ -42,6 +42,11 @@ core::Answer post(const core::Request &request, const Settings &settings) {
     return http::post(request, options(settings, settings.http_timeout), serve_interrupts);
 }
 
+core::Answer get(const std::string &url, const Settings &settings, int time_limit) {
+    return http::get(url, options(settings, std::min(settings.http_timeout, time_limit)),
+                     serve_interrupts);
+}
+
 void conceal(std::string &text, std::string_view secret, std::string_view instead) {
     if (secret.empty())
         return;

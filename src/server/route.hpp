@@ -22,6 +22,9 @@ void check_route(const Settings &settings);
 // Sends a request, with no transaction open. Throws ServerError when it is interrupted.
 core::Answer post(const core::Request &request, const Settings &settings);
 
+// Asks for an address; within so many milliseconds, or http_timeout where that is less.
+core::Answer get(const std::string &url, const Settings &settings, int time_limit);
+
 // Puts other words in the place of a secret.
 void conceal(std::string &text, std::string_view secret, std::string_view instead);
 

@@ -28,6 +28,7 @@ int max_listed = 50;
 char *sendgrid_api_key_file = nullptr;
 char *sendgrid_url = nullptr;
 char *slack_webhook_url_file = nullptr;
+char *heartbeat_url_file = nullptr;
 int http_timeout = 30 * 1000;
 int lock_timeout = 5 * 1000;
 int scan_timeout = 5 * 60 * 1000;
@@ -129,6 +130,7 @@ Settings current_settings() {
             .sendgrid_api_key_file = text_of(sendgrid_api_key_file),
             .sendgrid_url = text_of(sendgrid_url),
             .slack_webhook_url_file = text_of(slack_webhook_url_file),
+            .heartbeat_url_file = text_of(heartbeat_url_file),
             .http_timeout = http_timeout,
             .hold_in_doubt = on_in_doubt == hold,
             .retention = retention,
@@ -209,6 +211,10 @@ void define_settings() {
                 "File that holds the address of the Slack webhook.",
                 "Empty: the environment variable SLACK_WEBHOOK_URL of the server.",
                 &slack_webhook_url_file, "", PGC_SIGHUP);
+    define_text("job_alerting.heartbeat_url_file",
+                "File that holds the address to ask for after each round that did all it should.",
+                "Empty: none. An outside watchdog there notices when no round comes any more.",
+                &heartbeat_url_file, "", PGC_SIGHUP);
     define_number("job_alerting.http_timeout", "Longest time that a request may take.",
                   &http_timeout, 1000, 600 * 1000, PGC_SIGHUP, GUC_UNIT_MS);
     define_number("job_alerting.lock_timeout", "Longest time that a round waits for a lock.",

@@ -23,6 +23,7 @@ struct Settings {
     std::string sendgrid_api_key_file;
     std::string sendgrid_url;
     std::string slack_webhook_url_file;
+    std::string heartbeat_url_file;
     int http_timeout;       // milliseconds
     bool hold_in_doubt;     // on_in_doubt = hold
     std::int64_t retention; // seconds

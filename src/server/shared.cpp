@@ -202,6 +202,15 @@ void set_settling(Oid database, bool settling) {
            [&](DatabaseState &state) { state.settling = settling ? GetCurrentTimestamp() : 0; });
 }
 
+bool heartbeat_ended(Oid database, bool failed) {
+    bool news = failed;
+    change(database, [&](DatabaseState &state) {
+        news = failed != state.heartbeat_failed;
+        state.heartbeat_failed = failed;
+    });
+    return news;
+}
+
 void keep_only(List *kept) {
     LWLockAcquire(lock, LW_EXCLUSIVE);
     HASH_SEQ_STATUS sequence;

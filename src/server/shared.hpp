@@ -20,6 +20,7 @@ struct DatabaseState {
     int unended;            // rounds in succession that did not come to their end
     TimestampTz deadline;   // by when its worker will have come further; 0 for no promise
     TimestampTz settling;   // since when its worker has been settling an answer; 0 when it is not
+    bool heartbeat_failed;  // the last heartbeat after one of its rounds was not answered
     char channels[64];      // of its last round, as a comma list
     char trouble[512];      // what kept its last round, or will keep a digest, from its end
 };
@@ -65,6 +66,9 @@ void set_deadline(Oid database, int milliseconds);
 
 // The worker of this database settles an answer, which may take for ever, or no longer does.
 void set_settling(Oid database, bool settling);
+
+// Whether the heartbeat of this database failed. Returns whether that is another than before.
+bool heartbeat_ended(Oid database, bool failed);
 
 // Forgets all databases but these.
 void keep_only(List *databases);

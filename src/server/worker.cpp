@@ -6,6 +6,7 @@
 
 #include "server/extension.hpp"
 #include "server/guard.hpp"
+#include "server/heartbeat.hpp"
 #include "server/preview.hpp"
 #include "server/round.hpp"
 #include "server/round_lock.hpp"
@@ -76,6 +77,7 @@ void work_round(bool by_hand, Report &report) {
             report_rows(report, round);
         else
             report_nothing(report);
+        report.did_all = did_all(round);
     } catch (const ExtensionGone &gone) {
         report.nothing_to_do = true;
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
@@ -101,6 +103,16 @@ void work_aside(Task task, dsm_segment *segment, Report &report) {
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
     } catch (const NothingWatched &) {
         report_nothing(report);
+    }
+}
+
+// The last of all, so that nothing depends on it. No exception and no error leaves it.
+void send_heartbeat_guarded() noexcept {
+    try {
+        send_heartbeat();
+    } catch (const std::exception &) {
+        // The watchdog will notice.
+    } catch (...) {
     }
 }
 
@@ -192,6 +204,8 @@ extern "C" void job_alerting_worker_main(Datum) {
     work_guarded(order, segment, *report);
     pg_write_barrier();
     report->finished = true;
+    if (report->did_all)
+        send_heartbeat_guarded();
     if (!is_round)
         proc_exit(0);
 

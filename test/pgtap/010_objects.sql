@@ -257,6 +257,7 @@ SELECT pg_temp.lines_are(
     ARRAY[
       'job_alerting.ca_file = sighup',
       'job_alerting.channels = log superuser',
+      'job_alerting.heartbeat_url_file = sighup',
       'job_alerting.http_timeout = 30000 ms 1000..600000 sighup',
       'job_alerting.interval = 3600 s 1..604800 sighup',
       'job_alerting.job_url = superuser',

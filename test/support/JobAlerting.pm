@@ -38,6 +38,7 @@ our $KEY = 'SG.canary-key-AAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB';
 # A started cluster with job_alerting preloaded. Options, all of them optional:
 #   stub => $stub     mails go there: channel sendgrid, endpoint, addresses, key file
 #   slack => $stub    channel slack, its webhook a path of that stub
+#   heartbeat => $stub   a path of that stub is the watchdog's
 #   interval => '1h'  so long that only what the test calls makes rounds
 #   preload => 0      without shared_preload_libraries
 #   streaming => 1    a primary that standbys can follow
@@ -271,6 +272,7 @@ sub _channel_settings {
     my @settings = (
         $options{stub}  ? _sendgrid_settings($options{stub}) : (),
         $options{slack} ? _slack_settings($options{slack})   : (),
+        $options{heartbeat} ? _heartbeat_settings($options{heartbeat}) : (),
     );
     my @channels = ($options{stub} ? 'sendgrid' : (), $options{slack} ? 'slack' : ());
     return (@channels ? _setting(channels => join ',', @channels) : (), @settings);
@@ -289,6 +291,11 @@ sub _sendgrid_settings {
 sub _slack_settings {
     my ($stub) = @_;
     return _setting(slack_webhook_url_file => _secret_file($stub->url . '/services/T0/B0/canary'));
+}
+
+sub _heartbeat_settings {
+    my ($stub) = @_;
+    return _setting(heartbeat_url_file => _secret_file($stub->url . '/ping/canary-of-the-watchdog?status=up'));
 }
 
 sub _setting {

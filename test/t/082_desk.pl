@@ -1,5 +1,5 @@
 # What an operator can ask beside a round: what the next digest would say, and whether a message
-# arrives.
+# arrives; and the heartbeat, by which a watchdog outside knows that rounds come.
 
 use strict;
 use warnings;
@@ -11,7 +11,8 @@ use lib "$FindBin::Bin/../support";
 use JobAlerting;
 
 my $stub = JobAlerting::Stub->start;
-my $node = JobAlerting::node('main', stub => $stub, slack => $stub,
+my $watchdog = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, slack => $stub, heartbeat => $watchdog,
     conf => "job_alerting.channels = 'sendgrid'");
 JobAlerting::create_jobs($node);
 
@@ -180,6 +181,63 @@ subtest 'a test message that does not arrive says why, and stops no other' => su
     is $rows[1]{outcome}, 'accepted', 'the next channel';
     sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
     JobAlerting::configure($node, channels => 'sendgrid');
+};
+
+# ---------------------------------------------------------------- heartbeat
+
+# How many heartbeats a round by hand sends.
+sub beats {
+    my $before = $watchdog->count;
+    JobAlerting::run_digest($node);
+    return $watchdog->count - $before;
+}
+
+subtest 'each round that did all it should sends one heartbeat' => sub {
+    JobAlerting::run_until_silent($node);
+    is beats(), 1, 'a silent one';
+    JobAlerting::fail_job($node);
+    is beats(), 1, 'one whose digest is accepted';
+    my $request = ($watchdog->requests)[-1];
+    is $request->{line}, 'GET /ping/canary-of-the-watchdog?status=up HTTP/1.1', 'the address is asked for';
+    is $request->{verdict}, '200 OK', 'and nothing else';
+    my $before = $watchdog->count;
+    JobAlerting::restart($node);
+    $watchdog->wait_for($before + 1);
+    pass 'one that came by itself';
+};
+
+subtest 'a round in which something went wrong sends none' => sub {
+    JobAlerting::fail_job($node);
+    $stub->modes('401', '202');
+    is beats(), 0, 'a refused digest';
+    is beats(), 1, 'accepted at last';
+    sql('ALTER TABLE research_jobs RENAME finished_at TO ended_at');
+    is beats(), 0, 'a queue that cannot be read';
+    sql('ALTER TABLE research_jobs RENAME ended_at TO finished_at');
+    is beats(), 1, 'mended';
+    sql('ALTER DATABASE postgres SET job_alerting.mail_to = nobody');
+    is beats(), 0, 'a channel that could deliver nothing';
+    sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
+};
+
+subtest 'a heartbeat that fails is logged once, and fails no round' => sub {
+    my $offset = -s $node->logfile;
+    my $log = sub { PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset) };
+    my $warnings = sub { scalar(() = $log->() =~ /cannot send its heartbeat/g) };
+    $watchdog->mode('500');
+    is_deeply [ map { (JobAlerting::run_digest($node))[0]{outcome} } 1 .. 2 ], [qw(silent silent)], 'two rounds';
+    like $log->(), qr/WARNING:  job_alerting cannot send its heartbeat: it answered HTTP 500/, 'said';
+    is $warnings->(), 1, 'once';
+    is sql('SELECT healthy FROM job_alerting.status'), 't', 'and all is well otherwise';
+    $watchdog->mode('202');
+    is beats(), 1, 'it works again';
+    $watchdog->stop;
+    my $call = JobAlerting::begin_digest($node);
+    is(($call->rows)[0]{outcome}, 'silent', 'with nobody there');
+    is $warnings->(), 2, 'a new failure is said again';
+    $log = $log->();
+    unlike $log, qr/canary-of-the-watchdog/, 'the address is in no line';
+    unlike $log, qr/heartbeat: .*127\.0\.0\.1/, 'nor whose it is';
 };
 
 done_testing();

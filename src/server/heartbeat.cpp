@@ -1,0 +1,105 @@
+#include "server/prelude.hpp"
+
+#include "server/heartbeat.hpp"
+
+#include "server/guard.hpp"
+#include "server/route.hpp"
+#include "server/secret.hpp"
+#include "server/shared.hpp"
+
+#include "http/endpoint.hpp"
+
+namespace job_alerting::server {
+
+namespace {
+
+constexpr int time_limit = 5000; // ms: whoever called run_digest() waits for it
+constexpr std::string_view instead = "(address)";
+
+SecretPlace place(const Settings &settings) {
+    return {.what = "heartbeat URL",
+            .setting = "job_alerting.heartbeat_url_file",
+            .file = settings.heartbeat_url_file,
+            .variable = ""};
+}
+
+void check_url(const Secret &url) {
+    const std::string fault = http::heartbeat_fault(url.text());
+    if (!fault.empty())
+        throw CannotSend("the URL in job_alerting.heartbeat_url_file cannot be used: " + fault);
+}
+
+// What the transport says of the address: all of it, its host or what follows.
+std::vector<std::string> secrets_of(const std::string &url) {
+    const std::size_t host = std::min(url.find_first_not_of(":/", url.find(':')), url.size());
+    const std::size_t path = std::min(url.find_first_of(":/?#", host), url.size());
+    return {url, url.substr(host, path - host), url.substr(path)};
+}
+
+// Why the address did not answer as it should; empty when it did.
+std::string ask(const Settings &settings) {
+    check_route(settings);
+    const Secret url(place(settings));
+    check_url(url);
+    core::Answer answer = get(url.text(), settings, time_limit);
+    if (answer.status >= 200 && answer.status < 300)
+        return {};
+    if (answer.status != 0)
+        return "it answered HTTP " + std::to_string(answer.status);
+    for (std::string &secret : secrets_of(url.text())) {
+        if (secret.size() > 1)
+            conceal(answer.error, secret, instead);
+        wipe(secret);
+    }
+    return answer.error.empty() ? "no answer" : answer.error;
+}
+
+std::string try_to_ask(const Settings &settings) {
+    try {
+        return ask(settings);
+    } catch (const CannotSend &why) {
+        return why.what();
+    } catch (const BadSecret &bad) {
+        return bad.what();
+    }
+}
+
+} // namespace
+
+bool did_all(const RoundReport &round) {
+    return round.ended && round.watched && round.read_all && round.trouble.empty() &&
+           !round.due_in &&
+           std::all_of(round.channels.begin(), round.channels.end(),
+                       [](const ChannelReport &channel) {
+                           return channel.outcome == "silent" || channel.outcome == "accepted";
+                       });
+}
+
+std::string heartbeat_fault(const Settings &settings) {
+    if (settings.heartbeat_url_file.empty())
+        return {};
+    try {
+        check_route(settings);
+        const Secret url(place(settings));
+        check_url(url);
+        return {};
+    } catch (const CannotSend &why) {
+        return why.what();
+    } catch (const BadSecret &bad) {
+        return bad.what();
+    }
+}
+
+void send_heartbeat() {
+    const Settings settings = current_settings();
+    if (settings.heartbeat_url_file.empty())
+        return;
+    guarded([] { pgstat_report_activity(STATE_RUNNING, "sending the heartbeat"); });
+    const std::string fault = try_to_ask(settings);
+    bool news = false;
+    guarded([&] { news = shared::heartbeat_ended(MyDatabaseId, !fault.empty()); });
+    if (news && !fault.empty())
+        warn("job_alerting cannot send its heartbeat: " + fault);
+}
+
+} // namespace job_alerting::server
