@@ -212,6 +212,12 @@ CREATE FUNCTION job_alerting.preview(OUT subject text, OUT body_text text, OUT b
 COMMENT ON FUNCTION job_alerting.preview() IS
 'What the next digest of the first configured channel would say if its round came now; no row when nothing is new and nothing waits. Sends and records nothing, and waits for no round.';
 
+CREATE FUNCTION job_alerting.check(OUT item text, OUT state text, OUT detail text, OUT hint text)
+    RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'job_alerting_check';
+COMMENT ON FUNCTION job_alerting.check() IS
+'The doctor: a row for each item that it looked at (server, channels, heartbeat, and each queue from several sides) with its state (ok, warning or error), what was found, and the statement or setting that mends it. Changes nothing, sends nothing.';
+
 CREATE FUNCTION job_alerting.send_test(OUT channel text, OUT outcome text, OUT detail text)
     RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'job_alerting_send_test';
@@ -337,6 +343,7 @@ REVOKE ALL ON FUNCTION job_alerting.watch(regclass, text, timestamptz) FROM PUBL
 REVOKE ALL ON FUNCTION job_alerting.watch_query(text, text, name, timestamptz) FROM PUBLIC;
 REVOKE ALL ON FUNCTION job_alerting.unwatch(text, boolean) FROM PUBLIC;
 REVOKE ALL ON FUNCTION job_alerting.run_digest() FROM PUBLIC;
+REVOKE ALL ON FUNCTION job_alerting.check() FROM PUBLIC;
 REVOKE ALL ON FUNCTION job_alerting.preview() FROM PUBLIC;
 REVOKE ALL ON FUNCTION job_alerting.send_test() FROM PUBLIC;
 

@@ -37,7 +37,7 @@ struct Report {
 // Copies a text into `size` bytes, cut on a character boundary. Raises no error.
 void copy_text(char *target, size_t size, const char *text);
 
-enum class Task { round, preview, send_test };
+enum class Task { round, preview, send_test, check };
 
 // What the launcher, or a session, asks a worker for; travels in bgw_extra.
 struct WorkOrder {

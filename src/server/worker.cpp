@@ -4,6 +4,7 @@
 
 #include "server/report.hpp"
 
+#include "server/check.hpp"
 #include "server/extension.hpp"
 #include "server/guard.hpp"
 #include "server/heartbeat.hpp"
@@ -95,6 +96,9 @@ void work_aside(Task task, dsm_segment *segment, Report &report) {
             break;
         case Task::send_test:
             send_test(rows);
+            break;
+        case Task::check:
+            check(rows);
             break;
         case Task::round:
             break;

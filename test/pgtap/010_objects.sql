@@ -41,7 +41,7 @@ SELECT has_schema('job_alerting');
 SELECT tables_are('job_alerting', ARRAY['queue', 'failure', 'digest', 'home']);
 SELECT views_are('job_alerting', ARRAY['digest_failure', 'status']);
 SELECT sequences_are('job_alerting', ARRAY['failure_id_seq', 'digest_id_seq']);
-SELECT functions_are('job_alerting', ARRAY['watch', 'watch_query', 'unwatch', 'run_digest', 'preview', 'send_test',
+SELECT functions_are('job_alerting', ARRAY['watch', 'watch_query', 'unwatch', 'run_digest', 'preview', 'check', 'send_test',
                                          'settle', 'server_state']);
 SELECT is_empty(
     $$SELECT c.oid::regclass FROM pg_class c
@@ -226,6 +226,7 @@ SELECT pg_temp.lines_are(
     $$SELECT format('%s(%s) %s', proname, pg_get_function_arguments(oid), pg_get_function_result(oid))
       FROM pg_proc WHERE pronamespace = 'job_alerting'::regnamespace ORDER BY proname$$,
     ARRAY[
+      'check(OUT item text, OUT state text, OUT detail text, OUT hint text) SETOF record',
       'preview(OUT subject text, OUT body_text text, OUT body_html text) SETOF record',
       'run_digest(OUT channel text, OUT digest_id bigint, OUT failures bigint, OUT outcome text, OUT detail text) '
         'SETOF record',

@@ -1,0 +1,303 @@
+#include "server/prelude.hpp"
+
+#include "server/check.hpp"
+
+#include "server/channel.hpp"
+#include "server/examine.hpp"
+#include "server/heartbeat.hpp"
+#include "server/ledger.hpp"
+#include "server/round.hpp"
+#include "server/shared.hpp"
+
+#include <cstdlib>
+
+namespace job_alerting::server {
+
+namespace {
+
+constexpr std::int64_t large = 10000; // pages of a table that no round should read whole
+
+struct Finding {
+    std::string state = "ok";
+    std::string detail;
+    std::string hint;
+};
+
+Finding ok(const std::string &detail) {
+    return {.state = "ok", .detail = detail, .hint = ""};
+}
+Finding warning(const std::string &detail, const std::string &hint) {
+    return {.state = "warning", .detail = detail, .hint = hint};
+}
+Finding error(const std::string &detail, const std::string &hint) {
+    return {.state = "error", .detail = detail, .hint = hint};
+}
+
+void add(Rows &rows, const std::string &item, const Finding &finding) {
+    rows.add({item, finding.state, finding.detail,
+              finding.hint.empty() ? Value() : Value(finding.hint)});
+}
+
+std::string literal(const std::string &text) {
+    std::string text_literal = "'";
+    for (const char c : text)
+        text_literal += c == '\'' ? "''" : std::string(1, c);
+    return text_literal + "'";
+}
+
+//
+// Channels
+//
+
+// What mends it is the setting that the fault names.
+Finding check_channel(ChannelKind channel, const Settings &settings) {
+    Transaction transaction(lock_timeout_setting());
+    const std::string fault = channel_fault(channel, settings);
+    if (fault.empty())
+        return ok("nothing keeps digests from going out, as far as settings and files tell; "
+                  "job_alerting.send_test() tries it");
+    if (channel == ChannelKind::log)
+        return error(fault, "ALTER SYSTEM SET log_min_messages = 'warning'; "
+                            "SELECT pg_reload_conf();");
+    return error(fault, "Mend what it names (doc/settings.md), then try it: "
+                        "SELECT * FROM job_alerting.send_test();");
+}
+
+bool is_on(const std::vector<ChannelKind> &channels, ChannelKind channel) {
+    return std::find(channels.begin(), channels.end(), channel) != channels.end();
+}
+
+// Somebody who has given a key expects what it is for.
+Finding check_unused_key(ChannelKind channel, const std::vector<ChannelKind> &channels,
+                         const std::string &file, const char *variable) {
+    const char *key = getenv(variable);
+    const bool in_environment = key && *key;
+    if (is_on(channels, channel))
+        return ok("the channel is on");
+    if (file.empty() && !in_environment)
+        return ok("none is there, and the channel is not on");
+    std::string list = to_string(channel);
+    for (const ChannelKind other : channels)
+        list += std::string(",") + to_string(other);
+    return warning((file.empty() ? std::string("the server's environment has ") + variable
+                                 : std::string("a file is named for it")) +
+                       ", but the channel is not on: nothing is sent through " + to_string(channel),
+                   "ALTER SYSTEM SET job_alerting.channels = " + literal(list) +
+                       "; SELECT pg_reload_conf();");
+}
+
+void check_channels(const Settings &settings, Rows &rows) {
+    std::vector<ChannelKind> channels;
+    try {
+        channels = configured_channels(settings);
+    } catch (const BadSetting &bad) {
+        add(rows, "channels",
+            error(bad.what(), "ALTER SYSTEM SET job_alerting.channels = 'log'; "
+                              "SELECT pg_reload_conf();"));
+        return;
+    }
+    add(rows, "channels",
+        channels.empty() ? error("failures are recorded, but nobody is told",
+                                 "ALTER SYSTEM SET job_alerting.channels = 'sendgrid'; "
+                                 "SELECT pg_reload_conf();")
+                         : ok("on: " + settings.channels));
+    for (const ChannelKind channel : channels)
+        add(rows, std::string("channel ") + to_string(channel), check_channel(channel, settings));
+    add(rows, "key of sendgrid",
+        check_unused_key(ChannelKind::sendgrid, channels, settings.sendgrid_api_key_file,
+                         "SENDGRID_API_KEY"));
+    add(rows, "key of slack",
+        check_unused_key(ChannelKind::slack, channels, settings.slack_webhook_url_file,
+                         "SLACK_WEBHOOK_URL"));
+}
+
+Finding check_heartbeat(const Settings &settings) {
+    if (settings.heartbeat_url_file.empty())
+        return ok("none is wanted: job_alerting.heartbeat_url_file is not set");
+    const std::string fault = heartbeat_fault(settings);
+    if (!fault.empty())
+        return error(fault, "Mend the file that job_alerting.heartbeat_url_file names.");
+    shared::DatabaseState state = {};
+    guarded([&] { shared::find(MyDatabaseId, &state); });
+    if (state.heartbeat_failed)
+        return warning("the last one was not answered as it should be",
+                       "See the server's log for the reason.");
+    return ok("one is sent after each round that did all it should");
+}
+
+//
+// Queues
+//
+
+// A queue under examination.
+struct Patient {
+    const Queue &queue;
+    QueryFacts facts = {};
+};
+
+Finding check_row_security(const Patient &patient) {
+    if (!patient.facts.row_security)
+        return ok("no policy hides a row from role " + patient.queue.owner);
+    return warning("row-level security may hide rows from role " + patient.queue.owner + " in " +
+                       patient.facts.row_security + ", and with them failures",
+                   "Give the role a policy that shows it all rows (CREATE POLICY ... USING "
+                   "(true)), or exempt the table's owner: ALTER TABLE ... NO FORCE ROW LEVEL "
+                   "SECURITY;");
+}
+
+Finding check_owner(const Patient &patient) {
+    if (!patient.facts.others)
+        return ok("it runs as role " + patient.queue.owner);
+    return warning("it runs as superuser " + patient.queue.owner +
+                       " over what others own: " + patient.facts.others,
+                   "Name a lesser role: SELECT job_alerting.watch_query(" +
+                       literal(patient.queue.name) +
+                       ", q.failure_query, owner => 'ROLE') FROM "
+                       "job_alerting.queue q WHERE q.name = " +
+                       literal(patient.queue.name) + ";");
+}
+
+Finding check_time_zone(const Patient &patient) {
+    if (!patient.facts.assumes_time_zone)
+        return ok("all its times have a time zone");
+    return warning("it takes a timestamp without time zone (or a date) for one with, by the "
+                   "TimeZone that the server or the database is set to",
+                   "Say in which zone it was written, in the failure query: "
+                   "ended_at AT TIME ZONE 'UTC' AS failed_at");
+}
+
+// The index that serves a query as watch() writes it, index-only: its condition says what the
+// query's says, word for word. Empty for any other query.
+std::string advised_index(const Queue &queue, const std::string &table) {
+    const std::size_t where = queue.failure_query.rfind("\n WHERE status IN ('failed', 'dead')\n");
+    const std::size_t begin = std::string_view("SELECT ").size();
+    const std::size_t end = queue.failure_query.find("::text AS job_id");
+    if (where == queue.failure_query.npos || end == queue.failure_query.npos)
+        return {};
+    std::string condition =
+        queue.failure_query.substr(where + std::string_view("\n WHERE ").size());
+    for (std::size_t at; (at = condition.find("\n   ")) != condition.npos;)
+        condition.replace(at, 4, " ");
+    return "CREATE INDEX CONCURRENTLY ON " + table + " (finished_at) INCLUDE (" +
+           queue.failure_query.substr(begin, end - begin) +
+           ", status, attempts, max_attempts) WHERE " + condition + ";";
+}
+
+Finding check_plan(const Patient &patient) {
+    Transaction transaction(lock_timeout_setting());
+    const Result scanned = transaction.execute(
+        "SELECT format('%I.%I', n.nspname, c.relname), pg_size_pretty(pg_relation_size(c.oid)) "
+        "FROM jsonb_path_query($1::jsonb, '$.** ? (@.\"Node Type\" == \"Seq Scan\")') scan "
+        "JOIN pg_namespace n ON n.nspname = scan->>'Schema' "
+        "JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = scan->>'Relation Name' "
+        "WHERE pg_relation_size(c.oid) / current_setting('block_size')::bigint > $2::bigint "
+        "ORDER BY pg_relation_size(c.oid) DESC",
+        {std::string(patient.facts.plan), value(large)});
+    if (!scanned.rows.empty()) {
+        const std::string table = scanned.rows[0][0].value();
+        const std::string index = advised_index(patient.queue, table);
+        return warning("each scan reads all of " + table + ", " + scanned.rows[0][1].value(),
+                       !index.empty() ? index
+                                      : "Create an index (CREATE INDEX CONCURRENTLY) with the "
+                                        "query's own condition as its WHERE, which holds what "
+                                        "job_id, failed_at and occurrence are made of.");
+    }
+    return ok("no large table is read whole");
+}
+
+// In three transactions, since now() stands still within each. What fails meanwhile is new once.
+Finding check_identity(const Patient &patient) {
+    const ScannedQueue scanned = ledger::scanned(patient.queue);
+    Datum identities = 0;
+    std::int64_t unknown = 0;
+    for (int i = 0; i < 3; i++) {
+        Transaction transaction(lock_timeout_setting());
+        transaction.run([&] {
+            const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+            if (i == 0)
+                identities = PointerGetDatum(construct_empty_array(TEXTOID));
+            unknown = count_unknown(scanned, scan_timeout_setting(), &identities);
+            MemoryContextSwitchTo(before);
+        });
+        transaction.commit();
+        if (i > 0 && unknown == 0)
+            return ok("failures keep their identity from one run to the next");
+    }
+    return error(
+        "run again, it gives " + std::to_string(unknown) +
+            " of its failures another identity (failed_at or occurrence): each round "
+            "would tell of them anew",
+        "Let failed_at and occurrence depend on what is stored, not on now() or the like.");
+}
+
+struct QueueItem {
+    const char *name;
+    Finding (*check)(const Patient &patient);
+};
+
+const QueueItem queue_items[] = {
+    {"identity", check_identity},
+    {"plan", check_plan},
+    {"row-level security", check_row_security},
+    {"owner", check_owner},
+    {"time zone", check_time_zone},
+};
+
+// Runs one look at a queue; what goes wrong with it is a finding, too.
+template <typename Look> Finding guarded_finding(const Queue &queue, Look &&look) {
+    try {
+        return look();
+    } catch (const ServerError &why) {
+        return error(std::string("it cannot be read: ") + why.what(),
+                     "Mend that, or stop watching it: SELECT job_alerting.unwatch(" +
+                         literal(queue.name) + ");");
+    }
+}
+
+void check_queue(const Queue &queue, Rows &rows) {
+    Patient patient{.queue = queue};
+    const std::string item = "queue " + queue.name;
+    const Finding readable = guarded_finding(queue, [&] {
+        const ScannedQueue scanned = ledger::scanned(queue);
+        Transaction transaction(lock_timeout_setting());
+        transaction.run([&] {
+            const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+            patient.facts = examine_query(scanned, scan_timeout_setting());
+            MemoryContextSwitchTo(before);
+            find_failures(scanned, scan_timeout_setting());
+        });
+        transaction.commit();
+        return ok("it can be read");
+    });
+    add(rows, item, readable);
+    if (readable.state != "ok")
+        return;
+    for (const QueueItem &part : queue_items)
+        add(rows, item + ": " + part.name,
+            guarded_finding(queue, [&] { return part.check(patient); }));
+}
+
+std::vector<Queue> queues() {
+    Transaction transaction(lock_timeout_setting());
+    std::vector<Queue> all = ledger::queues(transaction);
+    transaction.commit();
+    return all;
+}
+
+} // namespace
+
+void check(Rows &rows) {
+    guarded([] { pgstat_report_activity(STATE_RUNNING, "checking"); });
+    const Settings settings = current_settings();
+    const std::vector<Queue> watched = queues();
+    check_channels(settings, rows);
+    add(rows, "heartbeat", check_heartbeat(settings));
+    add(rows, "queues",
+        watched.empty()
+            ? error("no queue is watched", "SELECT job_alerting.watch('my_schema.my_jobs');")
+            : ok("watched: " + std::to_string(watched.size())));
+    for (const Queue &queue : watched)
+        check_queue(queue, rows);
+}
+
+} // namespace job_alerting::server

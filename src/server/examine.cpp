@@ -1,0 +1,144 @@
+#include "server/prelude.hpp"
+
+#include "server/examine.hpp"
+
+#include "server/failure_query.hpp"
+#include "server/sandbox.hpp"
+
+extern "C" {
+#include "nodes/nodeFuncs.h"
+#include "utils/datum.h"
+#include "utils/rls.h"
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+TimestampTz since_of(const ScannedQueue &queue) {
+    return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
+                                                   ObjectIdGetDatum(InvalidOid),
+                                                   Int32GetDatum(-1)));
+}
+
+SPITupleTable *execute(const char *statement, Datum keys) {
+    Oid types[] = {TEXTARRAYOID};
+    Datum values[] = {keys};
+    const int code = SPI_execute_with_args(statement, 1, types, values, nullptr, false, 0);
+    if (code < 0)
+        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
+    return SPI_tuptable;
+}
+
+char *explain(const ScannedQueue &queue, const FailureColumns &columns) {
+    SPITupleTable *table =
+        execute(psprintf("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) %s",
+                         summary_query(queue.failure_query, columns, since_of(queue))),
+                PointerGetDatum(construct_empty_array(TEXTOID)));
+    return SPI_getvalue(table->vals[0], table->tupdesc, 1);
+}
+
+bool is_assumption(Oid function, void *) {
+    return function == F_TIMESTAMPTZ_TIMESTAMP || function == F_TIMESTAMPTZ_DATE;
+}
+
+bool find_assumption(Node *node, void *context) {
+    // The walkers are declared as C does, without the types of what they call.
+    const auto find_in = reinterpret_cast<bool (*)()>(reinterpret_cast<void *>(find_assumption));
+    if (!node)
+        return false;
+    if (check_functions_in_node(node, is_assumption, context))
+        return true;
+    if (IsA(node, Query))
+        return query_tree_walker(reinterpret_cast<Query *>(node), find_in, context, 0);
+    return expression_tree_walker(node, find_in, context);
+}
+
+const char *qualified_name(Oid relation) {
+    return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
+                                      get_rel_name(relation));
+}
+
+Oid owner_of(Oid relation) {
+    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+    if (!HeapTupleIsValid(tuple))
+        elog(ERROR, "cache lookup failed for relation %u", relation);
+    const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+    ReleaseSysCache(tuple);
+    return owner;
+}
+
+void append(StringInfo list, Oid relation) {
+    appendStringInfo(list, "%s%s", list->len ? ", " : "", qualified_name(relation));
+}
+
+char *copy_of(StringInfo list, MemoryContext context) {
+    return list->len ? MemoryContextStrdup(context, list->data) : nullptr;
+}
+
+void look_at_tree(const char *query, Oid owner, MemoryContext context, QueryFacts &facts) {
+    StringInfoData hidden;
+    StringInfoData others;
+    initStringInfo(&hidden);
+    initStringInfo(&others);
+    SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
+    if (!plan)
+        elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    const CachedPlanSource *source =
+        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(plan));
+    ListCell *cell;
+    foreach (cell, source->relationOids) {
+        const Oid relation = lfirst_oid(cell);
+        if (check_enable_rls(relation, owner, true) == RLS_ENABLED)
+            append(&hidden, relation);
+        if (superuser_arg(owner) && !superuser_arg(owner_of(relation)))
+            append(&others, relation);
+    }
+    foreach (cell, source->query_list)
+        if (find_assumption(static_cast<Node *>(lfirst(cell)), nullptr))
+            facts.assumes_time_zone = true;
+    facts.row_security = copy_of(&hidden, context);
+    facts.others = copy_of(&others, context);
+}
+
+} // namespace
+
+QueryFacts examine_query(const ScannedQueue &queue, int time_limit) {
+    const Oid owner = get_role_oid(queue.owner, false);
+    const MemoryContext context = CurrentMemoryContext;
+    QueryFacts facts = {};
+    auto work = [&] {
+        SPI_connect();
+        const FailureColumns columns = describe_failure_query(queue.failure_query);
+        look_at_tree(queue.failure_query, owner, context, facts);
+        facts.plan = MemoryContextStrdup(context, explain(queue, columns));
+        SPI_finish();
+    };
+    sandboxed(owner, time_limit, work);
+    return facts;
+}
+
+int64 count_unknown(const ScannedQueue &queue, int time_limit, Datum *identities) {
+    const MemoryContext context = CurrentMemoryContext;
+    int64 unknown = 0;
+    auto work = [&] {
+        SPI_connect();
+        const FailureColumns columns = describe_failure_query(queue.failure_query);
+        SPITupleTable *table =
+            execute(psprintf("SELECT count(*) FILTER (WHERE k.key <> ALL ($1)), "
+                             "coalesce(array_agg(k.key), '{}') FROM (%s OFFSET 0) k",
+                             standing_keys_query(queue.failure_query, columns, since_of(queue))),
+                    *identities);
+        bool absent;
+        unknown = DatumGetInt64(SPI_getbinval(table->vals[0], table->tupdesc, 1, &absent));
+        const Datum keys = SPI_getbinval(table->vals[0], table->tupdesc, 2, &absent);
+        const MemoryContext before = MemoryContextSwitchTo(context);
+        *identities = datumCopy(keys, false, -1);
+        MemoryContextSwitchTo(before);
+        SPI_finish();
+    };
+    sandboxed(get_role_oid(queue.owner, false), time_limit, work);
+    return unknown;
+}
+
+} // namespace job_alerting::server

@@ -1,0 +1,23 @@
+// What check() finds out about a failure query, in its sandbox. C regime.
+
+#pragma once
+
+#include "server/scan.hpp"
+
+namespace job_alerting::server {
+
+// Lists of relations are for people, null when there are none.
+struct QueryFacts {
+    char *plan;             // of the statement that a scan runs first, as EXPLAIN's JSON
+    char *row_security;     // relations of which row-level security may hide rows from the owner
+    char *others;           // relations of ordinary roles that a superuser's query reads
+    bool assumes_time_zone; // it takes a timestamp without time zone for one with
+};
+
+QueryFacts examine_query(const ScannedQueue &queue, int time_limit);
+
+// How many failures the query returns that have none of these identities, a text[]; which are then
+// replaced by the identities of all that it returns.
+int64 count_unknown(const ScannedQueue &queue, int time_limit, Datum *identities);
+
+} // namespace job_alerting::server

@@ -1,0 +1,206 @@
+# The doctor: check() finds what would keep failures from being told, says what mends it, and says
+# nothing of what is well.
+
+use strict;
+use warnings;
+
+use FindBin;
+use Test::More;
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = do {
+    local $ENV{SLACK_WEBHOOK_URL} = $stub->url . '/services/T0/B0/canary';
+    JobAlerting::node('main', stub => $stub, conf => "job_alerting.channels = 'sendgrid,slack'");
+};
+JobAlerting::create_jobs($node);
+my $key_file = sql('SHOW job_alerting.sendgrid_api_key_file');
+sql('CREATE ROLE owner');
+
+sub sql {
+    my ($statement, $cluster) = @_;
+    return ($cluster // $node)->safe_psql('postgres', $statement);
+}
+
+# The findings by their items.
+sub findings {
+    my ($cluster) = @_;
+    my @rows = JobAlerting::rows($cluster // $node, undef, 'SELECT * FROM job_alerting.check()');
+    my %findings = map { $_->{item} => $_ } @rows;
+    die "an item comes twice\n" if keys %findings != @rows;
+    return \%findings;
+}
+
+sub bad {
+    my ($findings) = @_;
+    return [ sort map { "$_->{item}: $_->{state}" } grep { $_->{state} ne 'ok' } values %$findings ];
+}
+
+# Nothing but this is found, with these words and this way out.
+sub finds {
+    my ($item, $state, $detail, $hint, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $findings = findings();
+    is_deeply bad($findings), ["$item: $state"], "$name: found, and nothing else";
+    like $findings->{$item}{detail}, $detail, "$name: what it is";
+    like $findings->{$item}{hint}, $hint, "$name: what mends it";
+    return $findings->{$item};
+}
+
+sub is_well {
+    my ($name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return is_deeply bad(findings()), [], $name;
+}
+
+subtest 'all is well where all is well' => sub {
+    my $findings = findings();
+    is_deeply bad($findings), [], 'nothing is found' or diag explain $findings;
+    my $queue = 'queue research_jobs';
+    is_deeply [ sort keys %$findings ],
+      [ sort 'preload', 'launcher', 'worker slot', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
+        'key of slack', 'heartbeat', 'queues', $queue, map { "$queue: $_" } 'identity', 'plan', 'row-level security',
+        'owner', 'time zone' ], 'and all was looked at';
+    is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'what is well needs no hint';
+    is $stub->count, 0, 'nothing is sent';
+    is sql('SELECT count(*) FROM job_alerting.failure'), 0, 'nor recorded';
+};
+
+subtest 'channels that cannot deliver' => sub {
+    sql(q(ALTER DATABASE postgres SET job_alerting.mail_from = 'nobody'));
+    finds('channel sendgrid', 'error', qr/mail_from is malformed/, qr/send_test/, 'a sender');
+    sql('ALTER DATABASE postgres RESET job_alerting.mail_from');
+    sql(q(ALTER DATABASE postgres SET job_alerting.mail_to = ''));
+    finds('channel sendgrid', 'error', qr/mail_to is not set/, qr/send_test/, 'no recipient');
+    sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
+    chmod 0644, $key_file;
+    finds('channel sendgrid', 'error', qr/is open to others.*0600/, qr/send_test/, 'an open key');
+    rename $key_file, "$key_file.away";
+    finds('channel sendgrid', 'error', qr/cannot be opened: No such file/, qr/send_test/, 'a missing key');
+    rename "$key_file.away", $key_file;
+    chmod 0600, $key_file;
+    sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'log,sendgrid,slack'));
+    sql('ALTER DATABASE postgres SET log_min_messages = fatal');
+    finds('channel log', 'error', qr/log_min_messages/, qr/SET log_min_messages = 'warning'/, 'a log that is kept quiet');
+    sql('ALTER DATABASE postgres RESET log_min_messages');
+    sql('ALTER DATABASE postgres RESET job_alerting.channels');
+    is_well('mended');
+};
+
+subtest 'keys whose channel is not on, and no channel at all' => sub {
+    sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'sendgrid'));
+    finds('key of slack', 'warning', qr/environment has SLACK_WEBHOOK_URL/, qr/channels = 'slack,sendgrid'/, 'one in the environment');
+    sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'slack'));
+    finds('key of sendgrid', 'warning', qr/a file is named/, qr/channels = 'sendgrid,slack'/, 'one in a file');
+    sql(q(ALTER DATABASE postgres SET job_alerting.channels = ''));
+    is_deeply bad(findings()), [ 'channels: error', 'key of sendgrid: warning', 'key of slack: warning' ], 'none at all';
+    sql('ALTER DATABASE postgres RESET job_alerting.channels');
+    is_deeply bad(findings()), [], 'mended';
+};
+
+# A queue of its own table, which the role `owner` owns unless the table says otherwise.
+sub watch {
+    my ($columns, $query, $owner) = @_;
+    sql("CREATE TABLE other (id text, $columns)");
+    sql('ALTER TABLE other OWNER TO owner');
+    sql("SELECT job_alerting.watch_query('other', \$q\$ $query \$q\$, owner => " . ($owner // q('owner')) . ')');
+    return;
+}
+
+sub unwatch {
+    sql(q(SELECT job_alerting.unwatch('other')));
+    sql('DROP TABLE other');
+    is_well('without it');
+    return;
+}
+
+subtest 'a queue that cannot be read' => sub {
+    watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other');
+    is_well('one that can');
+    sql('ALTER TABLE other RENAME failed_at TO died_at');
+    finds('queue other', 'error', qr/column "failed_at" does not exist/, qr/unwatch\('other'\)/, 'renamed');
+    unwatch();
+};
+
+subtest 'failures that take another identity with each run' => sub {
+    watch('failed_at timestamptz', 'SELECT id AS job_id, now() AS failed_at FROM public.other');
+    is_well('without a row nothing can be seen');
+    sql(q(INSERT INTO other VALUES ('1'), ('2')));
+    finds('queue other: identity', 'error', qr/2 of its failures another identity/, qr/not on now\(\)/, 'now()');
+    unwatch();
+    watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at, failed_at::date::text AS occurrence FROM public.other');
+    sql(q(INSERT INTO other VALUES ('1', now()), ('2', NULL)));
+    is_well('one of a day, and none at all, are as good as any');
+    unwatch();
+};
+
+subtest 'rows that row-level security hides from the owner' => sub {
+    watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other');
+    sql('ALTER TABLE other ENABLE ROW LEVEL SECURITY');
+    is_well('the owner of a table sees all of it');
+    sql('ALTER TABLE other FORCE ROW LEVEL SECURITY');
+    finds('queue other: row-level security', 'warning', qr/from role owner in public\.other/, qr/NO FORCE ROW LEVEL SECURITY/, 'forced');
+    unwatch();
+};
+
+subtest 'a superuser over what others own' => sub {
+    watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other', 'current_user');
+    finds('queue other: owner', 'warning', qr/superuser .* over what others own: public\.other/, qr/watch_query\('other'.*owner =>/, 'a superuser');
+    unwatch();
+};
+
+subtest 'times without a time zone' => sub {
+    watch('ended_at timestamp', 'SELECT id AS job_id, ended_at::timestamptz AS failed_at FROM public.other');
+    finds('queue other: time zone', 'warning', qr/without time zone/, qr/AT TIME ZONE/, 'a bare cast');
+    unwatch();
+    watch('ended_at timestamp', q(SELECT id AS job_id, ended_at AT TIME ZONE 'UTC' AS failed_at FROM public.other));
+    is_well('a zone that is named');
+    unwatch();
+};
+
+# More than 10,000 pages, of few rows.
+subtest 'a large table that is read whole, and the index that ends it' => sub {
+    sql('ALTER TABLE research_jobs ALTER payload SET STORAGE PLAIN');
+    sql(<<'SQL');
+INSERT INTO research_jobs (source, job_type, status, payload)
+SELECT 'apple', 'refresh_catalog', 'done', to_jsonb(repeat('x', 7000)) FROM generate_series(1, 10100)
+SQL
+    JobAlerting::fail_job($node);
+    my $finding = finds('queue research_jobs: plan', 'warning', qr/reads all of public\.research_jobs, 79 MB/, qr/CREATE INDEX CONCURRENTLY/, 'no index');
+    sql($finding->{hint});
+    sql('VACUUM ANALYZE research_jobs');
+    is_well('the advised index is used');
+    my $plan = sql(<<'SQL');
+SET enable_bitmapscan = off;
+EXPLAIN SELECT id, finished_at FROM research_jobs
+ WHERE status IN ('failed', 'dead') AND (status = 'dead' OR (attempts >= max_attempts) IS NOT FALSE)
+   AND (status <> 'dead' OR last_error IS DISTINCT FROM 'cancelled by admin')
+SQL
+    like $plan, qr/Index Only Scan/, 'without a look at the table';
+};
+
+subtest 'a heartbeat that cannot be sent' => sub {
+    JobAlerting::configure($node, heartbeat_url_file => "$key_file.none");
+    finds('heartbeat', 'error', qr/cannot be opened: No such file/, qr/heartbeat_url_file/, 'no file');
+    JobAlerting::configure($node, heartbeat_url_file => $key_file);
+    my $finding = finds('heartbeat', 'error', qr/cannot be used: .*not/, qr/heartbeat_url_file/, 'no address');
+    unlike $finding->{detail}, qr/canary/, 'which is not shown';
+    JobAlerting::configure($node, heartbeat_url_file => '');
+};
+
+subtest 'a server that makes no rounds by itself, or has no room for any' => sub {
+    my $bare = JobAlerting::node('bare', preload => 0, conf => "max_worker_processes = 0");
+    sql('CREATE EXTENSION job_alerting', $bare);
+    my $findings = findings($bare);
+    is_deeply bad($findings), [ 'launcher: error', 'preload: error', 'worker slot: error' ], 'all that can be seen without a worker';
+    like $findings->{preload}{hint}, qr/shared_preload_libraries/, 'preload';
+    like $findings->{'worker slot'}{hint}, qr/max_worker_processes/, 'slots';
+    $bare->adjust_conf('postgresql.conf', 'max_worker_processes', '8');
+    $bare->restart;
+    is_deeply bad(findings($bare)), [ 'launcher: error', 'preload: error', 'queues: error' ], 'with room, the rest: nothing is watched';
+    $bare->stop;
+};
+
+done_testing();
