@@ -442,6 +442,15 @@ subtest 'a Slack webhook takes a good message, and refuses what Slack does, in a
     like talk('202', request($good, %slack, line => 'PUT /services/T0/B0/x HTTP/1.1')), qr/ 405 /, 'not a POST';
 };
 
+subtest 'a watchdog is asked by a plain GET' => sub {
+    my %ask = (line => 'GET /ping/x HTTP/1.1', Authorization => undef);
+    like talk('202', request('', %ask)), qr{ 200 OK.*\r\n\r\nOK\z}s, 'OK';
+    is(($stub->requests)[-1]{verdict}, '200 OK', 'verdict');
+    like talk('202', request('', %ask, line => 'POST /ping/x HTTP/1.1')), qr/ 400 /, 'not a POST';
+    like talk('202', request('x', %ask)), qr/ 400 /, 'nothing is told';
+    like talk('202', request('', %ask, Authorization => 'Bearer x')), qr/ 400 /, 'and no key';
+};
+
 subtest 'a test that waits in vain learns what came instead' => sub {
     eval { $stub->wait_for($stub->count + 1, 0.1) };
     like $@, qr/waited in vain.*request \d+: POST .* \(mode 202\)/s, 'diagnosis';

@@ -48,6 +48,15 @@ TEST(Endpoint, is_never_plain_http_elsewhere) {
         expect_endpoint_refused(url, "to this machine only");
 }
 
+TEST(Heartbeat, is_an_address_of_the_same_kind_with_any_query) {
+    for (const char *url : {"https://hc-ping.com/0b1c", "http://127.0.0.1:1/ping/a",
+                            "https://kuma.example.com/api/push/token?status=up&msg=OK"})
+        EXPECT_EQ(heartbeat_fault(url), "") << url;
+    for (const char *url : {"http://hc-ping.com/0b1c", "https://user:word@hc-ping.com/0b1c",
+                            "ftp://hc-ping.com/0b1c", "https://hc-ping.com/0b1c d", "", "0b1c"})
+        EXPECT_NE(heartbeat_fault(url), "") << url;
+}
+
 TEST(Endpoint, is_plain_as_libcurl_reads_it) {
     for (const char *url : {"http://127.0.0.1:1", "HTTP://localhost", "http:/127.0.0.1"})
         EXPECT_TRUE(is_plain(url)) << url;
