@@ -52,7 +52,7 @@ subtest 'on a standby there is no launcher, and the primary alone reports' => su
     is_deeply [ grep { /launcher/ } ours($primary) ], ['job_alerting launcher'], 'as it does on the primary';
     is $stub->count, 1, 'one mail';
     is $standby->safe_psql('postgres', 'SELECT healthy, reason FROM job_alerting.status'),
-      'f|this server is a standby: rounds run on the primary', 'its status says so';
+      'f|this server is a standby: rounds run on the primary, so look there', 'its status says so';
     my $log = PostgreSQL::Test::Utils::slurp_file($standby->logfile);
     unlike $log, qr/\b(?:WARNING|ERROR|FATAL|PANIC): /, 'the log of the standby is quiet';
 };
