@@ -79,6 +79,12 @@ subtest 'a cause is new, and then known from the digest that had it last' => sub
     fail_job(last_error => 'HTTP 500 after 1 s');
     ($first, $text) = mail();
     like cause($text, 'apple/refresh_catalog'), qr/in digest #$second$/m, 'a third time: the second digest is named';
+
+    fail_job(last_error => 'HTTP 502 after 9 s');
+    mail();
+    fail_job(job_type => 'rebuild_index', last_error => 'HTTP 502 after 9 s');
+    (undef, $text) = mail();
+    like cause($text, 'apple/rebuild_index'), qr/^  last reported .* in digest #$second$/m, 'however long ago that was';
 };
 
 subtest 'what no digest has told is not known' => sub {
