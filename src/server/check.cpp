@@ -166,20 +166,34 @@ Finding check_time_zone(const Patient &patient) {
                    "ended_at AT TIME ZONE 'UTC' AS failed_at");
 }
 
+// The text between two others; empty where it is not.
+std::string between(const std::string &text, const std::string &before, const std::string &after) {
+    const std::size_t begin = text.find(before);
+    const std::size_t end =
+        begin == text.npos ? text.npos : text.find(after, begin + before.size());
+    return end == text.npos ? "" : text.substr(begin + before.size(), end - begin - before.size());
+}
+
+// The key of the jobs in a query as watch() writes it, and their table; empty for any other query.
+std::string key_in(const Queue &queue) {
+    return between(queue.failure_query, "SELECT ", "::text AS job_id");
+}
+std::string table_in(const Queue &queue) {
+    return between(queue.failure_query, "\n  FROM ", "\n");
+}
+
 // The index that serves a query as watch() writes it, index-only: its condition says what the
 // query's says, word for word. Empty for any other query.
 std::string advised_index(const Queue &queue, const std::string &table) {
     const std::size_t where = queue.failure_query.rfind("\n WHERE status IN ('failed', 'dead')\n");
-    const std::size_t begin = std::string_view("SELECT ").size();
-    const std::size_t end = queue.failure_query.find("::text AS job_id");
-    if (where == queue.failure_query.npos || end == queue.failure_query.npos)
+    const std::string key = key_in(queue);
+    if (where == queue.failure_query.npos || key.empty())
         return {};
     std::string condition =
         queue.failure_query.substr(where + std::string_view("\n WHERE ").size());
     for (std::size_t at; (at = condition.find("\n   ")) != condition.npos;)
         condition.replace(at, 4, " ");
-    return "CREATE INDEX CONCURRENTLY ON " + table + " (finished_at) INCLUDE (" +
-           queue.failure_query.substr(begin, end - begin) +
+    return "CREATE INDEX CONCURRENTLY ON " + table + " (finished_at) INCLUDE (" + key +
            ", status, attempts, max_attempts) WHERE " + condition + ";";
 }
 
@@ -230,17 +244,57 @@ Finding check_identity(const Patient &patient) {
         "Let failed_at and occurrence depend on what is stored, not on now() or the like.");
 }
 
+// How many of these jobs, a text[], have no row any more.
+std::int64_t count_deleted(Transaction &transaction, const Queue &queue, const Row &jobs) {
+    const ScannedQueue scanned = ledger::scanned(queue);
+    const std::string table = table_in(queue);
+    const std::string key = key_in(queue);
+    std::int64_t rows = 0;
+    transaction.run([&] {
+        const Datum keys = OidFunctionCall3(F_ARRAY_IN, CStringGetDatum(jobs[0]->c_str()),
+                                            ObjectIdGetDatum(TEXTOID), Int32GetDatum(-1));
+        rows = count_rows(scanned, scan_timeout_setting(), table.c_str(), key.c_str(), keys);
+    });
+    return number(jobs[1]) - rows;
+}
+
+// A row that is deleted within an interval of failing is seen by one round at most, and by none
+// if it is unlucky. So it is a sign when each of the rows that were deleted was gone by the round
+// after the one that recorded it. A row that is retried stays.
+Finding check_deletion(const Patient &patient) {
+    constexpr std::int64_t enough = 3;
+    if (key_in(patient.queue).empty() || table_in(patient.queue).empty())
+        return ok("how soon its rows are deleted cannot be told from a query that is not "
+                  "watch()'s own");
+    Transaction transaction(lock_timeout_setting());
+    const Result cleared = transaction.execute(
+        "SELECT coalesce(array_agg(DISTINCT f.job_id) FILTER (WHERE f.soon = s.soon), '{}'), "
+        "count(DISTINCT f.job_id) FILTER (WHERE f.soon = s.soon) "
+        "FROM (VALUES (true), (false)) s(soon) LEFT JOIN (SELECT f.job_id, "
+        "    f.cleared_at - f.recorded_at < make_interval(secs => 1.5 * $2::float8) AS soon "
+        "    FROM job_alerting.failure f WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
+        "    ORDER BY f.cleared_at DESC LIMIT 100) f ON true GROUP BY s.soon ORDER BY s.soon DESC",
+        {patient.queue.name, std::to_string(interval_setting())});
+    const std::int64_t soon = count_deleted(transaction, patient.queue, cleared.rows[0]);
+    const std::int64_t later = count_deleted(transaction, patient.queue, cleared.rows[1]);
+    if (soon < enough || later > 0)
+        return ok("its rows are not known to be deleted so soon that a failure may be missed");
+    return warning("each of the last " + std::to_string(soon) +
+                       " failures whose rows were deleted was gone by the next round: others may "
+                       "come and go without any round seeing them",
+                   "Keep failed rows for longer than job_alerting.interval, or shorten that: "
+                   "ALTER SYSTEM SET job_alerting.interval = '1min'; SELECT pg_reload_conf();");
+}
+
 struct QueueItem {
     const char *name;
     Finding (*check)(const Patient &patient);
 };
 
 const QueueItem queue_items[] = {
-    {"identity", check_identity},
-    {"plan", check_plan},
-    {"row-level security", check_row_security},
-    {"owner", check_owner},
-    {"time zone", check_time_zone},
+    {"identity", check_identity}, {"deletion", check_deletion},
+    {"plan", check_plan},         {"row-level security", check_row_security},
+    {"owner", check_owner},       {"time zone", check_time_zone},
 };
 
 // Runs one look at a queue; what goes wrong with it is a finding, too.

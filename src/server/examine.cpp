@@ -141,4 +141,19 @@ int64 count_unknown(const ScannedQueue &queue, int time_limit, Datum *identities
     return unknown;
 }
 
+int64 count_rows(const ScannedQueue &queue, int time_limit, const char *table, const char *key,
+                 Datum keys) {
+    int64 rows = 0;
+    auto work = [&] {
+        SPI_connect();
+        SPITupleTable *counted = execute(
+            psprintf("SELECT count(*) FROM %s WHERE %s::text = ANY ($1)", table, key), keys);
+        bool absent;
+        rows = DatumGetInt64(SPI_getbinval(counted->vals[0], counted->tupdesc, 1, &absent));
+        SPI_finish();
+    };
+    sandboxed(get_role_oid(queue.owner, false), time_limit, work);
+    return rows;
+}
+
 } // namespace job_alerting::server

@@ -20,4 +20,8 @@ QueryFacts examine_query(const ScannedQueue &queue, int time_limit);
 // replaced by the identities of all that it returns.
 int64 count_unknown(const ScannedQueue &queue, int time_limit, Datum *identities);
 
+// How many rows of a table have one of these keys, a text[], as the queue's owner sees it.
+int64 count_rows(const ScannedQueue &queue, int time_limit, const char *table, const char *key,
+                 Datum keys);
+
 } // namespace job_alerting::server

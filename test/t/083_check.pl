@@ -61,8 +61,8 @@ subtest 'all is well where all is well' => sub {
     my $queue = 'queue research_jobs';
     is_deeply [ sort keys %$findings ],
       [ sort 'preload', 'launcher', 'worker slot', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
-        'key of slack', 'heartbeat', 'queues', $queue, map { "$queue: $_" } 'identity', 'plan', 'row-level security',
-        'owner', 'time zone' ], 'and all was looked at';
+        'key of slack', 'heartbeat', 'queues', $queue, map { "$queue: $_" } 'identity', 'deletion', 'plan',
+        'row-level security', 'owner', 'time zone' ], 'and all was looked at';
     is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'what is well needs no hint';
     is $stub->count, 0, 'nothing is sent';
     is sql('SELECT count(*) FROM job_alerting.failure'), 0, 'nor recorded';
@@ -161,6 +161,30 @@ subtest 'times without a time zone' => sub {
 };
 
 # More than 10,000 pages, of few rows.
+subtest 'rows that are deleted sooner than the interval' => sub {
+    # The table is the test's alone, and its rounds come within an interval of one hour.
+    my $round = sub { JobAlerting::run_digest($node) };
+    my @retried = map { JobAlerting::fail_job($node) } 1 .. 3;
+    $round->();
+    sql("UPDATE research_jobs SET status = 'queued', finished_at = NULL WHERE id IN (@{[ join ',', @retried ]})");
+    $round->();
+    is_well('jobs that are retried at once are there still');
+
+    my @deleted = map { JobAlerting::fail_job($node) } 1 .. 3;
+    $round->();
+    sql("DELETE FROM research_jobs WHERE id IN (@{[ join ',', @deleted ]})");
+    $round->();
+    finds('queue research_jobs: deletion', 'warning', qr/each of the last 3 failures whose rows were deleted was gone/,
+        qr/ALTER SYSTEM SET job_alerting\.interval/, 'three deleted before a second round saw them');
+
+    my $kept = JobAlerting::fail_job($node);
+    $round->();
+    sql("UPDATE job_alerting.failure SET recorded_at = recorded_at - interval '2 days' WHERE job_id = '$kept'");
+    sql("DELETE FROM research_jobs WHERE id = $kept");
+    $round->();
+    is_well('one that stood for days tells that rows are kept');
+};
+
 subtest 'a large table that is read whole, and the index that ends it' => sub {
     sql('ALTER TABLE research_jobs ALTER payload SET STORAGE PLAIN');
     sql(<<'SQL');
