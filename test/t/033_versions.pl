@@ -71,6 +71,9 @@ my %call = (
     watch_query => q(SELECT job_alerting.watch_query('q', 'SELECT 1::text AS job_id, now() AS failed_at')),
     unwatch     => q(SELECT job_alerting.unwatch('research_jobs')),
     settle      => 'SELECT job_alerting.settle(1, true)',
+    preview     => 'SELECT * FROM job_alerting.preview()',
+    check       => 'SELECT * FROM job_alerting.check()',
+    send_test   => 'SELECT * FROM job_alerting.send_test()',
 );
 
 for my $version ('0.9', '1.0.1') {
