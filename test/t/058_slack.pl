@@ -105,14 +105,15 @@ subtest 'a digest is a message that Slack takes, with the facts of the mail' => 
     is $request->{line}, 'POST /services/T0/B0/canary HTTP/1.1', 'where it goes';
     is $request->{headers}{'content-type'}, 'application/json', 'as JSON';
     is $request->{headers}{$_}, undef, "without $_" for qw(authorization expect transfer-encoding);
-    is $request->{json}{text}, '2 jobs failed in main/postgres: youtube/&lt;!channel&gt;, apple/refresh_catalog [#1]',
+    is $request->{json}{text}, '2 jobs failed in main/postgres: apple/refresh_catalog (worker lost), youtube/&lt;!channel&gt; [#1]',
       'the text of the notification, escaped';
 
     my $words = words($request);
-    like $words, qr/^\Q$_\E$/m, "it says: $_" for '2 jobs failed in main/postgres', 'youtube/<!channel>: 1 job failed',
+    like $words, qr/^Digest #1 of database postgres in cluster main, .* No failure reported earlier still stands\.$/m, 'its origin';
+    like $words, qr/^\Q$_\E$/m, "it says: $_" for '2 jobs failed in main/postgres', 'youtube/<!channel>: 1 job failed, NEW',
       "https://admin.example.com/jobs/$job", 'No error was recorded: the worker probably died.',
       "*caf\x{e9}* <!here> & <https://evil.example.com|x>", '```', 'second line',
-      'Digest #1 of database postgres in cluster main. No failure reported earlier still stands.',
+      'apple/refresh_catalog: 1 job died without an error: worker lost, NEW',
       'SELECT * FROM job_alerting.digest_failure WHERE digest_id = 1;';
     like $words, qr{^dead, attempts 2/3, \d{4}-\d\d-\d\dT}m, 'status, attempts and time';
     is_deeply [ listed_jobs($request) ], [ $job, $silent ], 'both jobs';
