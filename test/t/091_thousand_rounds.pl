@@ -131,7 +131,9 @@ subtest "$ROUNDS rounds by hand, and those of the launcher meanwhile" => sub {
 
 subtest 'no process has grown' => sub {
     for my $process (qw(caller postmaster launcher)) {
-        cmp_ok growth(kilobytes => $process), '<=', $MEMORY, "$process: memory";
+        # The caller is an ordinary session, whose caches fill as others come and go.
+        my $most = $process eq 'caller' ? 2 * $MEMORY : $MEMORY;
+        cmp_ok growth(kilobytes => $process), '<=', $most, "$process: memory";
         # The server keeps files of its relations open, a few more as they are met.
         cmp_ok growth(files => $process), '<=', 10, "$process: open files";
     }
