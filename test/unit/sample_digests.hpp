@@ -77,37 +77,34 @@ inline Failure nightly_failure(std::int64_t id, const std::string &source,
     return failure;
 }
 
-// The night of README, which the screenshots in doc/ show.
+// The night of README: what its mail and the screenshots in doc/ show.
 inline Digest nightly_digest() {
-    const std::string chain = "2026-11-23T02:00:00+01:00";
-    Failure died = nightly_failure(1, "apple", "refresh_catalog", "03:07:09");
+    Failure died = nightly_failure(2, "apple", "refresh_catalog", "03:07:09");
     died.target_type = "artist";
     died.status = "dead";
     died.attempts = 1;
     died.error.reset();
-    died.chain = chain;
+    died.chain = "2026-11-23T02:00:00+01:00";
+    died.never_ran = "apple/rebuild_index index";
 
-    Failure refused = nightly_failure(6, "apple", "rebuild_index", "03:12:44");
-    refused.target_type = "index";
-    refused.target_id = "9b1d7c1e-7d0c-4f0b-a7b4-5d6f7e8a9b0c";
-    refused.error = "artists are from 2026-11-22, refusing to index\n"
-                    "DETAIL: chain step artist did not finish";
-    refused.chain = chain;
+    Failure first_song = nightly_failure(10, "youtube", "search_song", "03:29:40");
+    first_song.target_type = "song";
+    first_song.target_id = "2d9c5a1e-6a8e-4f6e-9d51-0c8f3a1b2c3d";
+    first_song.status = "dead";
+    first_song.error = "HTTP 403: quota exceeded, resets in 4380 s";
 
-    std::vector<Failure> failures = {died, refused};
-    const std::vector<std::string> times = {"03:29:40", "03:30:22", "03:31:07"};
-    for (std::size_t i = 0; i < times.size(); ++i) {
-        const int seconds = 4380 - 42 * static_cast<int>(i);
-        failures.push_back(
-            nightly_failure(10 + static_cast<std::int64_t>(i), "youtube", "search_song", times[i]));
-        Failure &song = failures.back();
-        song.target_type = "song";
-        song.target_id = "2d9c5a1e-6a8e-4f6e-9d51-0c8f3a1b2c3" + std::string(1, "d0f"[i]);
-        song.status = "dead";
-        song.error = "HTTP 403: quota exceeded, resets in " + std::to_string(seconds) + " s";
-    }
-    Digest digest = digest_of(failures);
-    digest.id = 1;
+    Failure second_song = nightly_failure(11, "youtube", "search_song", "03:31:07");
+    second_song.target_type = "song";
+    second_song.target_id = "b81f0a47-52c3-4e0b-8a66-7d2f9e1c4b05";
+    second_song.status = "dead";
+    second_song.error = "HTTP 403: quota exceeded, resets in 4293 s";
+
+    Digest digest = digest_of({died, first_song, second_song});
+    digest.id = 2;
+    digest.cleared = 1;
+    digest.previous = Report{1, "2026-11-22T04:00:01+01:00"};
+    digest.groups.front().causes.front().is_new = true;
+    digest.groups.back().causes.front().reported = digest.previous;
     return digest;
 }
 

@@ -23,7 +23,7 @@ void write(const std::filesystem::path &file, const std::string &content) {
 
 void write_all(const std::filesystem::path &folder) {
     using namespace job_alerting::core;
-    const std::string job_url = "https://admin.example.com/jobs/{job_id}?queue={queue}";
+    const std::string job_url = "https://admin.example.com/jobs/{job_id}";
     std::filesystem::create_directories(folder);
     for (const auto &[name, digest] : sample_digests()) {
         const Mail mail = render(digest, max_listed, job_url);
