@@ -35,7 +35,8 @@ my $SUPPORT = Cwd::abs_path(File::Basename::dirname(__FILE__));
 # The key that node() hands out. Tests look for it wherever it must not be.
 our $KEY = 'SG.canary-key-AAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB';
 
-# A started cluster with job_alerting preloaded. Options, all of them optional:
+# A started cluster with job_alerting preloaded, in UTF-8 whatever the environment's language. Options,
+# all of them optional:
 #   stub => $stub     mails go there: channel sendgrid, endpoint, addresses, key file
 #   slack => $stub    channel slack, its webhook a path of that stub
 #   heartbeat => $stub   a path of that stub is the watchdog's
@@ -46,7 +47,7 @@ our $KEY = 'SG.canary-key-AAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB';
 sub node {
     my ($name, %options) = @_;
     my $node = PostgreSQL::Test::Cluster->new($name);
-    $node->init(allows_streaming => $options{streaming});
+    $node->init(allows_streaming => $options{streaming}, extra => [qw(--encoding=UTF8 --no-locale)]);
     $node->append_conf('postgresql.conf', join "\n", _server_settings(%options),
         _channel_settings(%options), $options{conf} // ());
     $node->start;
