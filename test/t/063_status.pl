@@ -59,6 +59,13 @@ sub run_digest {
     return @rows ? @rows : $@;
 }
 
+# What doc/operations.md offers for postgres_exporter.
+sub exporter_query {
+    my $doc = PostgreSQL::Test::Utils::slurp_file("$FindBin::Bin/../../doc/operations.md");
+    my ($query) = $doc =~ /^  query: \|\n(.*?)^  metrics:/ms or die 'no query';
+    return $query;
+}
+
 # A round has come by itself, or comes.
 sub wait_until_healthy {
     my ($server) = @_;
@@ -492,6 +499,8 @@ subtest 'settle() in an open transaction: the round goes on without that digest'
 subtest 'pg_monitor reads it, and nothing else; others do not' => sub {
     sql('CREATE ROLE monitor IN ROLE pg_monitor; CREATE ROLE other');
     is sql('SET ROLE monitor; SELECT healthy FROM job_alerting.status'), 't', 'it reads status';
+    like sql('SET ROLE monitor; ' . exporter_query()), qr/^postgres\|1\|\d+\.\d+\|\d*\.?\d*\|0\|0\|0$/,
+        'so does the query for postgres_exporter';
     my @others = qw(queue failure digest home digest_failure);
     for my $what (map { "TABLE job_alerting.$_" } @others) {
         like error_of("SET ROLE monitor; $what"), qr/permission denied/, "not: $what";
