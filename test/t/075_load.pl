@@ -1,5 +1,6 @@
-# Under load: other extensions that look at every statement, fifty callers at once, calls from loops and
-# triggers, a storm of signals, shutdowns at bad moments, no connection or memory left, many databases.
+# Under load: other extensions that look at every statement or have workers of their own, fifty callers at
+# once, calls from loops and triggers, a storm of signals, shutdowns at bad moments, no connection, process
+# or memory left, many databases.
 
 use strict;
 use warnings;
@@ -98,7 +99,7 @@ sub statements {
     return sql('SELECT count(*) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())');
 }
 
-subtest 'beside pg_stat_statements and auto_explain, in any order' => sub {
+subtest 'beside pg_stat_statements, auto_explain and pg_cron, in any order' => sub {
     $node->append_conf('postgresql.conf', <<'CONF');
 pg_stat_statements.track = all
 auto_explain.log_min_duration = 0
@@ -108,8 +109,8 @@ auto_explain.log_triggers = on
 auto_explain.log_verbose = on
 auto_explain.log_nested_statements = on
 CONF
-    for my $order ('job_alerting, pg_stat_statements, auto_explain', 'pg_stat_statements, auto_explain, job_alerting',
-        'auto_explain, job_alerting, pg_stat_statements') {
+    for my $order ('job_alerting, pg_stat_statements, auto_explain, pg_cron',
+        'pg_stat_statements, pg_cron, auto_explain, job_alerting', 'pg_cron, auto_explain, job_alerting, pg_stat_statements') {
         $node->append_conf('postgresql.conf', "shared_preload_libraries = '$order'");
         my $mark = -s $node->logfile;
         JobAlerting::restart($node);
@@ -313,12 +314,39 @@ sub address_space {
     return $kilobytes * 1024;
 }
 
-# What the postmaster starts from now on has no more than that.
-sub limit_address_space {
-    my ($limit) = @_;
+# What the postmaster starts from now on has no more than that of a resource; all there is, if nothing is said.
+sub limit {
+    my ($resource, $limit) = @_;
     my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
-    return PostgreSQL::Test::Utils::system_or_bail('prlimit', '--pid', $postmaster, "--as=$limit:");
+    my @limits = ('prlimit', '--pid', $postmaster);
+    ($limit) = PostgreSQL::Test::Utils::run_command([ @limits, "--$resource", qw(--noheadings --output HARD) ])
+      if !defined $limit;
+    return PostgreSQL::Test::Utils::system_or_bail(@limits, "--$resource=$limit:");
 }
+
+subtest 'where no process can be started, a caller is told, and the launcher tries again' => sub {
+    my $session = $node->background_psql('postgres', on_error_stop => 0);
+    my $before = $stub->count;
+    my $mark = -s $node->logfile;
+    my $failed_starts = sub { scalar grep { /could not fork worker process/ } log_lines($mark) };
+    limit('nproc', 1);
+    my $job = $session->query_safe(<<'SQL');
+INSERT INTO research_jobs (source, job_type, status, finished_at) VALUES ('x', 'y', 'dead', now()) RETURNING id
+SQL
+    $session->query('SELECT job_alerting.run_digest()');
+    like $session->{stderr}, qr/ERROR: +the round was ended before it was over/, 'a call by hand';
+    $session->{stderr} = '';
+    my $by_hand = $failed_starts->();
+    $session->query_safe(q(ALTER SYSTEM SET job_alerting.interval = '1s'));
+    $node->reload;
+    JobAlerting::poll(sub { $failed_starts->() > $by_hand }, 10, 'the launcher to try');
+    limit('nproc');
+    $stub->wait_for($before + 1);
+    is_deeply named($before + 1), [$job], 'when one can, the failure is told';
+    $session->quit;
+    JobAlerting::configure($node, interval => '1h');
+    wait_until_idle();
+};
 
 subtest 'a worker that gets no more memory gives up that queue only' => sub {
     my $started = started();
@@ -334,14 +362,14 @@ SQL
     is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'huge')), 30000, 'a round that can have memory';
     # What is known of that queue, all of which the next round has in memory, is 25 MB.
     # What a digest compares its failures with is less.
-    limit_address_space($usual + 12 * 1024 * 1024);
+    limit('as', $usual + 12 * 1024 * 1024);
     my $job = fail_job();
     my $before = $stub->count;
     my ($row) = JobAlerting::run_digest($node);
     like $row->{detail}, qr/queue huge cannot be read: out of memory/, 'and one that cannot: it says so';
     is $stub->count, $before + 1, 'one mail';
     is_deeply [ grep { /^\d+$/ } @{ named($before + 1) } ], [$job], 'of what failed elsewhere';
-    limit_address_space('unlimited');
+    limit('as');
     is_deeply told(), [], 'with memory again, nothing is told twice';
     is sql(q(SELECT count(*) FROM job_alerting.queue WHERE broken_since IS NOT NULL)), 0, 'and the queue is whole';
     is started(), $started, 'the server was not restarted';
