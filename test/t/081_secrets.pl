@@ -17,8 +17,7 @@ use JobAlerting;
 my $KEY = $JobAlerting::KEY;
 my $ENVIRONMENT_KEY = 'SG.canary-key-of-the-environment.DDDDDDDDDDDDDDDDDDDDDDDD';
 my $NEXT_KEY = 'SG.canary-key-of-tomorrow.EEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEE';
-# As such, and as the constants of a query are printed at debug1.
-my @CANARIES = map { $_, join ' ', unpack 'C*', $_ } $KEY, $ENVIRONMENT_KEY, $NEXT_KEY;
+my @CANARIES = canaries($KEY, $ENVIRONMENT_KEY, $NEXT_KEY);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
@@ -37,6 +36,12 @@ CONF
 JobAlerting::create_jobs($node);
 my $key_file = $node->safe_psql('postgres', 'SHOW job_alerting.sendgrid_api_key_file');
 my $place = PostgreSQL::Test::Utils::tempdir('keys');
+
+# Keys as such, and as the constants of a query are printed at debug1.
+sub canaries {
+    my (@keys) = @_;
+    return map { $_, join ' ', unpack 'C*', $_ } @keys;
+}
 
 sub sql {
     my ($statement, $role) = @_;
@@ -151,6 +156,18 @@ subtest 'a key that is mounted by way of links is changed by changing a link' =>
     rename "$place/then", "$place/now" or die "cannot rename: $!";
     is key_sent(), $NEXT_KEY, 'the next one, from the next mail on';
 };
+
+# Only root can put such a file there, and does for tools/check.
+SKIP: {
+    my $mounted = $ENV{MOUNTED_KEY_FILE} or skip 'no MOUNTED_KEY_FILE, of root and readable by our group', 1;
+    subtest 'a key that root mounted, for its group to read' => sub {
+        my $key = PostgreSQL::Test::Utils::slurp_file($mounted) =~ s/\n\z//r;
+        push @CANARIES, canaries($key);
+        is sprintf('%d %04o', (stat $mounted)[4], (stat _)[2] & 07777), '0 0640', 'it is root\'s';
+        link_key_to($mounted);
+        is key_sent(), $key, 'it is sent';
+    };
+}
 
 subtest 'a key that cannot be used is told before there is anything to send' => sub {
     my $before = $stub->count;
