@@ -9,9 +9,11 @@ use warnings;
 use FindBin;
 use IO::Socket::INET;
 use Test::More;
+use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
 use JobAlerting;
+use JobAlerting::Preload;
 use JobAlerting::TlsFront;
 
 my $stub = JobAlerting::Stub->start;
@@ -32,6 +34,7 @@ my $node = do {
     local $ENV{SSLKEYLOGFILE} = $key_log;
     local $ENV{SSL_CERT_FILE} = $stranger->{file};
     local $ENV{OPENSSL_CONF} = $JobAlerting::TlsFront::LAX_SETTINGS;
+    local $ENV{LD_PRELOAD} = JobAlerting::Preload::library('resolver');
     JobAlerting::node('main', stub => $stub, conf => <<"CONF");
 job_alerting.http_timeout = '20s'
 job_alerting.sendgrid_url = '@{[ $front->url ]}'
@@ -202,6 +205,22 @@ subtest 'nobody there' => sub {
         is_not_sent($why);
     }
     JobAlerting::configure($node, sendgrid_url => $stub->url, http_timeout => '20s');
+    is_delivered($stub, [$job]);
+};
+
+subtest 'a resolver that never answers' => sub {
+    my $job = JobAlerting::fail_job($node);
+    JobAlerting::configure($node, sendgrid_url => 'https://hangs.example', http_timeout => '1s');
+    is_not_sent(qr/Resolving timed out/);
+    JobAlerting::configure($node, http_timeout => '20s');
+    my $call = JobAlerting::begin_digest($node);
+    my $worker = JobAlerting::poll(sub { sql(q(SELECT pid FROM pg_stat_activity WHERE query LIKE 'sending digest %')) }, 10, 'a try');
+    sql("SELECT pg_terminate_backend($worker)");
+    my $told = Time::HiRes::time();
+    JobAlerting::wait_for_end($worker);
+    cmp_ok Time::HiRes::time() - $told, '<', 1, 'told to end, the worker ends';
+    like $call->error, qr/ended before it was over/, 'and its caller hears of it';
+    JobAlerting::configure($node, sendgrid_url => $stub->url);
     is_delivered($stub, [$job]);
 };
 

@@ -10,21 +10,17 @@ package JobAlerting::Clock;
 use strict;
 use warnings;
 
-use Cwd ();
-use File::Basename ();
-
 use PostgreSQL::Test::Utils ();
 
-my $SOURCE = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/../clock.c');
+use JobAlerting::Preload;
 
 sub start {
     my ($class) = @_;
-    my $dir = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir('clock'));
-    my $self = bless { file => "$dir/ahead", ahead => 0 }, $class;
+    my $library = JobAlerting::Preload::library('clock');
+    my $self = bless { file => "$library.ahead", ahead => 0 }, $class;
     $self->_set(0);
-    PostgreSQL::Test::Utils::system_or_bail($ENV{CC} // 'cc', '-O1', '-fPIC', '-shared', '-o', "$dir/clock.so", $SOURCE);
     $ENV{JOB_ALERTING_CLOCK} = $self->{file};
-    $ENV{LD_PRELOAD} = "$dir/clock.so";
+    $ENV{LD_PRELOAD} = $library;
     return $self;
 }
 

@@ -1,0 +1,23 @@
+package JobAlerting::Preload;
+
+# What a test puts between a server and the C library, by LD_PRELOAD.
+
+use strict;
+use warnings;
+
+use Cwd ();
+use File::Basename ();
+
+use PostgreSQL::Test::Utils ();
+
+my $SUPPORT = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/..');
+
+# The library made of test/support/NAME.c.
+sub library {
+    my ($name) = @_;
+    my $library = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir($name)) . "/$name.so";
+    PostgreSQL::Test::Utils::system_or_bail($ENV{CC} // 'cc', '-O1', '-fPIC', '-shared', '-o', $library, "$SUPPORT/$name.c");
+    return $library;
+}
+
+1;
