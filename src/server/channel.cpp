@@ -250,9 +250,9 @@ std::string channel_fault(ChannelKind channel, const Settings &settings) {
         }
         return {};
     } catch (const CannotSend &why) {
-        return why.what();
+        return core::not_sent(why.what()).error;
     } catch (const BadSecret &bad) {
-        return bad.what();
+        return core::not_sent(bad.what()).error;
     }
 }
 

@@ -205,6 +205,18 @@ SQL
     like $plan, qr/Index Only Scan/, 'without a look at the table';
 };
 
+subtest 'an address that the encoding of the database does not have' => sub {
+    sql(q(CREATE DATABASE ancient TEMPLATE template0 ENCODING EUC_JP LC_COLLATE 'C' LC_CTYPE 'C'));
+    $node->safe_psql('ancient', 'CREATE EXTENSION job_alerting; ' . "SELECT job_alerting.watch_query('none', 'SELECT NULL::text AS job_id, NULL::timestamptz AS failed_at WHERE false')");
+    sql(qq(SET client_encoding = UTF8; ALTER DATABASE ancient SET job_alerting.mail_to = 'M\xc3\xbcller'));
+    my $said = qr/mail_to is malformed: "M\?+ller" is not a mail address/;
+    my ($found) = grep { $_->{item} eq 'channel sendgrid' } JobAlerting::rows($node, 'ancient', 'SELECT * FROM job_alerting.check()');
+    like $found->{detail}, $said, 'check() says it';
+    like((JobAlerting::run_digest($node, 'ancient'))[0]{detail}, $said, 'and a round');
+    like $node->safe_psql('ancient', 'SELECT reason FROM job_alerting.status'), $said, 'and the status';
+    sql('DROP DATABASE ancient WITH (FORCE)');
+};
+
 subtest 'a heartbeat that cannot be sent' => sub {
     JobAlerting::configure($node, heartbeat_url_file => "$key_file.none");
     finds('heartbeat', 'error', qr/cannot be opened: No such file/, qr/heartbeat_url_file/, 'no file');
