@@ -4,6 +4,7 @@
 
 #include "server/channel.hpp"
 #include "server/examine.hpp"
+#include "server/failure_query.hpp"
 #include "server/heartbeat.hpp"
 #include "server/ledger.hpp"
 #include "server/round.hpp"
@@ -166,34 +167,72 @@ Finding check_time_zone(const Patient &patient) {
                    "ended_at AT TIME ZONE 'UTC' AS failed_at");
 }
 
-// The text between two others; empty where it is not.
-std::string between(const std::string &text, const std::string &before, const std::string &after) {
-    const std::size_t begin = text.find(before);
-    const std::size_t end =
-        begin == text.npos ? text.npos : text.find(after, begin + before.size());
-    return end == text.npos ? "" : text.substr(begin + before.size(), end - begin - before.size());
+// How long the name is that a text begins with, written as quote_identifier() writes it; 0 where it
+// begins with none.
+std::size_t name_length(std::string_view text) {
+    if (!text.starts_with('"'))
+        return std::min(text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_"),
+                        text.size());
+    std::size_t quote = text.find('"', 1);
+    while (quote != text.npos && text.substr(quote + 1).starts_with('"'))
+        quote = text.find('"', quote + 2);
+    return quote == text.npos ? 0 : quote + 1;
 }
 
-// The key of the jobs in a query as watch() writes it, and their table; empty for any other query.
-std::string key_in(const Queue &queue) {
-    return between(queue.failure_query, "SELECT ", "::text AS job_id");
+// The name between two texts; empty where there is none.
+std::string name_between(std::string_view text, std::string_view before, std::string_view after,
+                         bool qualified) {
+    const std::size_t at = text.find(before);
+    if (at == text.npos)
+        return {};
+    text.remove_prefix(at + before.size());
+    std::size_t length = name_length(text);
+    if (qualified && length > 0 && text.substr(length).starts_with('.')) {
+        const std::size_t table = name_length(text.substr(length + 1));
+        length = table == 0 ? 0 : length + 1 + table;
+    } else if (qualified) {
+        return {};
+    }
+    return std::string(text.substr(length).starts_with(after) ? text.substr(0, length) : "");
 }
-std::string table_in(const Queue &queue) {
-    return between(queue.failure_query, "\n  FROM ", "\n");
+
+// Where a query has its jobs, when it is written as watch() does. What is read here becomes part of
+// statements: it is names, and nothing else.
+struct JobTable {
+    std::string name;
+    std::string key;
+};
+
+std::optional<JobTable> table_in(const Queue &queue) {
+    const std::string_view query = queue.failure_query;
+    if (!query.starts_with("SELECT "))
+        return std::nullopt;
+    JobTable table = {.name = name_between(query, "\n  FROM ", "\n", true),
+                      .key = name_between(query, "SELECT ", "::text AS job_id,", false)};
+    return table.name.empty() || table.key.empty() ? std::nullopt : std::optional(table);
+}
+
+// The condition of a query as watch() writes it.
+std::string final_failure(bool has_error) {
+    const char *condition = nullptr;
+    guarded([&] { condition = final_failure_condition("status", has_error); });
+    return condition;
 }
 
 // The index that serves a query as watch() writes it, index-only: its condition says what the
-// query's says, word for word. Empty for any other query.
-std::string advised_index(const Queue &queue, const std::string &table) {
-    const std::size_t where = queue.failure_query.rfind("\n WHERE status IN ('failed', 'dead')\n");
-    const std::string key = key_in(queue);
-    if (where == queue.failure_query.npos || key.empty())
+// query's says, word for word. Empty for any other query. Called within a transaction.
+std::string advised_index(const Queue &queue, const std::string &relation) {
+    const std::optional<JobTable> table = table_in(queue);
+    const std::size_t where = queue.failure_query.rfind("\n WHERE ");
+    if (!table || where == queue.failure_query.npos)
         return {};
     std::string condition =
         queue.failure_query.substr(where + std::string_view("\n WHERE ").size());
+    if (condition != final_failure(true) && condition != final_failure(false))
+        return {};
     for (std::size_t at; (at = condition.find("\n   ")) != condition.npos;)
         condition.replace(at, 4, " ");
-    return "CREATE INDEX CONCURRENTLY ON " + table + " (finished_at) INCLUDE (" + key +
+    return "CREATE INDEX CONCURRENTLY ON " + relation + " (finished_at) INCLUDE (" + table->key +
            ", status, attempts, max_attempts) WHERE " + condition + ";";
 }
 
@@ -245,15 +284,15 @@ Finding check_identity(const Patient &patient) {
 }
 
 // How many of these jobs, a text[], have no row any more.
-std::int64_t count_deleted(Transaction &transaction, const Queue &queue, const Row &jobs) {
+std::int64_t count_deleted(Transaction &transaction, const Queue &queue, const JobTable &table,
+                           const Row &jobs) {
     const ScannedQueue scanned = ledger::scanned(queue);
-    const std::string table = table_in(queue);
-    const std::string key = key_in(queue);
     std::int64_t rows = 0;
     transaction.run([&] {
         const Datum keys = OidFunctionCall3(F_ARRAY_IN, CStringGetDatum(jobs[0]->c_str()),
                                             ObjectIdGetDatum(TEXTOID), Int32GetDatum(-1));
-        rows = count_rows(scanned, scan_timeout_setting(), table.c_str(), key.c_str(), keys);
+        rows = count_rows(scanned, scan_timeout_setting(), table.name.c_str(), table.key.c_str(),
+                          keys);
     });
     return number(jobs[1]) - rows;
 }
@@ -263,7 +302,8 @@ std::int64_t count_deleted(Transaction &transaction, const Queue &queue, const R
 // after the one that recorded it. A row that is retried stays.
 Finding check_deletion(const Patient &patient) {
     constexpr std::int64_t enough = 3;
-    if (key_in(patient.queue).empty() || table_in(patient.queue).empty())
+    const std::optional<JobTable> table = table_in(patient.queue);
+    if (!table)
         return ok("how soon its rows are deleted cannot be told from a query that is not "
                   "watch()'s own");
     Transaction transaction(lock_timeout_setting());
@@ -275,8 +315,14 @@ Finding check_deletion(const Patient &patient) {
         "    FROM job_alerting.failure f WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
         "    ORDER BY f.cleared_at DESC LIMIT 100) f ON true GROUP BY s.soon ORDER BY s.soon DESC",
         {patient.queue.name, std::to_string(interval_setting())});
-    const std::int64_t soon = count_deleted(transaction, patient.queue, cleared.rows[0]);
-    const std::int64_t later = count_deleted(transaction, patient.queue, cleared.rows[1]);
+    std::int64_t soon = 0;
+    std::int64_t later = 0;
+    try {
+        soon = count_deleted(transaction, patient.queue, *table, cleared.rows[0]);
+        later = count_deleted(transaction, patient.queue, *table, cleared.rows[1]);
+    } catch (const ServerError &why) {
+        return ok(std::string("how soon its rows are deleted cannot be told: ") + why.what());
+    }
     if (soon < enough || later > 0)
         return ok("its rows are not known to be deleted so soon that a failure may be missed");
     return warning("each of the last " + std::to_string(soon) +

@@ -38,6 +38,17 @@ char *explain(const ScannedQueue &queue, const FailureColumns &columns) {
     return SPI_getvalue(table->vals[0], table->tupdesc, 1);
 }
 
+// The type of a column, as a cast wants it.
+const char *type_of(const char *column, const char *table) {
+    SPIPlanPtr plan = SPI_prepare(psprintf("SELECT %s FROM %s", column, table), 0, nullptr);
+    if (!plan)
+        elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    const CachedPlanSource *source =
+        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(plan));
+    return format_type_extended(TupleDescAttr(source->resultDesc, 0)->atttypid, -1,
+                                FORMAT_TYPE_TYPEMOD_GIVEN);
+}
+
 bool is_assumption(Oid function, void *) {
     return function == F_TIMESTAMPTZ_TIMESTAMP || function == F_TIMESTAMPTZ_DATE;
 }
@@ -141,13 +152,16 @@ int64 count_unknown(const ScannedQueue &queue, int time_limit, Datum *identities
     return unknown;
 }
 
+// Compared as what it is, not as text: then the primary key's index serves.
 int64 count_rows(const ScannedQueue &queue, int time_limit, const char *table, const char *key,
                  Datum keys) {
     int64 rows = 0;
     auto work = [&] {
         SPI_connect();
-        SPITupleTable *counted = execute(
-            psprintf("SELECT count(*) FROM %s WHERE %s::text = ANY ($1)", table, key), keys);
+        SPITupleTable *counted =
+            execute(psprintf("SELECT count(*) FROM %s WHERE %s = ANY ($1::%s[])", table, key,
+                             type_of(key, table)),
+                    keys);
         bool absent;
         rows = DatumGetInt64(SPI_getbinval(counted->vals[0], counted->tupdesc, 1, &absent));
         SPI_finish();

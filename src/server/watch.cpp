@@ -192,19 +192,10 @@ const char *status_of(Relation relation) {
     return type_is_enum(type) ? "status::text" : "status";
 }
 
-// Which rows are final failures: `dead`, but for those that somebody cancelled, and `failed` with
-// the attempts used up. A limit that is not known counts as reached.
 void append_condition(StringInfo query, Relation relation) {
-    const char *status = status_of(relation);
-    appendStringInfo(query,
-                     "\n WHERE %s IN ('failed', 'dead')"
-                     "\n   AND (%s = 'dead' OR (attempts >= max_attempts) IS NOT FALSE)",
-                     status, status);
-    if (find_job_column(relation, "last_error"))
-        appendStringInfo(query,
-                         "\n   AND (%s <> 'dead' OR last_error IS DISTINCT FROM 'cancelled by "
-                         "admin')",
-                         status);
+    appendStringInfo(query, "\n WHERE %s",
+                     final_failure_condition(status_of(relation),
+                                             find_job_column(relation, "last_error") != nullptr));
 }
 
 // What a job is in its chain: as digests name it, "source/job_type target_type".

@@ -124,6 +124,25 @@ subtest 'a queue that cannot be read' => sub {
     unwatch();
 };
 
+# What stands where watch() has the table and its key is nobody's to run.
+subtest 'queries that look a bit like those of watch()' => sub {
+    for my $query (
+        "SELECT id AS source, id::text AS job_id, failed_at\n  FROM public.other\n WHERE true",
+        "SELECT DISTINCT id::text AS job_id, failed_at\n  FROM public.other\n WHERE true",
+        "SELECT o.id::text AS job_id, o.failed_at\n  FROM public.other o,\n  public.other p",
+        "SELECT id::text AS job_id, failed_at\n  FROM (SELECT * FROM public.other\n) o",
+        "SELECT id::text AS job_id, /*\n  FROM public.other; DO 'BEGIN END' --\n*/ failed_at FROM public.other",
+        "SELECT id::text AS job_id, failed_at /*\n  FROM public.other\n */ FROM public.other WHERE true /*"
+          . "\n WHERE status IN ('failed', 'dead')\n; DROP TABLE public.other */",
+      )
+    {
+        watch('failed_at timestamptz', $query);
+        is_well($query);
+        sql(q(SELECT job_alerting.unwatch('other')));
+        sql('DROP TABLE other');
+    }
+};
+
 subtest 'failures that take another identity with each run' => sub {
     watch('failed_at timestamptz', 'SELECT id AS job_id, now() AS failed_at FROM public.other');
     is_well('without a row nothing can be seen');
@@ -196,6 +215,11 @@ SQL
     sql($finding->{hint});
     sql('VACUUM ANALYZE research_jobs');
     is_well('the advised index is used');
+    JobAlerting::run_digest($node);
+    my $scans = sub { sql(q(SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'research_jobs')) };
+    my $before = $scans->();
+    is_well('and is so when nothing is new');
+    is $scans->(), $before, 'without reading the table whole itself';
     my $plan = sql(<<'SQL');
 SET enable_bitmapscan = off;
 EXPLAIN SELECT id, finished_at FROM research_jobs
