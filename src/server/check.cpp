@@ -313,6 +313,7 @@ Finding check_deletion(const Patient &patient) {
         "FROM (VALUES (true), (false)) s(soon) LEFT JOIN (SELECT f.job_id, "
         "    f.cleared_at - f.recorded_at < make_interval(secs => 1.5 * $2::float8) AS soon "
         "    FROM job_alerting.failure f WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
+        "    AND f.status IS DISTINCT FROM 'unreadable' "
         "    ORDER BY f.cleared_at DESC LIMIT 100) f ON true GROUP BY s.soon ORDER BY s.soon DESC",
         {patient.queue.name, std::to_string(interval_setting())});
     std::int64_t soon = 0;

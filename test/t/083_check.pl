@@ -189,6 +189,11 @@ subtest 'rows that are deleted sooner than the interval' => sub {
     $round->();
     is_well('jobs that are retried at once are there still');
 
+    # A queue that could not be read for a while is no row that was kept for a while.
+    sql('ALTER TABLE research_jobs RENAME finished_at TO ended_at');
+    $round->();
+    sql('ALTER TABLE research_jobs RENAME ended_at TO finished_at');
+    sql(q(UPDATE job_alerting.failure SET recorded_at = recorded_at - interval '2 days' WHERE status = 'unreadable'));
     my @deleted = map { JobAlerting::fail_job($node) } 1 .. 3;
     $round->();
     sql("DELETE FROM research_jobs WHERE id IN (@{[ join ',', @deleted ]})");
