@@ -258,7 +258,8 @@ Finding check_plan(const Patient &patient) {
     return ok("no large table is read whole");
 }
 
-// In three transactions, since now() stands still within each. What fails meanwhile is new once.
+// In three transactions, since now() stands still within each. A job that is retried meanwhile, and
+// fails again, has another identity once.
 Finding check_identity(const Patient &patient) {
     const ScannedQueue scanned = ledger::scanned(patient.queue);
     Datum identities = 0;

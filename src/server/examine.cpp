@@ -136,8 +136,13 @@ int64 count_unknown(const ScannedQueue &queue, int time_limit, Datum *identities
         SPI_connect();
         const FailureColumns columns = describe_failure_query(queue.failure_query);
         SPITupleTable *table =
-            execute(psprintf("SELECT count(*) FILTER (WHERE k.key <> ALL ($1)), "
-                             "coalesce(array_agg(k.key), '{}') FROM (%s OFFSET 0) k",
+            execute(psprintf("SELECT CASE WHEN bool_or(s.known) OR cardinality($1) = 0 "
+                             "THEN count(*) FILTER (WHERE NOT s.known AND s.job IN "
+                             "    (SELECT %s FROM unnest($1) b)) ELSE count(*) END, "
+                             "coalesce(array_agg(s.key), '{}') "
+                             "FROM (SELECT k.key, k.key = ANY ($1) AS known, %s AS job "
+                             "      FROM (%s OFFSET 0) k OFFSET 0) s",
+                             job_of_key("b"), job_of_key("k.key"),
                              standing_keys_query(queue.failure_query, columns, since_of(queue))),
                     *identities);
         bool absent;

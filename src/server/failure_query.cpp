@@ -229,6 +229,10 @@ char *new_failures_query(const char *query, const FailureColumns &columns, Times
     return text.data;
 }
 
+char *job_of_key(const char *key) {
+    return psprintf("left(%s, strpos(%s, ':') + split_part(%s, ':', 1)::integer)", key, key, key);
+}
+
 char *standing_keys_query(const char *query, const FailureColumns &columns, TimestampTz since) {
     return psprintf("SELECT %s AS key %s", key_of(columns), from_query(query, since));
 }

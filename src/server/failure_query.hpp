@@ -49,6 +49,9 @@ char *new_failures_query(const char *query, const FailureColumns &columns, Times
 // The keys of all failures that stand now.
 char *standing_keys_query(const char *query, const FailureColumns &columns, TimestampTz since);
 
+// What a key, in SQL, says of the job alone.
+char *job_of_key(const char *key);
+
 // The key of ledger row f, in SQL.
 extern const char *const ledger_key;
 

@@ -153,6 +153,14 @@ subtest 'failures that take another identity with each run' => sub {
     sql(q(INSERT INTO other VALUES ('1', now()), ('2', NULL)));
     is_well('one of a day, and none at all, are as good as any');
     unwatch();
+    watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other UNION ALL SELECT now()::text, now()');
+    sql(q(INSERT INTO other VALUES ('1', now())));
+    is_well('jobs that fail between the runs have no other identity: they are new');
+    unwatch();
+    watch('failed_at timestamptz', 'SELECT gen_random_uuid()::text AS job_id, failed_at FROM public.other');
+    sql(q(INSERT INTO other VALUES ('1', now()), ('2', now())));
+    finds('queue other: identity', 'error', qr/2 of its failures another identity/, qr/not on now\(\)/, 'no job is what it was');
+    unwatch();
 };
 
 subtest 'rows that row-level security hides from the owner' => sub {
