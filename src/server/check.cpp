@@ -153,7 +153,7 @@ Finding check_owner(const Patient &patient) {
                        " over what others own: " + patient.facts.others,
                    "Name a lesser role: SELECT job_alerting.watch_query(" +
                        literal(patient.queue.name) +
-                       ", q.failure_query, owner => 'ROLE') FROM "
+                       ", q.failure_query, owner => 'ROLE', since => q.since) FROM "
                        "job_alerting.queue q WHERE q.name = " +
                        literal(patient.queue.name) + ";");
 }

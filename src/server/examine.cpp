@@ -6,8 +6,10 @@
 #include "server/sandbox.hpp"
 
 extern "C" {
+#include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/datum.h"
+#include "utils/regproc.h"
 #include "utils/rls.h"
 }
 
@@ -49,20 +51,23 @@ const char *type_of(const char *column, const char *table) {
                                 FORMAT_TYPE_TYPEMOD_GIVEN);
 }
 
-bool is_assumption(Oid function, void *) {
-    return function == F_TIMESTAMPTZ_TIMESTAMP || function == F_TIMESTAMPTZ_DATE;
+// Adds to a list of functions, which check_functions_in_node() is not to end at any of.
+bool collect_function(Oid function, void *functions) {
+    List **list = static_cast<List **>(functions);
+    *list = list_append_unique_oid(*list, function);
+    return false;
 }
 
-bool find_assumption(Node *node, void *context) {
+// The functions that a query calls itself: also as a cast or an operator, and in a view.
+bool collect_functions(Node *node, void *functions) {
     // The walkers are declared as C does, without the types of what they call.
-    const auto find_in = reinterpret_cast<bool (*)()>(reinterpret_cast<void *>(find_assumption));
+    const auto collect = reinterpret_cast<bool (*)()>(reinterpret_cast<void *>(collect_functions));
     if (!node)
         return false;
-    if (check_functions_in_node(node, is_assumption, context))
-        return true;
+    check_functions_in_node(node, collect_function, functions);
     if (IsA(node, Query))
-        return query_tree_walker(reinterpret_cast<Query *>(node), find_in, context, 0);
-    return expression_tree_walker(node, find_in, context);
+        return query_tree_walker(reinterpret_cast<Query *>(node), collect, functions, 0);
+    return expression_tree_walker(node, collect, functions);
 }
 
 const char *qualified_name(Oid relation) {
@@ -70,7 +75,7 @@ const char *qualified_name(Oid relation) {
                                       get_rel_name(relation));
 }
 
-Oid owner_of(Oid relation) {
+Oid owner_of_relation(Oid relation) {
     HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
     if (!HeapTupleIsValid(tuple))
         elog(ERROR, "cache lookup failed for relation %u", relation);
@@ -79,8 +84,17 @@ Oid owner_of(Oid relation) {
     return owner;
 }
 
-void append(StringInfo list, Oid relation) {
-    appendStringInfo(list, "%s%s", list->len ? ", " : "", qualified_name(relation));
+Oid owner_of_function(Oid function) {
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    if (!HeapTupleIsValid(tuple))
+        elog(ERROR, "cache lookup failed for function %u", function);
+    const Oid owner = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple))->proowner;
+    ReleaseSysCache(tuple);
+    return owner;
+}
+
+void append(StringInfo list, const char *name) {
+    appendStringInfo(list, "%s%s", list->len ? ", " : "", name);
 }
 
 char *copy_of(StringInfo list, MemoryContext context) {
@@ -97,17 +111,25 @@ void look_at_tree(const char *query, Oid owner, MemoryContext context, QueryFact
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     const CachedPlanSource *source =
         linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(plan));
+    List *relations = NIL; // each once
+    List *functions = NIL;
     ListCell *cell;
-    foreach (cell, source->relationOids) {
+    foreach (cell, source->relationOids)
+        relations = list_append_unique_oid(relations, lfirst_oid(cell));
+    foreach (cell, source->query_list)
+        collect_functions(static_cast<Node *>(lfirst(cell)), &functions);
+    foreach (cell, relations) {
         const Oid relation = lfirst_oid(cell);
         if (check_enable_rls(relation, owner, true) == RLS_ENABLED)
-            append(&hidden, relation);
-        if (superuser_arg(owner) && !superuser_arg(owner_of(relation)))
-            append(&others, relation);
+            append(&hidden, qualified_name(relation));
+        if (superuser_arg(owner) && !superuser_arg(owner_of_relation(relation)))
+            append(&others, qualified_name(relation));
     }
-    foreach (cell, source->query_list)
-        if (find_assumption(static_cast<Node *>(lfirst(cell)), nullptr))
-            facts.assumes_time_zone = true;
+    foreach (cell, functions)
+        if (superuser_arg(owner) && !superuser_arg(owner_of_function(lfirst_oid(cell))))
+            append(&others, format_procedure(lfirst_oid(cell)));
+    facts.assumes_time_zone = list_member_oid(functions, F_TIMESTAMPTZ_TIMESTAMP) ||
+                              list_member_oid(functions, F_TIMESTAMPTZ_DATE);
     facts.row_security = copy_of(&hidden, context);
     facts.others = copy_of(&others, context);
 }

@@ -6,11 +6,11 @@
 
 namespace job_alerting::server {
 
-// Lists of relations are for people, null when there are none.
+// Lists of objects are for people, null when there are none.
 struct QueryFacts {
     char *plan;             // of the statement that a scan runs first, as EXPLAIN's JSON
     char *row_security;     // relations of which row-level security may hide rows from the owner
-    char *others;           // relations of ordinary roles that a superuser's query reads
+    char *others;           // what ordinary roles own of all that a superuser's query uses
     bool assumes_time_zone; // it takes a timestamp without time zone for one with
 };
 

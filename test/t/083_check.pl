@@ -164,18 +164,30 @@ subtest 'failures that take another identity with each run' => sub {
 };
 
 subtest 'rows that row-level security hides from the owner' => sub {
-    watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other');
+    watch('failed_at timestamptz', 'SELECT o.id AS job_id, o.failed_at FROM public.other o JOIN public.other p ON o.id = p.id');
     sql('ALTER TABLE other ENABLE ROW LEVEL SECURITY');
     is_well('the owner of a table sees all of it');
     sql('ALTER TABLE other FORCE ROW LEVEL SECURITY');
-    finds('queue other: row-level security', 'warning', qr/from role owner in public\.other/, qr/NO FORCE ROW LEVEL SECURITY/, 'forced');
+    finds('queue other: row-level security', 'warning', qr/from role owner in public\.other, and/, qr/NO FORCE ROW LEVEL SECURITY/, 'forced');
     unwatch();
 };
 
 subtest 'a superuser over what others own' => sub {
-    watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other', 'current_user');
-    finds('queue other: owner', 'warning', qr/superuser .* over what others own: public\.other/, qr/watch_query\('other'.*owner =>/, 'a superuser');
+    watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other UNION SELECT id, failed_at FROM public.other', 'current_user');
+    sql(q(UPDATE job_alerting.queue SET since = '2026-01-01' WHERE name = 'other'));
+    my $finding = finds('queue other: owner', 'warning', qr/superuser .* over what others own: public\.other\z/, qr/watch_query\('other'.*owner =>/, 'a table');
+    my ($statement) = $finding->{hint} =~ /(SELECT .*;)/;
+    sql($statement =~ s/'ROLE'/'owner'/r);
+    is sql(q(SELECT owner, since >= '2026-01-01' FROM job_alerting.queue WHERE name = 'other')), 'owner|t', 'the statement leaves the past alone';
+    is_well('mended');
     unwatch();
+    sql('CREATE FUNCTION name_of(text) RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT $1; END');
+    sql('ALTER FUNCTION name_of(text) OWNER TO owner');
+    sql('CREATE VIEW named AS SELECT name_of(relname::text) AS id FROM pg_class WHERE false');
+    watch('failed_at timestamptz', 'SELECT id AS job_id, now() AS failed_at FROM public.named', 'current_user');
+    finds('queue other: owner', 'warning', qr/others own: public\.name_of\(text\)\z/, qr/watch_query\('other'/, 'a function, in a view');
+    unwatch();
+    sql('DROP VIEW named; DROP FUNCTION name_of(text)');
 };
 
 subtest 'times without a time zone' => sub {
