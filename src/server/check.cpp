@@ -17,6 +17,7 @@ namespace job_alerting::server {
 namespace {
 
 constexpr std::int64_t large = 10000; // pages of a table that no round should read whole
+constexpr int minute = 60;
 
 struct Finding {
     std::string state = "ok";
@@ -46,20 +47,38 @@ std::string literal(const std::string &text) {
     return text_literal + "'";
 }
 
+// The statement that sets it where it is set now: a database's own word is the last.
+std::string set_statement(const char *setting, const std::string &value) {
+    Transaction transaction(lock_timeout_setting());
+    const Result statement = transaction.execute(
+        "SELECT CASE WHEN s.source LIKE 'database%' "
+        "THEN format('ALTER DATABASE %I SET %s = %L;', current_database(), s.name, $2) "
+        "ELSE format('ALTER SYSTEM SET %s = %L; SELECT pg_reload_conf();', s.name, $2) END "
+        "FROM pg_settings s WHERE s.name = $1",
+        {setting, value});
+    transaction.commit();
+    return statement.rows[0][0].value();
+}
+
 //
 // Channels
 //
 
-// What mends it is the setting that the fault names.
-Finding check_channel(ChannelKind channel, const Settings &settings) {
+std::string fault_of(ChannelKind channel, const Settings &settings) {
     Transaction transaction(lock_timeout_setting());
     const std::string fault = channel_fault(channel, settings);
+    transaction.commit();
+    return fault;
+}
+
+// What mends it is the setting that the fault names.
+Finding check_channel(ChannelKind channel, const Settings &settings) {
+    const std::string fault = fault_of(channel, settings);
     if (fault.empty())
         return ok("nothing keeps digests from going out, as far as settings and files tell; "
                   "job_alerting.send_test() tries it");
     if (channel == ChannelKind::log)
-        return error(fault, "ALTER SYSTEM SET log_min_messages = 'warning'; "
-                            "SELECT pg_reload_conf();");
+        return error(fault, set_statement("log_min_messages", "warning"));
     return error(fault, "Mend what it names (doc/settings.md), then try it: "
                         "SELECT * FROM job_alerting.send_test();");
 }
@@ -83,8 +102,7 @@ Finding check_unused_key(ChannelKind channel, const std::vector<ChannelKind> &ch
     return warning((file.empty() ? std::string("the server's environment has ") + variable
                                  : std::string("a file is named for it")) +
                        ", but the channel is not on: nothing is sent through " + to_string(channel),
-                   "ALTER SYSTEM SET job_alerting.channels = " + literal(list) +
-                       "; SELECT pg_reload_conf();");
+                   set_statement("job_alerting.channels", list));
 }
 
 void check_channels(const Settings &settings, Rows &rows) {
@@ -92,15 +110,12 @@ void check_channels(const Settings &settings, Rows &rows) {
     try {
         channels = configured_channels(settings);
     } catch (const BadSetting &bad) {
-        add(rows, "channels",
-            error(bad.what(), "ALTER SYSTEM SET job_alerting.channels = 'log'; "
-                              "SELECT pg_reload_conf();"));
+        add(rows, "channels", error(bad.what(), set_statement("job_alerting.channels", "log")));
         return;
     }
     add(rows, "channels",
         channels.empty() ? error("failures are recorded, but nobody is told",
-                                 "ALTER SYSTEM SET job_alerting.channels = 'sendgrid'; "
-                                 "SELECT pg_reload_conf();")
+                                 set_statement("job_alerting.channels", "sendgrid"))
                          : ok("on: " + settings.channels));
     for (const ChannelKind channel : channels)
         add(rows, std::string("channel ") + to_string(channel), check_channel(channel, settings));
@@ -325,13 +340,16 @@ Finding check_deletion(const Patient &patient) {
     } catch (const ServerError &why) {
         return ok(std::string("how soon its rows are deleted cannot be told: ") + why.what());
     }
+    transaction.commit();
     if (soon < enough || later > 0)
         return ok("its rows are not known to be deleted so soon that a failure may be missed");
     return warning("each of the last " + std::to_string(soon) +
                        " failures whose rows were deleted was gone by the next round: others may "
                        "come and go without any round seeing them",
-                   "Keep failed rows for longer than job_alerting.interval, or shorten that: "
-                   "ALTER SYSTEM SET job_alerting.interval = '1min'; SELECT pg_reload_conf();");
+                   "Keep failed rows for longer than job_alerting.interval" +
+                       (interval_setting() > minute
+                            ? ", or shorten that: " + set_statement("job_alerting.interval", "1min")
+                            : "."));
 }
 
 struct QueueItem {
