@@ -11,19 +11,6 @@ namespace {
 constexpr int longest_shortage = 5000; // ms to wait for a free worker slot
 constexpr int shortage_pause = 50;
 
-void raise_what_failed(const Report *report, const char *what) {
-    if (!report->finished)
-        ereport(ERROR,
-                (errcode(ERRCODE_OPERATOR_INTERVENTION),
-                 errmsg("%s was ended before it was over", what),
-                 errdetail("What it had committed stays; the next round goes on from there."),
-                 errhint("See the server's log.")));
-    if (report->sqlstate != 0)
-        ereport(ERROR, (errcode(report->sqlstate), errmsg("%s", report->message),
-                        report->detail[0] ? errdetail("%s", report->detail) : 0,
-                        report->hint[0] ? errhint("%s", report->hint) : 0));
-}
-
 } // namespace
 
 void refuse_where_no_worker_serves(const char *function) {
@@ -69,10 +56,28 @@ BackgroundWorkerHandle *start_for_caller(const WorkOrder &order) {
     return handle;
 }
 
-void await_report(BackgroundWorkerHandle *handle, const Report *report, const char *what) {
+void raise_what_failed(const Report *report, const char *what) {
+    if (!report->finished)
+        ereport(ERROR,
+                (errcode(ERRCODE_OPERATOR_INTERVENTION),
+                 errmsg("%s was ended before it was over", what),
+                 errdetail("What it had committed stays; the next round goes on from there."),
+                 errhint("See the server's log.")));
+    if (report->sqlstate != 0)
+        ereport(ERROR, (errcode(report->sqlstate), errmsg("%s", report->message),
+                        report->detail[0] ? errdetail("%s", report->detail) : 0,
+                        report->hint[0] ? errhint("%s", report->hint) : 0));
+}
+
+bool await_end(BackgroundWorkerHandle *handle, const Report *report) {
     if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
         proc_exit(1);
     pg_read_barrier();
+    return report->finished;
+}
+
+void await_report(BackgroundWorkerHandle *handle, const Report *report, const char *what) {
+    await_end(handle, report);
     raise_what_failed(report, what);
 }
 

@@ -13,8 +13,15 @@ void refuse_where_no_worker_serves(const char *function);
 BackgroundWorkerHandle *start_for_caller(const WorkOrder &order);
 BackgroundWorkerHandle *try_to_start(const WorkOrder &order);
 
-// Waits for the worker's end, and raises what it reported as an error. Cancelling ends this wait,
-// not the worker. `what` was asked for: "the round".
+// Waits for the worker's end. Cancelling ends this wait, not the worker. Returns whether it came to
+// the end of what was asked for.
+bool await_end(BackgroundWorkerHandle *handle, const Report *report);
+
+// Raises as an error what the worker reported, or that it reported nothing. `what` was asked for:
+// "the round".
+void raise_what_failed(const Report *report, const char *what);
+
+// Both.
 void await_report(BackgroundWorkerHandle *handle, const Report *report, const char *what);
 
 } // namespace job_alerting::server

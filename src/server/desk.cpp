@@ -94,6 +94,21 @@ void check_worker_slot(ReturnSetInfo *result, bool good) {
                  max_worker_processes + 2));
 }
 
+// A failure query that cannot be stopped ends the worker, and not what it had found until then.
+void read_findings(const Question &question, BackgroundWorkerHandle *handle,
+                   ReturnSetInfo *result) {
+    receive_rows(shm_mq_attach(question.queue, question.segment, handle), result);
+    if (await_end(handle, question.report))
+        raise_what_failed(question.report, "check()");
+    else
+        add(result, "the rest", false,
+            "the worker was ended before it had looked at all: what follows the last item here was "
+            "not looked at",
+            "See the server's log. A failure query that cannot be cancelled ends its worker after "
+            "job_alerting.scan_timeout.");
+    dsm_detach(question.segment);
+}
+
 } // namespace
 
 } // namespace job_alerting::server
@@ -110,7 +125,7 @@ extern "C" Datum job_alerting_check(PG_FUNCTION_ARGS) {
     BackgroundWorkerHandle *handle = try_to_start(question.order);
     check_worker_slot(result, handle != nullptr);
     if (handle)
-        read_answer(question, handle, "check", result);
+        read_findings(question, handle, result);
     return static_cast<Datum>(0);
 }
 

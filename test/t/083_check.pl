@@ -147,6 +147,31 @@ subtest 'queries that look a bit like those of watch()' => sub {
     }
 };
 
+subtest 'a queue whose query cannot be stopped hides no other finding' => sub {
+    sql(<<'SQL');
+CREATE FUNCTION hang() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    LOOP
+        BEGIN
+            PERFORM pg_sleep(100);
+        EXCEPTION WHEN query_canceled THEN NULL;
+        END;
+    END LOOP;
+END $$
+SQL
+    watch('failed_at timestamptz', 'SELECT public.hang() AS job_id, failed_at FROM public.other', 'current_user');
+    sql(q(INSERT INTO other VALUES ('1', now())));
+    sql('ALTER TABLE other OWNER TO current_user; ALTER TABLE research_jobs RENAME finished_at TO ended_at');
+    JobAlerting::configure($node, scan_timeout => '1s');
+    my $findings = findings();
+    is_deeply bad($findings), [ 'queue research_jobs: error', 'the rest: error' ], 'what was found until then is told';
+    like $findings->{'the rest'}{hint}, qr/scan_timeout/, 'and why there is no more';
+    JobAlerting::configure($node, scan_timeout => '5min');
+    sql('ALTER TABLE research_jobs RENAME ended_at TO finished_at');
+    unwatch();
+    sql('DROP FUNCTION hang()');
+};
+
 subtest 'failures that take another identity with each run' => sub {
     watch('failed_at timestamptz', 'SELECT id AS job_id, now() AS failed_at FROM public.other');
     is_well('without a row nothing can be seen');
