@@ -6,7 +6,7 @@ namespace job_alerting::server {
 
 namespace {
 
-enum Position { job_id, failed_at, occurrence };
+enum Position { job_id, failed_at, occurrence, never_ran = 9 };
 
 constexpr int most_of_a_word = 1000;
 constexpr int most_of_an_error = 4000;
@@ -196,6 +196,15 @@ FailureColumns describe_failure_query(const char *query) {
     }
     check_required(columns);
     SPI_freeplan(plan);
+    return columns;
+}
+
+bool has_steps(const FailureColumns &columns) {
+    return columns.present[never_ran];
+}
+
+FailureColumns without_steps(FailureColumns columns) {
+    columns.present[never_ran] = false;
     return columns;
 }
 

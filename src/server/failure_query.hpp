@@ -39,6 +39,10 @@ FailureColumns describe_failure_query(const char *query);
 // Queries around a failure query. Each takes in $1, a text[], the keys that the ledger has; a key
 // is the identity of a failure within its queue, as one text.
 
+// never_ran, which can take long, and which a digest can do without.
+bool has_steps(const FailureColumns &columns);
+FailureColumns without_steps(FailureColumns columns);
+
 // One row: new failures, known failures, a sum over the keys of the known ones (as text), and
 // rows without job_id.
 char *summary_query(const char *query, const FailureColumns &columns, TimestampTz since);

@@ -233,7 +233,9 @@ struct Change {
     bool some_cleared;
 };
 
-Change compare(const ScannedQueue &queue, const Known &known, int time_limit) {
+// `asks_steps`: in, whether to ask what did not run of a chain; out, whether that was begun.
+Change look(const ScannedQueue &queue, const Known &known, int time_limit,
+            volatile bool &asks_steps) {
     const Oid owner = get_role_oid(queue.owner, false);
     const TimestampTz since =
         DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
@@ -245,8 +247,13 @@ Change compare(const ScannedQueue &queue, const Known &known, int time_limit) {
 
     auto work = [&] {
         SPI_connect();
-        const FailureColumns columns = describe_failure_query(queue.failure_query);
+        FailureColumns columns = describe_failure_query(queue.failure_query);
+        const bool with_steps = asks_steps;
+        asks_steps = false;
         const Seen seen = summarise(queue.failure_query, columns, since, known.keys);
+        if (!with_steps)
+            columns = without_steps(columns);
+        asks_steps = with_steps && seen.fresh > 0 && has_steps(columns);
         if (seen.fresh > 0)
             gather(new_failures_query(queue.failure_query, columns, since), known.keys,
                    change.found, failure_description(), context);
@@ -260,13 +267,41 @@ Change compare(const ScannedQueue &queue, const Known &known, int time_limit) {
     return change;
 }
 
+// The failures matter more than what did not run after them, which may take reading a large table
+// whole: where the time is up over that, they are asked for alone.
+Change compare(const ScannedQueue &queue, const Known &known, int time_limit, bool is_round) {
+    const MemoryContext context = CurrentMemoryContext;
+    const TimestampTz start = GetCurrentTimestamp();
+    volatile bool asks_steps = true;
+    volatile bool again = false;
+    Change change = {};
+    PG_TRY();
+    { change = look(queue, known, time_limit, asks_steps); }
+    PG_CATCH();
+    {
+        if (!asks_steps || geterrcode() != ERRCODE_QUERY_CANCELED || time_limit == 0 ||
+            !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), time_limit))
+            PG_RE_THROW();
+        MemoryContextSwitchTo(context);
+        FlushErrorState();
+        again = true;
+    }
+    PG_END_TRY();
+    if (!again)
+        return change;
+    asks_steps = false;
+    if (is_round)
+        shared::set_deadline(MyDatabaseId, time_limit);
+    return look(queue, known, time_limit, asks_steps);
+}
+
 } // namespace
 
 void record_failures(const ScannedQueue &queue, int time_limit) {
     lock_ledger();
     const Known known = load_known(queue.name);
     shared::set_deadline(MyDatabaseId, time_limit);
-    const Change change = compare(queue, known, time_limit);
+    const Change change = compare(queue, known, time_limit, true);
     shared::set_deadline(MyDatabaseId, 0);
 
     // Ledger numbers must become visible in their order: only the round may hand them out.
@@ -283,7 +318,7 @@ void record_failures(const ScannedQueue &queue, int time_limit) {
 }
 
 bool find_failures(const ScannedQueue &queue, int time_limit) {
-    const Change change = compare(queue, load_known(queue.name), time_limit);
+    const Change change = compare(queue, load_known(queue.name), time_limit, false);
     name_store("found", change.found, failure_description());
     name_store("standing", change.standing, key_description());
     return change.some_cleared;

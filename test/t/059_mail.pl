@@ -162,6 +162,22 @@ subtest 'a silent round does not ask what never ran' => sub {
     unlike $plan->('job_id, failed_at'), qr/WindowAgg|Join/, 'and none where only the keys are asked for';
 };
 
+subtest 'a failure is told though nobody can say in time what never ran' => sub {
+    JobAlerting::configure($node, scan_timeout => '1s');
+    sql('CREATE TABLE slow (id text, failed_at timestamptz)');
+    # Stable, so that it is not called where its result is not asked for.
+    sql(q(CREATE FUNCTION steps() RETURNS text LANGUAGE sql STABLE AS 'SELECT pg_sleep(60)::text'));
+    sql(q(SELECT job_alerting.watch_query('slow', 'SELECT id AS job_id, failed_at, ''tonight''::text AS chain,
+        public.steps() AS never_ran FROM public.slow')));
+    sql(q(INSERT INTO slow VALUES ('1', now())));
+    my (undef, $text) = mail();
+    like $text, qr/job 1 in slow/, 'told';
+    unlike $text, qr/Never ran/, 'without that';
+    is sql(q(SELECT last_error IS NULL FROM job_alerting.queue WHERE name = 'slow')), 't', 'and the queue is not broken';
+    sql(q(SELECT job_alerting.unwatch('slow')));
+    JobAlerting::configure($node, scan_timeout => '5min');
+};
+
 subtest 'a second copy stands beside the first, and another digest elsewhere' => sub {
     $stub->modes('close-after-read', '202');
     fail_job();
