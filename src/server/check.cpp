@@ -64,6 +64,33 @@ std::string set_statement(const char *setting, const std::string &value) {
 // Channels
 //
 
+// What a provider refuses, or leaves open, no setting or file tells beforehand.
+Finding check_waiting(ChannelKind channel) {
+    Transaction transaction(lock_timeout_setting());
+    const Result waiting = transaction.execute(
+        "SELECT d.id, d.state = 'pending', d.http_status IS NOT DISTINCT FROM 429, d.error "
+        "FROM job_alerting.digest d WHERE d.channel = $1 AND d.error IS NOT NULL "
+        "AND d.state IN ('pending', 'in_doubt') ORDER BY d.state = 'pending' DESC, d.id LIMIT 1",
+        {to_string(channel)});
+    transaction.commit();
+    if (waiting.rows.empty())
+        return ok("nothing keeps digests from going out, as far as settings and files tell; "
+                  "job_alerting.send_test() tries it");
+    const Row &row = waiting.rows[0];
+    const std::string digest = row[0].value();
+    const std::string why = row[3].value();
+    if (row[1] != "t")
+        return warning("digest " + digest + " is in doubt: " + why,
+                       "If it arrived: SELECT job_alerting.settle(" + digest +
+                           ", true); if not: SELECT job_alerting.settle(" + digest + ", false);");
+    if (row[2] == "t")
+        return warning("digest " + digest + " could not be delivered: " + why,
+                       "Wait: it is tried again by itself when the provider wants it.");
+    return error("digest " + digest + " could not be delivered: " + why,
+                 "Mend what it names (doc/settings.md), then have it tried at once: "
+                 "SELECT * FROM job_alerting.run_digest();");
+}
+
 std::string fault_of(ChannelKind channel, const Settings &settings) {
     Transaction transaction(lock_timeout_setting());
     const std::string fault = channel_fault(channel, settings);
@@ -75,8 +102,7 @@ std::string fault_of(ChannelKind channel, const Settings &settings) {
 Finding check_channel(ChannelKind channel, const Settings &settings) {
     const std::string fault = fault_of(channel, settings);
     if (fault.empty())
-        return ok("nothing keeps digests from going out, as far as settings and files tell; "
-                  "job_alerting.send_test() tries it");
+        return check_waiting(channel);
     if (channel == ChannelKind::log)
         return error(fault, set_statement("log_min_messages", "warning"));
     return error(fault, "Mend what it names (doc/settings.md), then try it: "

@@ -91,6 +91,40 @@ subtest 'channels that cannot deliver' => sub {
     is_well('mended');
 };
 
+# What only a try can tell, until the next one tells otherwise.
+subtest 'what a provider refused, or left open' => sub {
+    sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'sendgrid'));
+    my @others = ('key of slack: warning');
+    my $told = sub {
+        my ($mode, $state, $detail, $hint) = @_;
+        local $Test::Builder::Level = $Test::Builder::Level + 1;
+        $stub->mode($mode);
+        JobAlerting::run_digest($node);
+        my $findings = findings();
+        is_deeply bad($findings), [ "channel sendgrid: $state", @others ], "$mode: found, and nothing else";
+        like $findings->{'channel sendgrid'}{detail}, $detail, "$mode: what it is";
+        like $findings->{'channel sendgrid'}{hint}, $hint, "$mode: what mends it";
+    };
+    JobAlerting::fail_job($node);
+    $told->('401', 'error', qr/digest \d+ could not be delivered: HTTP 401: .*check the API key/, qr/run_digest/);
+    $told->('403', 'error', qr/HTTP 403: .*mail_from/, qr/run_digest/);
+    $told->('200', 'error', qr/HTTP 200: .*sendgrid_url/, qr/run_digest/);
+    $told->('302', 'error', qr/HTTP 302: .*sendgrid_url/, qr/run_digest/);
+    $told->('503', 'warning', qr/digest \d+ is in doubt: HTTP 503/, qr/settle\(\d+, true\)/);
+    $stub->mode('202');
+    JobAlerting::run_digest($node);
+    is_deeply bad(findings()), \@others, 'accepted: nothing is found';
+
+    JobAlerting::fail_job($node);
+    $told->('429 retry-after=2', 'warning', qr/HTTP 429/, qr/by itself/);
+    $stub->mode('202');
+    JobAlerting::run_until_silent($node);
+    sql("UPDATE research_jobs SET status = 'queued', finished_at = NULL");
+    sql('ALTER DATABASE postgres RESET job_alerting.channels');
+    JobAlerting::run_until_silent($node);
+    is_well('accepted in the end');
+};
+
 subtest 'keys whose channel is not on, and no channel at all' => sub {
     sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'sendgrid'));
     my $finding = finds('key of slack', 'warning', qr/environment has SLACK_WEBHOOK_URL/, qr/channels = 'slack,sendgrid'/, 'one in the environment');
