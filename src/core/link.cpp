@@ -3,6 +3,7 @@
 #include "core/digest.hpp"
 #include "core/text.hpp"
 
+#include <algorithm>
 #include <optional>
 #include <string_view>
 
@@ -20,6 +21,10 @@ struct Placeholder {
 
 std::string_view value_of(const std::optional<std::string> &text) {
     return text ? std::string_view(*text) : std::string_view();
+}
+
+bool is_http(std::string_view address) {
+    return address.starts_with("https://") || address.starts_with("http://");
 }
 
 // An id that was cut names another job, or none.
@@ -57,8 +62,18 @@ std::string job_link(const std::string &job_url, const Failure &job) {
         link += replacement;
         rest.remove_prefix(length);
     }
-    const bool is_http = link.starts_with("https://") || link.starts_with("http://");
-    return is_http && link.size() <= longest_link ? link : std::string();
+    return is_http(link) && link.size() <= longest_link ? link : std::string();
+}
+
+std::string job_url_fault(const std::string &job_url) {
+    if (job_url.empty())
+        return {};
+    if (!is_http(job_url))
+        return "it does not begin with https:// or http://";
+    if (std::any_of(job_url.begin(), job_url.end(),
+                    [](unsigned char c) { return c <= ' ' || c == 0x7f; }))
+        return "it contains a space or a control character";
+    return {};
 }
 
 } // namespace job_alerting::core

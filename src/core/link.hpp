@@ -12,4 +12,8 @@ namespace job_alerting::core {
 // not an http address, or is one that could not lead to this job.
 std::string job_link(const std::string &job_url, const Failure &job);
 
+// What keeps `job_url` from ever giving a link, for people; empty when nothing does, as when there
+// is none.
+std::string job_url_fault(const std::string &job_url);
+
 } // namespace job_alerting::core

@@ -10,6 +10,8 @@
 #include "server/round.hpp"
 #include "server/shared.hpp"
 
+#include "core/link.hpp"
+
 #include <cstdlib>
 
 namespace job_alerting::server {
@@ -151,6 +153,17 @@ void check_channels(const Settings &settings, Rows &rows) {
     add(rows, "key of slack",
         check_unused_key(ChannelKind::slack, channels, settings.slack_webhook_url_file,
                          "SLACK_WEBHOOK_URL"));
+}
+
+Finding check_job_url(const Settings &settings) {
+    if (settings.job_url.empty())
+        return ok("digests have no links: job_alerting.job_url is not set");
+    const std::string fault = core::job_url_fault(settings.job_url);
+    if (fault.empty())
+        return ok("digests have a link for each job that they list");
+    return warning("digests have no links: job_alerting.job_url cannot be used: " + fault,
+                   "ALTER SYSTEM SET job_alerting.job_url = "
+                   "'https://admin.example.com/jobs/{job_id}'; SELECT pg_reload_conf();");
 }
 
 Finding check_heartbeat(const Settings &settings) {
@@ -437,6 +450,7 @@ void check(Rows &rows) {
     const Settings settings = current_settings();
     const std::vector<Queue> watched = queues();
     check_channels(settings, rows);
+    add(rows, "job_url", check_job_url(settings));
     add(rows, "heartbeat", check_heartbeat(settings));
     add(rows, "queues",
         watched.empty()

@@ -2,6 +2,7 @@
 
 #include "server/settings.hpp"
 
+#include "core/link.hpp"
 #include "http/endpoint.hpp"
 
 #include <climits>
@@ -82,6 +83,11 @@ std::string as_sentence(const std::string &fault) {
 bool check_sendgrid_url(char **value, void **, GucSource source) {
     return check(value, source,
                  [](const std::string &text) { return as_sentence(http::endpoint_fault(text)); });
+}
+
+bool check_job_url(char **value, void **, GucSource source) {
+    return check(value, source,
+                 [](const std::string &text) { return as_sentence(core::job_url_fault(text)); });
 }
 
 bool check_proxy(char **value, void **, GucSource source) {
@@ -197,7 +203,7 @@ void define_settings() {
     define_text("job_alerting.job_url", "Address of a job, for the links in a digest.",
                 "{queue}, {job_id}, {source}, {job_type}, {target_type} and {target_id} are "
                 "replaced by the job's, percent-encoded. Empty: no links.",
-                &job_url, "", PGC_SUSET);
+                &job_url, "", PGC_SUSET, 0, check_job_url);
     define_number("job_alerting.max_listed",
                   "Jobs listed one by one in a digest; the others are counted.", &max_listed, 0,
                   1000, PGC_SUSET, 0);

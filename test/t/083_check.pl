@@ -61,7 +61,7 @@ subtest 'all is well where all is well' => sub {
     my $queue = 'queue research_jobs';
     is_deeply [ sort keys %$findings ],
       [ sort 'preload', 'launcher', 'worker slot', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
-        'key of slack', 'heartbeat', 'queues', $queue, map { "$queue: $_" } 'identity', 'deletion', 'plan',
+        'key of slack', 'job_url', 'heartbeat', 'queues', $queue, map { "$queue: $_" } 'identity', 'deletion', 'plan',
         'row-level security', 'owner', 'time zone' ], 'and all was looked at';
     is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'what is well needs no hint';
     is $stub->count, 0, 'nothing is sent';
@@ -327,6 +327,25 @@ subtest 'an address that the encoding of the database does not have' => sub {
     like((JobAlerting::run_digest($node, 'ancient'))[0]{detail}, $said, 'and a round');
     like $node->safe_psql('ancient', 'SELECT reason FROM job_alerting.status'), $said, 'and the status';
     sql('DROP DATABASE ancient WITH (FORCE)');
+};
+
+# Who sets a bad one is told so at once; what is found at server start is kept.
+subtest 'an address of jobs that gives no links' => sub {
+    for my $value ('admin.example.com/{job_id}', 'javascript:alert(1)', 'https://x y/{job_id}', "https://x/\n{job_id}") {
+        my (undef, undef, $error) = $node->psql('postgres', "ALTER DATABASE postgres SET job_alerting.job_url = '$value'");
+        like $error, qr/invalid value for parameter "job_alerting\.job_url".*DETAIL:  The address cannot be used/s,
+          "refused: $value";
+    }
+    sql(q(ALTER DATABASE postgres SET job_alerting.job_url = 'https://admin.example.com/{job_id}'));
+    is_well('one that can be used');
+    sql('ALTER DATABASE postgres RESET job_alerting.job_url');
+    local $ENV{SLACK_WEBHOOK_URL} = $stub->url . '/services/T0/B0/canary';
+    $node->append_conf('postgresql.conf', "job_alerting.job_url = 'admin.example.com/{job_id}'");
+    JobAlerting::restart($node);
+    finds('job_url', 'warning', qr/no links: .*does not begin with https/, qr/SET job_alerting\.job_url/, 'at server start');
+    $node->adjust_conf('postgresql.conf', 'job_alerting.job_url', undef);
+    JobAlerting::restart($node);
+    is_well('mended');
 };
 
 subtest 'a heartbeat that cannot be sent' => sub {

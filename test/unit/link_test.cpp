@@ -37,6 +37,14 @@ TEST(JobLink, is_an_http_address_or_nothing) {
         EXPECT_EQ(job_link(url, job), "");
 }
 
+TEST(JobUrl, says_what_keeps_it_from_giving_links) {
+    for (const char *url : {"", "https://x/{job_id}", "http://x", "https://x/\xC3\xA9{other}{"})
+        EXPECT_EQ(job_url_fault(url), "") << url;
+    for (const char *url : {"x/{job_id}", "javascript:alert(1)", "{job_id}", "//x", "HTTPS://x",
+                            " ", "https://x y", "https://x\n", "https://x\x7f"})
+        EXPECT_NE(job_url_fault(url), "") << url;
+}
+
 TEST(JobLink, is_not_made_from_an_id_that_was_cut) {
     Failure job = bare_failure();
     job.job_id = repeated("x", most_name);
