@@ -58,8 +58,9 @@ CREATE TABLE job_alerting.failure (
     cleared_at   timestamptz,
     UNIQUE (queue, job_id, occurrence)
 );
--- For pruning, which must not read the whole ledger each round.
 CREATE INDEX failure_cleared ON job_alerting.failure (cleared_at) WHERE cleared_at IS NOT NULL;
+COMMENT ON INDEX job_alerting.failure_cleared IS 'for pruning, which must not read the whole ledger each round';
+COMMENT ON SEQUENCE job_alerting.failure_id_seq IS 'numbers of the failures, in the order of recording';
 COMMENT ON TABLE job_alerting.failure IS 'the ledger: every failure ever seen, once, numbered in the order of recording; written by the rounds only';
 COMMENT ON COLUMN job_alerting.failure.id IS 'number of the failure in the ledger; a digest covers a contiguous stretch of them';
 COMMENT ON COLUMN job_alerting.failure.queue IS 'name of the queue that the job belongs to';
@@ -103,6 +104,9 @@ CREATE TABLE job_alerting.digest (
 -- A channel has at most one open digest: surely not accepted, and extended at each try.
 CREATE UNIQUE INDEX digest_open ON job_alerting.digest (channel) WHERE state = 'pending';
 CREATE INDEX digest_stretch ON job_alerting.digest (channel, last_failure);
+COMMENT ON INDEX job_alerting.digest_open IS 'a channel has at most one open digest';
+COMMENT ON INDEX job_alerting.digest_stretch IS 'where a channel''s digests end in the ledger';
+COMMENT ON SEQUENCE job_alerting.digest_id_seq IS 'numbers of the digests, as in their subjects';
 COMMENT ON TABLE job_alerting.digest IS 'the messages: what each channel was sent, or waits to be sent; written by the rounds only';
 COMMENT ON COLUMN job_alerting.digest.id IS 'number of the digest, as in its subject';
 COMMENT ON COLUMN job_alerting.digest.channel IS 'log, sendgrid or slack';

@@ -324,9 +324,9 @@ SELECT is_empty(
     'the extension and its schema have a comment');
 SELECT is_empty(
     $$SELECT c.oid::regclass FROM pg_class c
-      WHERE c.relnamespace = 'job_alerting'::regnamespace AND c.relkind NOT IN ('i', 'S')
-        AND coalesce(obj_description(c.oid, 'pg_class'), '') = ''$$,
-    'so has every table and view');
+      WHERE c.relnamespace = 'job_alerting'::regnamespace AND coalesce(obj_description(c.oid, 'pg_class'), '') = ''
+        AND NOT EXISTS (SELECT FROM pg_constraint WHERE contype IN ('p', 'u') AND conindid = c.oid)$$,
+    'so has every table, view and sequence, and every index that is no constraint''s');
 SELECT is_empty(
     $$SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
       WHERE c.relnamespace = 'job_alerting'::regnamespace AND c.relkind NOT IN ('i', 'S')
