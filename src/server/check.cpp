@@ -267,9 +267,9 @@ std::optional<JobTable> table_in(const Queue &queue) {
 }
 
 // The condition of a query as watch() writes it.
-std::string final_failure(bool has_error) {
+std::string final_failure(const char *error) {
     const char *condition = nullptr;
-    guarded([&] { condition = final_failure_condition("status", has_error); });
+    guarded([&] { condition = final_failure_condition("status", error); });
     return condition;
 }
 
@@ -282,7 +282,7 @@ std::string advised_index(const Queue &queue, const std::string &relation) {
         return {};
     std::string condition =
         queue.failure_query.substr(where + std::string_view("\n WHERE ").size());
-    if (condition != final_failure(true) && condition != final_failure(false))
+    if (condition != final_failure("last_error") && condition != final_failure(nullptr))
         return {};
     for (std::size_t at; (at = condition.find("\n   ")) != condition.npos;)
         condition.replace(at, 4, " ");

@@ -124,29 +124,40 @@ bool is_text(Oid type) {
 
 const JobColumn job_columns[] = {
     {"status", true, "text", is_word, "%s::text", "status"},
-    {"finished_at", true, "timestamp with time zone", is_timestamptz, "%s", "failed_at"},
+    {"finished_at", true, "timestamp with time zone", is_timestamptz, "%s::timestamptz",
+     "failed_at"},
     {"attempts", true, "integer", is_integer, "%s::integer", "attempts"},
     {"max_attempts", true, "integer", is_integer, "%s::integer", "max_attempts"},
     {"source", false, "", is_any, "%s::text", "source"},
     {"job_type", false, "", is_any, "%s::text", "job_type"},
     {"target_type", false, "", is_any, "%s::text", "target_type"},
     {"target_id", false, "", is_any, "%s::text", "target_id"},
-    {"last_error", false, "", is_text, "%s::text", "error"},
+    {"last_error", false, "", is_any, "%s::text", "error"},
     {"payload", false, "", is_json, "%s->>'chain_started_at'", "chain"},
 };
 
+// The type of a column, behind any domains; none when there is no such column.
+Oid type_of(Relation relation, const char *name) {
+    const AttrNumber number = get_attnum(RelationGetRelid(relation), name);
+    return number > 0 ? getBaseType(get_atttype(RelationGetRelid(relation), number)) : InvalidOid;
+}
+
 bool has_column(Relation relation, const JobColumn &column) {
-    const AttrNumber number = get_attnum(RelationGetRelid(relation), column.name);
-    return number > 0 && column.fits(get_atttype(RelationGetRelid(relation), number));
+    const Oid type = type_of(relation, column.name);
+    return OidIsValid(type) && column.fits(type);
 }
 
 void check_columns(Relation relation) {
     StringInfoData missing;
     initStringInfo(&missing);
     for (const JobColumn &column : job_columns)
-        if (column.required && !has_column(relation, column))
+        if (column.required && !has_column(relation, column)) {
+            const Oid other = type_of(relation, column.name);
             appendStringInfo(&missing, "%s%s %s", missing.len ? ", " : "", column.name,
                              column.kind);
+            if (OidIsValid(other))
+                appendStringInfo(&missing, " (it is %s)", format_type_be(other));
+        }
     if (missing.len > 0)
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
                         errmsg("table \"%s\" is not shaped like a job table",
@@ -187,15 +198,18 @@ const JobColumn *find_job_column(Relation relation, const char *name) {
 
 // Text as it is, so that an index on it serves; an enumeration by its labels.
 const char *status_of(Relation relation) {
-    const Oid type =
-        get_atttype(RelationGetRelid(relation), get_attnum(RelationGetRelid(relation), "status"));
-    return type_is_enum(type) ? "status::text" : "status";
+    return type_is_enum(type_of(relation, "status")) ? "status::text" : "status";
+}
+
+// The same for the error, which may be of any type.
+const char *error_of(Relation relation) {
+    return is_text(type_of(relation, "last_error")) ? "last_error" : "last_error::text";
 }
 
 void append_condition(StringInfo query, Relation relation) {
-    appendStringInfo(query, "\n WHERE %s",
-                     final_failure_condition(status_of(relation),
-                                             find_job_column(relation, "last_error") != nullptr));
+    const char *error = find_job_column(relation, "last_error") ? error_of(relation) : nullptr;
+    appendStringInfo(query, "
+ WHERE %s", final_failure_condition(status_of(relation), error));
 }
 
 // What a job is in its chain: as digests name it, "source/job_type target_type".

@@ -364,6 +364,14 @@ SQL
 CREATE TABLE shape_bare (status varchar PRIMARY KEY, attempts smallint, max_attempts smallint, finished_at timestamptz,
     last_error xml, payload text);
 SQL
+        'domains, and an error that is no text' => [ 'public.shape_domain', 'shape_domain', <<'SQL' ],
+CREATE DOMAIN outcome_text AS text CHECK (value IN ('failed', 'dead', 'done'));
+CREATE DOMAIN number AS smallint CHECK (value >= 0);
+CREATE DOMAIN moment AS timestamptz;
+CREATE DOMAIN document AS jsonb;
+CREATE TABLE shape_domain (id bigserial PRIMARY KEY, status outcome_text, attempts number, max_attempts number,
+    finished_at moment, last_error jsonb DEFAULT '{"class": "Timeout"}', payload document DEFAULT '{"chain_started_at": "now"}');
+SQL
         'odd names' => [ q('"Ödd ""schema"""."Jobs, ''old''; --%s"'::regclass), q(Jobs, 'old'; --%s), <<'SQL' ],
 CREATE SCHEMA "Ödd ""schema""";
 CREATE TABLE "Ödd ""schema"""."Jobs, 'old'; --%s" ("Job ""Id""" bigserial PRIMARY KEY, status text, attempts int,
@@ -385,6 +393,8 @@ SQL
     }
     is sql(q(SELECT DISTINCT chain FROM job_alerting.failure WHERE queue = 'shape_char')), '2026-01-01',
       'a chain from json';
+    is sql(q(SELECT DISTINCT error, chain FROM job_alerting.failure WHERE queue = 'shape_domain')), '{"class": "Timeout"}|now',
+      'and an error, a chain from a domain';
 };
 
 subtest 'job_id and queue names may be any text' => sub {
