@@ -159,7 +159,9 @@ std::vector<Value> stretch(const DigestRow &digest) {
     "WHEN f.failed_at = '-infinity' THEN -9223372036854775808 "                                    \
     "ELSE (1000000 * extract(epoch FROM f.failed_at))::bigint END, "                               \
     "CASE WHEN isfinite(f.failed_at) "                                                             \
-    "THEN to_char(f.failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') ELSE f.failed_at::text END, "   \
+    "THEN to_char(f.failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM' "                                \
+    "    || CASE WHEN extract(year FROM f.failed_at) < 0 THEN ' BC' ELSE '' END) "                 \
+    "ELSE f.failed_at::text END, "                                                                 \
     "f.chain, f.never_ran"
 
 } // namespace

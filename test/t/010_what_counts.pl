@@ -204,7 +204,12 @@ subtest 'an emptied table whose numbers begin anew' => sub {
 
 subtest 'finished_at is never compared with a clock' => sub {
     my @times = ('1970-01-01', '4713-01-01 BC', '2999-12-31', '294276-12-31 23:59:59', 'infinity', '-infinity');
-    reports_now([ fail_job(finished_at => $_) ], $_) for @times;
+    my %told;
+    for my $time (@times) {
+        reports_now([ fail_job(finished_at => $time) ], $time);
+        $told{$time} = JobAlerting::text_part(($stub->requests)[-1]);
+    }
+    like $told{'4713-01-01 BC'}, qr/^Failed at 4713-01-01T00:00:00\S+ BC\.$/m, 'a year before the first is told as one';
     is_silent('each once');
     sql(q(ALTER DATABASE postgres SET timezone = 'Asia/Kathmandu'; ALTER DATABASE postgres SET datestyle = 'SQL, DMY'));
     is_silent('nor written as the database would write it');
