@@ -69,7 +69,7 @@ std::string words_of(const Moment &moment) {
 std::string period(const std::optional<Moment> &first, const std::optional<Moment> &last) {
     if (!first || !last)
         return {};
-    if (first->micros == last->micros)
+    if (first->micros == last->micros || first->text == last->text)
         return "at " + words_of(*first);
     return "from " + words_of(*first) + " to " + words_of(*last);
 }

@@ -49,6 +49,15 @@ TEST(Mail, prints_the_half_that_is_there) {
     EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, album\n      at an unknown"));
 }
 
+TEST(Mail, has_no_period_between_two_times_that_read_the_same) {
+    Failure first = sample_failure();
+    Failure last = sample_failure();
+    last.failed_at->micros++;
+    const std::string text = mail_of({first, last}).text;
+    EXPECT_TRUE(contains(text, "Failed at ")) << text;
+    EXPECT_FALSE(contains(text, "from 2026")) << text;
+}
+
 TEST(Mail, takes_an_error_of_white_space_for_none) {
     Failure failure = sample_failure();
     failure.error = " \n\t\xE2\x80\x8B\r\n";
