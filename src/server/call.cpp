@@ -29,7 +29,8 @@ void refuse_where_no_worker_serves(const char *function) {
                  errmsg("%s() cannot be called in the transaction that created the extension",
                         function),
                  errdetail("It runs in a process of its own, which sees what is committed."),
-                 errhint("Commit first.")));
+                 errhint("Commit first. Statements that are sent together, as by one \"psql -c\", "
+                         "are one transaction.")));
 }
 
 BackgroundWorkerHandle *try_to_start(const WorkOrder &order) {
