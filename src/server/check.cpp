@@ -305,9 +305,9 @@ Finding check_plan(const Patient &patient) {
         const std::string index = advised_index(patient.queue, table);
         return warning("each scan reads all of " + table + ", " + scanned.rows[0][1].value(),
                        !index.empty() ? index
-                                      : "Create an index (CREATE INDEX CONCURRENTLY) with the "
-                                        "query's own condition as its WHERE, which holds what "
-                                        "job_id, failed_at and occurrence are made of.");
+                                      : "Create an index (CREATE INDEX CONCURRENTLY) that serves "
+                                        "the query's condition and holds what job_id, failed_at "
+                                        "and occurrence are made of.");
     }
     return ok("no large table is read whole");
 }

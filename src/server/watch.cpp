@@ -196,9 +196,17 @@ const JobColumn *find_job_column(Relation relation, const char *name) {
     return nullptr;
 }
 
-// Text as it is, so that an index on it serves; an enumeration by its labels.
+bool has_label(Oid enumeration, const char *label) {
+    return SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(enumeration),
+                                 CStringGetDatum(label));
+}
+
+// As it is, so that an index on it serves; but an enumeration that has no such labels by its text.
 const char *status_of(Relation relation) {
-    return type_is_enum(type_of(relation, "status")) ? "status::text" : "status";
+    const Oid type = type_of(relation, "status");
+    const bool is_comparable =
+        !type_is_enum(type) || (has_label(type, "failed") && has_label(type, "dead"));
+    return is_comparable ? "status" : "status::text";
 }
 
 // The same for the error, which may be of any type.
@@ -208,8 +216,7 @@ const char *error_of(Relation relation) {
 
 void append_condition(StringInfo query, Relation relation) {
     const char *error = find_job_column(relation, "last_error") ? error_of(relation) : nullptr;
-    appendStringInfo(query, "
- WHERE %s", final_failure_condition(status_of(relation), error));
+    appendStringInfo(query, "\n WHERE %s", final_failure_condition(status_of(relation), error));
 }
 
 // What a job is in its chain: as digests name it, "source/job_type target_type".

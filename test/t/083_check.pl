@@ -315,6 +315,16 @@ EXPLAIN SELECT id, finished_at FROM research_jobs
    AND (status <> 'dead' OR last_error IS DISTINCT FROM 'cancelled by admin')
 SQL
     like $plan, qr/Index Only Scan/, 'without a look at the table';
+    sql(<<'SQL');
+CREATE TYPE outcome AS ENUM ('queued', 'running', 'done', 'failed', 'dead');
+ALTER TABLE research_jobs ALTER status DROP DEFAULT, DROP CONSTRAINT research_jobs_status_check;
+DROP INDEX research_jobs_finished_at_id_status_attempts_max_attempts_idx;
+ALTER TABLE research_jobs ALTER status TYPE outcome USING status::outcome;
+SELECT job_alerting.watch('research_jobs');
+SQL
+    sql(finds('queue research_jobs: plan', 'warning', qr/reads all of/, qr/CREATE INDEX CONCURRENTLY/, 'an enumeration')->{hint});
+    sql('VACUUM ANALYZE research_jobs');
+    is_well('nor is it with its advised index');
 };
 
 subtest 'an address that the encoding of the database does not have' => sub {
