@@ -114,7 +114,7 @@ COMMENT ON COLUMN job_alerting.digest.first_failure IS 'ledger number of the fir
 COMMENT ON COLUMN job_alerting.digest.last_failure IS 'ledger number of the last failure in it';
 COMMENT ON COLUMN job_alerting.digest.state IS 'pending: surely not accepted, extended at each try; sending: a request is on its way; in_doubt: handed over, answer lost; accepted';
 COMMENT ON COLUMN job_alerting.digest.subject IS 'its subject at the last try';
-COMMENT ON COLUMN job_alerting.digest.attempts IS 'tries so far';
+COMMENT ON COLUMN job_alerting.digest.attempts IS 'tries so far; the minimal form that is sent at once after a refusal belongs to the same try';
 COMMENT ON COLUMN job_alerting.digest.first_attempt_at IS 'when it was first tried';
 COMMENT ON COLUMN job_alerting.digest.next_attempt_at IS 'when it is due again';
 COMMENT ON COLUMN job_alerting.digest.http_status IS 'HTTP status of the last answer; NULL when there was none';

@@ -150,6 +150,8 @@ bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Ou
         content = core::minimal(std::move(content));
     content.notes =
         notes_on(transaction, report_.channel, digest, settings_.hold_in_doubt, refusal);
+    if (!refusal) // else it is the same try still
+        digest.attempts++;
     try {
         const Message message = make_message(report_.channel, content, digest, settings_);
         digest.request = message.request;

@@ -67,12 +67,8 @@ std::string try_to_ask(const Settings &settings) {
 } // namespace
 
 bool did_all(const RoundReport &round) {
-    return round.ended && round.watched && round.read_all && round.trouble.empty() &&
-           !round.due_in &&
-           std::all_of(round.channels.begin(), round.channels.end(),
-                       [](const ChannelReport &channel) {
-                           return channel.outcome == "silent" || channel.outcome == "accepted";
-                       });
+    return round.ended && round.watched && round.read_all && round.all_told &&
+           round.trouble.empty();
 }
 
 std::string heartbeat_fault(const Settings &settings) {

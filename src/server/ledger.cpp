@@ -261,6 +261,14 @@ bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &ch
     return flag(result.rows[0][0]);
 }
 
+bool has_open(Transaction &transaction, const std::vector<ChannelKind> &channels) {
+    const Result result =
+        transaction.execute("SELECT EXISTS (SELECT FROM job_alerting.digest d "
+                            "WHERE d.channel = ANY ($1::text[]) AND d.state <> 'accepted')",
+                            {array_of(channels)});
+    return flag(result.rows[0][0]);
+}
+
 ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait) {
     // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
     transaction.execute("LOCK TABLE job_alerting.queue IN ROW EXCLUSIVE MODE");
@@ -524,9 +532,8 @@ void drop_digest(Transaction &transaction, const DigestRow &digest) {
                         {value(digest.id)});
 }
 
-bool begin_sending(Transaction &transaction, DigestRow &digest, const std::string &subject,
+bool begin_sending(Transaction &transaction, const DigestRow &digest, const std::string &subject,
                    const std::string &request, const std::string &message_id) {
-    digest.attempts++;
     return transaction
                .execute("UPDATE job_alerting.digest SET state = 'sending', subject = $2, "
                         "request = $3, message_id = $4, attempts = $5::int, composed_at = now(), "

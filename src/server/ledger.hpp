@@ -77,6 +77,9 @@ ScannedQueue scanned(const Queue &queue);
 // doubt keeps them back.
 bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels);
 
+// Whether some digest of theirs is not accepted.
+bool has_open(Transaction &transaction, const std::vector<ChannelKind> &channels);
+
 enum class ScanBegin {
     begun,
     gone, // the queue is no longer watched so
@@ -151,9 +154,9 @@ std::string database_name(Transaction &transaction);
 // Drops an open digest whose failures are all gone from the ledger.
 void drop_digest(Transaction &transaction, const DigestRow &digest);
 
-// The digest is about to be handed over. Counts the try. Returns false when it is no longer to be
-// sent: an operator has settled it meanwhile.
-bool begin_sending(Transaction &transaction, DigestRow &digest, const std::string &subject,
+// The digest is about to be handed over, for the `attempts`-th time. Returns false when it is no
+// longer to be sent: an operator has settled it meanwhile.
+bool begin_sending(Transaction &transaction, const DigestRow &digest, const std::string &subject,
                    const std::string &request, const std::string &message_id);
 
 // The same for a digest in doubt, whose request is sent as it is.

@@ -159,6 +159,7 @@ void tidy_up(const Settings &settings, const std::string &queue_trouble, RoundRe
         transaction.execute("LOCK TABLE job_alerting.failure, job_alerting.digest "
                             "IN ROW EXCLUSIVE MODE");
         report.due_in = ledger::next_due(transaction, kinds, settings.hold_in_doubt);
+        report.all_told = !ledger::has_open(transaction, kinds);
         ledger::prune(transaction, kinds, settings.retention);
         transaction.commit();
     } catch (const ServerError &error) {

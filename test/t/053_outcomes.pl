@@ -311,7 +311,8 @@ for my $status (400, 413) {
         is $met->{row}{outcome}, 'pending', 'pending';
         is $met->{digest}{state}, 'pending', 'so says the digest';
         like $met->{digest}{error}, qr/HTTP $status/, 'and why';
-        is_within($met->{digest}{wait}, 60, 132, 'the next attempt');
+        is $met->{digest}{attempts}, 1, 'one attempt';
+        is_within($met->{digest}{wait}, 60, 66, 'the next attempt');
         is scalar came($met), 2, 'two requests in one round';
         is_minimal((came($met))[1], $met->{digest});
         is_delivered_now($met, 3);

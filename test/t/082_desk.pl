@@ -217,7 +217,15 @@ subtest 'a round in which something went wrong sends none' => sub {
     is beats(), 1, 'mended';
     sql('ALTER DATABASE postgres SET job_alerting.mail_to = nobody');
     is beats(), 0, 'a channel that could deliver nothing';
-    sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
+    sql(q(ALTER DATABASE postgres RESET job_alerting.mail_to; ALTER DATABASE postgres SET job_alerting.on_in_doubt = 'hold'));
+    JobAlerting::fail_job($node);
+    $stub->modes('close-after-read', '202');
+    is beats(), 0, 'a digest in doubt';
+    JobAlerting::fail_job($node);
+    is beats(), 0, 'held, while the next one is accepted';
+    sql(q(SELECT job_alerting.settle(id, true) FROM job_alerting.digest WHERE state = 'in_doubt'));
+    sql('ALTER DATABASE postgres RESET job_alerting.on_in_doubt');
+    is beats(), 1, 'settled';
 };
 
 subtest 'a heartbeat that fails is logged once, and fails no round' => sub {
