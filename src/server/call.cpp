@@ -57,13 +57,12 @@ BackgroundWorkerHandle *start_for_caller(const WorkOrder &order) {
     return handle;
 }
 
-void raise_what_failed(const Report *report, const char *what) {
+void raise_what_failed(const Report *report, const char *what, const char *committed) {
     if (!report->finished)
         ereport(ERROR,
                 (errcode(ERRCODE_OPERATOR_INTERVENTION),
                  errmsg("%s was ended before it was over", what),
-                 errdetail("What it had committed stays; the next round goes on from there."),
-                 errhint("See the server's log.")));
+                 committed ? errdetail("%s", committed) : 0, errhint("See the server's log.")));
     if (report->sqlstate != 0)
         ereport(ERROR, (errcode(report->sqlstate), errmsg("%s", report->message),
                         report->detail[0] ? errdetail("%s", report->detail) : 0,
@@ -77,9 +76,10 @@ bool await_end(BackgroundWorkerHandle *handle, const Report *report) {
     return report->finished;
 }
 
-void await_report(BackgroundWorkerHandle *handle, const Report *report, const char *what) {
+void await_report(BackgroundWorkerHandle *handle, const Report *report, const char *what,
+                  const char *committed) {
     await_end(handle, report);
-    raise_what_failed(report, what);
+    raise_what_failed(report, what, committed);
 }
 
 } // namespace job_alerting::server

@@ -18,10 +18,11 @@ BackgroundWorkerHandle *try_to_start(const WorkOrder &order);
 bool await_end(BackgroundWorkerHandle *handle, const Report *report);
 
 // Raises as an error what the worker reported, or that it reported nothing. `what` was asked for:
-// "the round".
-void raise_what_failed(const Report *report, const char *what);
+// "the round"; `committed`: what stays of it, none for what only looks.
+void raise_what_failed(const Report *report, const char *what, const char *committed = nullptr);
 
 // Both.
-void await_report(BackgroundWorkerHandle *handle, const Report *report, const char *what);
+void await_report(BackgroundWorkerHandle *handle, const Report *report, const char *what,
+                  const char *committed = nullptr);
 
 } // namespace job_alerting::server

@@ -415,7 +415,7 @@ template <typename Look> Finding guarded_finding(const Queue &queue, Look &&look
 
 void check_queue(const Queue &queue, Rows &rows) {
     Patient patient{.queue = queue};
-    const std::string item = "queue " + queue.name;
+    const std::string whose = "queue " + queue.name;
     const Finding readable = guarded_finding(queue, [&] {
         const ScannedQueue scanned = ledger::scanned(queue);
         Transaction transaction(lock_timeout_setting());
@@ -428,11 +428,11 @@ void check_queue(const Queue &queue, Rows &rows) {
         transaction.commit();
         return ok("it can be read");
     });
-    add(rows, item, readable);
+    add(rows, whose, readable);
     if (readable.state != "ok")
         return;
     for (const QueueItem &part : queue_items)
-        add(rows, item + ": " + part.name,
+        add(rows, std::string(part.name) + " of " + whose,
             guarded_finding(queue, [&] { return part.check(patient); }));
 }
 

@@ -43,7 +43,8 @@ extern "C" Datum job_alerting_run_digest(PG_FUNCTION_ARGS) {
     memset(report, 0, sizeof(*report));
     const WorkOrder order = {
         .database = MyDatabaseId, .by_hand = true, .report = dsm_segment_handle(segment)};
-    await_report(start_for_caller(order), report, "the round");
+    await_report(start_for_caller(order), report, "the round",
+                 "What it had committed stays; the next round goes on from there.");
     for (int i = 0; i < report->rows; i++)
         return_row(report->lines[i], reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo));
     dsm_detach(segment);

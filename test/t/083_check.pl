@@ -61,7 +61,7 @@ subtest 'all is well where all is well' => sub {
     my $queue = 'queue research_jobs';
     is_deeply [ sort keys %$findings ],
       [ sort 'preload', 'launcher', 'worker slot', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
-        'key of slack', 'job_url', 'heartbeat', 'queues', $queue, map { "$queue: $_" } 'identity', 'deletion', 'plan',
+        'key of slack', 'job_url', 'heartbeat', 'queues', $queue, map { "$_ of $queue" } 'identity', 'deletion', 'plan',
         'row-level security', 'owner', 'time zone' ], 'and all was looked at';
     is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'what is well needs no hint';
     is $stub->count, 0, 'nothing is sent';
@@ -210,7 +210,7 @@ subtest 'failures that take another identity with each run' => sub {
     watch('failed_at timestamptz', 'SELECT id AS job_id, now() AS failed_at FROM public.other');
     is_well('without a row nothing can be seen');
     sql(q(INSERT INTO other VALUES ('1'), ('2')));
-    finds('queue other: identity', 'error', qr/2 of its failures another identity/, qr/not on now\(\)/, 'now()');
+    finds('identity of queue other', 'error', qr/2 of its failures another identity/, qr/not on now\(\)/, 'now()');
     unwatch();
     watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at, failed_at::date::text AS occurrence FROM public.other');
     sql(q(INSERT INTO other VALUES ('1', now()), ('2', NULL)));
@@ -222,7 +222,7 @@ subtest 'failures that take another identity with each run' => sub {
     unwatch();
     watch('failed_at timestamptz', 'SELECT gen_random_uuid()::text AS job_id, failed_at FROM public.other');
     sql(q(INSERT INTO other VALUES ('1', now()), ('2', now())));
-    finds('queue other: identity', 'error', qr/2 of its failures another identity/, qr/not on now\(\)/, 'no job is what it was');
+    finds('identity of queue other', 'error', qr/2 of its failures another identity/, qr/not on now\(\)/, 'no job is what it was');
     unwatch();
 };
 
@@ -231,14 +231,14 @@ subtest 'rows that row-level security hides from the owner' => sub {
     sql('ALTER TABLE other ENABLE ROW LEVEL SECURITY');
     is_well('the owner of a table sees all of it');
     sql('ALTER TABLE other FORCE ROW LEVEL SECURITY');
-    finds('queue other: row-level security', 'warning', qr/from role owner in public\.other, and/, qr/NO FORCE ROW LEVEL SECURITY/, 'forced');
+    finds('row-level security of queue other', 'warning', qr/from role owner in public\.other, and/, qr/NO FORCE ROW LEVEL SECURITY/, 'forced');
     unwatch();
 };
 
 subtest 'a superuser over what others own' => sub {
     watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other UNION SELECT id, failed_at FROM public.other', 'current_user');
     sql(q(UPDATE job_alerting.queue SET since = '2026-01-01' WHERE name = 'other'));
-    my $finding = finds('queue other: owner', 'warning', qr/superuser .* over what others own: public\.other\z/, qr/watch_query\('other'.*owner =>/, 'a table');
+    my $finding = finds('owner of queue other', 'warning', qr/superuser .* over what others own: public\.other\z/, qr/watch_query\('other'.*owner =>/, 'a table');
     my ($statement) = $finding->{hint} =~ /(SELECT .*;)/;
     sql($statement =~ s/'ROLE'/'owner'/r);
     is sql(q(SELECT owner, since >= '2026-01-01' FROM job_alerting.queue WHERE name = 'other')), 'owner|t', 'the statement leaves the past alone';
@@ -248,14 +248,14 @@ subtest 'a superuser over what others own' => sub {
     sql('ALTER FUNCTION name_of(text) OWNER TO owner');
     sql('CREATE VIEW named AS SELECT name_of(relname::text) AS id FROM pg_class WHERE false');
     watch('failed_at timestamptz', 'SELECT id AS job_id, now() AS failed_at FROM public.named', 'current_user');
-    finds('queue other: owner', 'warning', qr/others own: public\.name_of\(text\)\z/, qr/watch_query\('other'/, 'a function, in a view');
+    finds('owner of queue other', 'warning', qr/others own: public\.name_of\(text\)\z/, qr/watch_query\('other'/, 'a function, in a view');
     unwatch();
     sql('DROP VIEW named; DROP FUNCTION name_of(text)');
 };
 
 subtest 'times without a time zone' => sub {
     watch('ended_at timestamp', 'SELECT id AS job_id, ended_at::timestamptz AS failed_at FROM public.other');
-    finds('queue other: time zone', 'warning', qr/without time zone/, qr/AT TIME ZONE/, 'a bare cast');
+    finds('time zone of queue other', 'warning', qr/without time zone/, qr/AT TIME ZONE/, 'a bare cast');
     unwatch();
     watch('ended_at timestamp', q(SELECT id AS job_id, ended_at AT TIME ZONE 'UTC' AS failed_at FROM public.other));
     is_well('a zone that is named');
@@ -281,7 +281,7 @@ subtest 'rows that are deleted sooner than the interval' => sub {
     $round->();
     sql("DELETE FROM research_jobs WHERE id IN (@{[ join ',', @deleted ]})");
     $round->();
-    finds('queue research_jobs: deletion', 'warning', qr/each of the last 3 failures whose rows were deleted was gone/,
+    finds('deletion of queue research_jobs', 'warning', qr/each of the last 3 failures whose rows were deleted was gone/,
         qr/ALTER SYSTEM SET job_alerting\.interval/, 'three deleted before a second round saw them');
 
     my $kept = JobAlerting::fail_job($node);
@@ -299,7 +299,7 @@ INSERT INTO research_jobs (source, job_type, status, payload)
 SELECT 'apple', 'refresh_catalog', 'done', to_jsonb(repeat('x', 7000)) FROM generate_series(1, 10100)
 SQL
     JobAlerting::fail_job($node);
-    my $finding = finds('queue research_jobs: plan', 'warning', qr/reads all of public\.research_jobs, 79 MB/, qr/CREATE INDEX CONCURRENTLY/, 'no index');
+    my $finding = finds('plan of queue research_jobs', 'warning', qr/reads all of public\.research_jobs, 79 MB/, qr/CREATE INDEX CONCURRENTLY/, 'no index');
     sql($finding->{hint});
     sql('VACUUM ANALYZE research_jobs');
     is_well('the advised index is used');
@@ -322,7 +322,7 @@ DROP INDEX research_jobs_finished_at_id_status_attempts_max_attempts_idx;
 ALTER TABLE research_jobs ALTER status TYPE outcome USING status::outcome;
 SELECT job_alerting.watch('research_jobs');
 SQL
-    sql(finds('queue research_jobs: plan', 'warning', qr/reads all of/, qr/CREATE INDEX CONCURRENTLY/, 'an enumeration')->{hint});
+    sql(finds('plan of queue research_jobs', 'warning', qr/reads all of/, qr/CREATE INDEX CONCURRENTLY/, 'an enumeration')->{hint});
     sql('VACUUM ANALYZE research_jobs');
     is_well('nor is it with its advised index');
 };
