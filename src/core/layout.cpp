@@ -8,6 +8,7 @@ namespace job_alerting::core {
 namespace {
 
 constexpr std::size_t most_blocks = 100;
+constexpr std::size_t few_jobs = 5; // enough to begin with
 
 std::vector<Section> sections_of(const Digest &digest);
 void share_blocks(std::vector<Section> &sections, std::size_t budget);
@@ -32,8 +33,10 @@ Extent less(Extent extent, std::size_t size, std::size_t limit) {
     const auto reduced = [&](std::size_t count) {
         return count == 0 ? 0 : std::min(count - 1, count * limit / size);
     };
-    if (extent.jobs > extent.blocks)
-        return {extent.blocks, std::max(extent.blocks, reduced(extent.jobs))};
+    if (extent.jobs > few_jobs)
+        return {extent.blocks, std::max(few_jobs, reduced(extent.jobs))};
+    if (extent.blocks > few_jobs)
+        return {reduced(extent.blocks), extent.jobs};
     return {reduced(extent.blocks), reduced(extent.jobs)};
 }
 

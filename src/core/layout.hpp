@@ -23,8 +23,9 @@ struct Extent {
 // All that there is to show, as far as a mail can hold it.
 Extent whole(const Digest &digest, std::size_t max_listed);
 
-// Less, for a rendering of `size` bytes where `limit` are allowed. Each cause keeps its one listed
-// job for as long as there is another to leave out. Gets to nothing in the end.
+// Less, for a rendering of `size` bytes where `limit` are allowed: fewer jobs, and fewer causes
+// only when few jobs are left, since nobody hears of a cause that is not shown. Gets to nothing in
+// the end.
 Extent less(Extent extent, std::size_t size, std::size_t limit);
 
 struct Block {

@@ -3,6 +3,7 @@
 #include "core/render.hpp"
 
 #include "mails.hpp"
+#include "sample_digests.hpp"
 
 #include <gtest/gtest.h>
 
@@ -58,6 +59,18 @@ TEST(Mail, lists_a_job_of_each_cause_before_a_second_of_any) {
     EXPECT_EQ(occurrences(mail.text, "    job "), 10U);
     EXPECT_TRUE(contains(mail.text, "and 99 more like this"));
     EXPECT_EQ(occurrences(mail.text, "more like this"), 1U);
+}
+
+TEST(Mail, leaves_out_jobs_before_causes) {
+    std::vector<Failure> failures = failures_of_kinds(1000, 77);
+    for (Failure &failure : failures)
+        failure.error = repeated("a rather long line of an error ", 20);
+    const Mail mail = mail_of(failures);
+    EXPECT_EQ(occurrences(mail.text, "\n* "), 77U);
+    EXPECT_LT(occurrences(mail.text, "    job "), 50U);
+    EXPECT_GE(occurrences(mail.text, "    job "), 5U);
+    EXPECT_FALSE(contains(mail.text, "more cause"));
+    EXPECT_GT(mail.html.size(), max_html_bytes / 2);
 }
 
 TEST(Mail, shows_counts_alone_where_nothing_is_to_be_listed) {
