@@ -60,18 +60,11 @@ std::string joined(const std::string &first, const char *between, const std::str
     return first + (first.empty() || second.empty() ? "" : between) + second;
 }
 
-bool is_before(const std::optional<Moment> &one, const std::optional<Moment> &other) {
-    return one && (!other || one->micros < other->micros);
-}
-
 // Of the failures of a chain, the first in time is where it broke; the last in the ledger knows
 // best what did not run.
-void trace(Group &group, const Cause &cause, const Failure &failure) {
+void trace(Group &group, const Failure &failure) {
     if (!group.broke || is_before(failure.failed_at, group.broke->failed_at))
-        group.broke = {.step = joined(cause.kind(), " ", cleaned_or_empty(failure.target_type)),
-                       .job_id = cleaned(failure.job_id),
-                       .error = failure.error ? first_lines(*failure.error, 1, most_name) : "",
-                       .failed_at = failure.failed_at};
+        group.broke = break_at(failure);
     group.never_ran = failure.never_ran ? one_line(*failure.never_ran, most_steps) : std::string();
 }
 
@@ -104,6 +97,13 @@ Cause cause_of(const Failure &failure) {
     return cause;
 }
 
+Break break_at(const Failure &failure) {
+    return {.step = joined(cause_of(failure).kind(), " ", cleaned_or_empty(failure.target_type)),
+            .job_id = cleaned(failure.job_id),
+            .error = failure.error ? first_lines(*failure.error, 1, most_name) : "",
+            .failed_at = failure.failed_at};
+}
+
 DigestBuilder::DigestBuilder(std::size_t max_listed)
     : max_listed_(std::min(max_listed, most_listed)), keepers_(max_listed_) {}
 
@@ -123,7 +123,7 @@ void DigestBuilder::add(const Failure &failure) {
     cause.cleared += failure.cleared ? 1 : 0;
     widen(cause.first, cause.last, failure.failed_at);
     if (!group.chain.empty() && !cause.unreadable_queue)
-        trace(group, cause, failure);
+        trace(group, failure);
     keep(cause, failure);
 }
 

@@ -51,13 +51,16 @@ struct Cause {
 // The cause of a failure, of which nothing is counted yet.
 Cause cause_of(const Failure &failure);
 
-// Where a chain broke: the job of it that failed first.
+// Where a chain broke: the job of it that failed first, of those that still stand.
 struct Break {
     std::string step; // what kind of job, and on what kind of target
     std::string job_id;
     std::string error; // its first line; empty where none was recorded
     std::optional<Moment> failed_at;
+    std::optional<Report> reported = {}; // the digest that has it, if that is an earlier one
 };
+
+Break break_at(const Failure &failure);
 
 struct Group {
     std::string chain; // cleaned; empty for the group of jobs without a chain

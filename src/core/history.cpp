@@ -3,9 +3,12 @@
 namespace job_alerting::core {
 
 History::History(Digest &digest) {
-    for (Group &group : digest.groups)
+    for (Group &group : digest.groups) {
         for (Cause &cause : group.causes)
             causes_[cause.identity()].push_back(&cause);
+        if (group.broke)
+            chains_[group.chain] = &group;
+    }
 }
 
 void History::take(const Failure &failure, const Report &report) {
@@ -15,6 +18,21 @@ void History::take(const Failure &failure, const Report &report) {
     for (Cause *cause : same->second)
         cause->reported = report;
     causes_.erase(same);
+}
+
+std::vector<std::string> History::chains() const {
+    std::vector<std::string> names;
+    for (const auto &[name, group] : chains_)
+        names.push_back(name);
+    return names;
+}
+
+void History::take_break(const Failure &failure, const Report &report) {
+    const auto chain = chains_.find(failure.chain.value_or(""));
+    if (chain == chains_.end() || !is_before(failure.failed_at, chain->second->broke->failed_at))
+        return;
+    chain->second->broke = break_at(failure);
+    chain->second->broke->reported = report;
 }
 
 void History::finish(bool complete) {

@@ -1,4 +1,5 @@
-// Which causes of a digest were reported before, and when last.
+// Which causes of a digest were reported before, and when last; and which of its chains had broken
+// before.
 
 #pragma once
 
@@ -18,11 +19,19 @@ public:
 
     void take(const Failure &failure, const Report &report);
 
+    // The names of the digest's chains.
+    std::vector<std::string> chains() const;
+
+    // Takes a failure of an earlier digest that still stands in one of them: if it failed before
+    // those of this digest, the chain broke there.
+    void take_break(const Failure &failure, const Report &report);
+
     // `complete`: nothing was left out, so a cause that was not met is new.
     void finish(bool complete);
 
 private:
     std::unordered_map<std::string, std::vector<Cause *>> causes_; // by all that makes one
+    std::unordered_map<std::string, Group *> chains_;              // by name
 };
 
 } // namespace job_alerting::core

@@ -87,8 +87,9 @@ std::string preheader(const Layout &layout) {
         return {};
     const Section &section = layout.sections.front();
     const Cause &cause = *section.blocks.front().cause;
-    const std::string what = section.broke ? section.broke->step : cause.kind();
-    const std::string error = section.broke ? section.broke->error : first_error_of(cause);
+    const bool broke = section.broke && !section.broke->reported;
+    const std::string what = broke ? section.broke->step : cause.kind();
+    const std::string error = broke ? section.broke->error : first_error_of(cause);
     return one_line(what + ": " + (error.empty() ? "worker lost" : error), most_preheader);
 }
 
@@ -122,6 +123,7 @@ SectionPhrases section_of(const Section &section, bool chains, const std::string
     SectionPhrases phrases;
     phrases.title = section_title(section, chains);
     phrases.broke = break_of(section);
+    phrases.broke_before = section.broke && section.broke->reported;
     phrases.never_ran = never_ran(section);
     for (const Block &block : section.blocks)
         phrases.causes.push_back(block.cause->unreadable_queue ? queue_of(*block.cause)
@@ -147,7 +149,9 @@ std::string break_of(const Section &section) {
     const Break &broke = *section.broke;
     return "Broke at " + one_line(broke.step, 2 * most_name + 1) + " (job " +
            one_line(broke.job_id, most_name) + ")" +
-           (broke.failed_at ? " at " + words_of(*broke.failed_at) : "");
+           (broke.failed_at ? " at " + words_of(*broke.failed_at) : "") +
+           (broke.reported ? ", reported in digest #" + std::to_string(broke.reported->digest)
+                           : "");
 }
 
 std::string never_ran(const Section &section) {

@@ -34,8 +34,9 @@ struct CausePhrases {
 
 struct SectionPhrases {
     std::string title;
-    std::string broke;     // the step of a chain that did
-    std::string never_ran; // the steps of it that did not
+    std::string broke;         // the step of a chain that did
+    bool broke_before = false; // it is in no block here, but in an earlier digest
+    std::string never_ran;     // the steps of it that did not
     std::vector<CausePhrases> causes;
     std::string rest; // of its causes
 };

@@ -142,8 +142,8 @@ void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections) {
         if (!section_phrases.title.empty())
             blocks.push_back(
                 rich_text(Json::array({paragraph(Json::array({bold(section_phrases.title)}))})));
-        // A single cause says by itself where its chain broke.
-        if (!section_phrases.never_ran.empty() ||
+        // A single cause says by itself where its chain broke, if it did so here.
+        if (!section_phrases.never_ran.empty() || section_phrases.broke_before ||
             (!section_phrases.broke.empty() && section_phrases.causes.size() > 1))
             blocks.push_back(section(lines_of({section_phrases.broke, section_phrases.never_ran})));
         for (const CausePhrases &cause : section_phrases.causes)

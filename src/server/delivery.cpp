@@ -268,6 +268,11 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
                                      history.take(failure, report);
                              });
     history.finish(taken < most_history);
+    if (const std::vector<std::string> chains = history.chains(); !chains.empty())
+        ledger::earlier_breaks(transaction, channel, row, chains,
+                               [&](const core::Failure &failure, const core::Report &report) {
+                                   history.take_break(failure, report);
+                               });
 }
 
 std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,

@@ -495,6 +495,28 @@ void earlier_failures(
         });
 }
 
+void earlier_breaks(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
+                    const std::vector<std::string> &chains,
+                    const std::function<void(const core::Failure &, const core::Report &)> &take) {
+    std::string names; // they are cleaned, so none has a line break in it
+    for (const std::string &chain : chains)
+        names += (names.empty() ? "" : "\n") + chain;
+    transaction.stream(
+        (std::string("SELECT DISTINCT ON (f.chain) f.id, f.queue, f.job_id, " FAILURE_DETAILS
+                     ", false, d.id, ") +
+         moment_of("d.updated_at") +
+         " FROM job_alerting.failure f JOIN job_alerting.digest d "
+         "ON d.channel = $2 AND d.state = 'accepted' "
+         "AND f.id BETWEEN d.first_failure AND d.last_failure "
+         "WHERE f.chain = ANY (string_to_array($3, E'\n')) AND f.id < $1::bigint "
+         "AND f.cleared_at IS NULL "
+         "ORDER BY f.chain, f.failed_at, f.id")
+            .c_str(),
+        {value(digest.first_failure), to_string(channel), from_utf8(names)}, [&](const Row &row) {
+            take(failure_of(row), {.digest = number(row[16]), .when = row[17].value()});
+        });
+}
+
 std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel) {
     const Result result = transaction.execute(
         "SELECT h.came_by = 'copy', to_char(h.since, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') "

@@ -143,6 +143,12 @@ void earlier_failures(Transaction &transaction, ChannelKind channel, const Diges
                       std::int64_t most, bool of_its_kinds,
                       const std::function<void(const core::Failure &, const core::Report &)> &take);
 
+// Gives to `take` of each of these chains the failure that came first, of those from before the
+// digest that still stand and are in an accepted digest of the channel; and that digest.
+void earlier_breaks(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
+                    const std::vector<std::string> &chains,
+                    const std::function<void(const core::Failure &, const core::Report &)> &take);
+
 // How rounds came to run here, when no digest of the channel has been accepted since.
 std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel);
 

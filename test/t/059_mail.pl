@@ -136,12 +136,21 @@ subtest 'a chain: where it broke, and what never ran' => sub {
     run_chain("night $_", 24 * $_) for 1 .. 3;
     job('tonight', $_, status => 'done') for qw(album song);
     my $broken = job('tonight', 'artist');
-    my (undef, $text, $html) = mail();
+    my ($first, $text, $html) = mail();
     like $text, qr{^Chain tonight: 1 of its jobs failed\n-+\nBroke at apple/refresh_catalog artist \(job $broken\) at $TIME\nNever ran: apple/rebuild_index index$}m,
       'the step that broke, and that which never ran';
     like cause($text, 'apple/refresh_catalog'), qr/1 job died without an error: worker lost/, 'how it died';
     like $html, qr{Broke at apple/refresh_catalog artist .*Never ran: apple/rebuild_index index<}s, 'in the HTML too';
     like $html, qr{mso-hide:all">apple/refresh_catalog artist: worker lost<}, 'the essence in the preheader';
+
+    job('tonight', 'index');
+    (undef, $text) = mail();
+    like $text, qr{^Broke at apple/refresh_catalog artist \(job $broken\) at $TIME,\s+reported in digest #$first$}m,
+      'what fails after that is no other break';
+    sql("DELETE FROM research_jobs WHERE id = $broken");
+    job('tonight', 'index');
+    (undef, $text) = mail();
+    like $text, qr{^Broke at apple/rebuild_index index \(job \d+\) at $TIME,\s+reported in}m, 'when that is mended, the next that stands is';
 
     job('alone', 'album', job_type => 'export_catalog');
     (undef, $text) = mail();

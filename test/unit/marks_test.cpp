@@ -136,6 +136,27 @@ TEST(Mail, counts_in_its_footer_what_stands_and_what_cleared) {
                                     "since the last\n  digest.\n"));
 }
 
+TEST(History, knows_where_a_chain_broke_before) {
+    const auto mail_after_break = [](const Failure &earlier) {
+        Digest digest = digest_of({in_chain("song", 5)});
+        History history(digest);
+        EXPECT_EQ(history.chains(), std::vector<std::string>{"tonight"});
+        history.take_break(earlier, last_week);
+        history.finish(true);
+        EXPECT_EQ(contains(slack_body(digest, 50, ""), "Broke at"), earlier.target_type == "album");
+        return render(digest, 50, job_url);
+    };
+    const Mail mail = mail_after_break(in_chain("album", 1));
+    expect_in_both(mail, "Broke at apple/refresh_catalog album (job 4711) at ");
+    EXPECT_TRUE(contains(mail.text, "reported in digest #12\n")) << mail.text;
+    EXPECT_FALSE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog album"));
+    expect_in_both(mail_after_break(in_chain("artist", 9)), "Broke at apple/refresh_catalog song");
+    Failure elsewhere = in_chain("index", 1);
+    elsewhere.chain = "last night";
+    expect_in_both(mail_after_break(elsewhere), "Broke at apple/refresh_catalog song");
+    expect_in_neither(mail_after_break(elsewhere), "reported in");
+}
+
 TEST(Mail, says_where_a_chain_broke_and_what_never_ran) {
     Failure later = in_chain("artist", 2);
     later.error = "no songs";
