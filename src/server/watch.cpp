@@ -6,6 +6,7 @@
 #include "server/failure_query.hpp"
 #include "server/sandbox.hpp"
 #include "server/scan.hpp"
+#include "server/settings.hpp"
 
 extern "C" {
 PG_FUNCTION_INFO_V1(job_alerting_watch);
@@ -71,12 +72,27 @@ bool write_queue(const char *statement, const char *name, const char *query, Oid
     return written;
 }
 
+// The trial has no time limit but that of its session.
+void warn_where_slow(const char *name, TimestampTz start) {
+    const int limit = scan_timeout_setting();
+    if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), limit))
+        ereport(WARNING,
+                (errmsg("the failure query of queue \"%s\" took longer than "
+                        "job_alerting.scan_timeout, %d ms",
+                        name, limit),
+                 errdetail("A round would end it, and know nothing of the queue."),
+                 errhint("Let an index serve it (job_alerting.check() may know one), or increase "
+                         "job_alerting.scan_timeout.")));
+}
+
 // Tries the query, and stores it under the name. Whose the name is gets examined before the query
 // is tried, and again after it: meanwhile somebody else may have taken it.
 void store(const char *name, const char *query, Oid owner, TimestampTz since) {
     check_name(name);
     check_existing(name);
+    const TimestampTz start = GetCurrentTimestamp();
     try_failure_query(query, owner, since);
+    warn_where_slow(name, start);
     const char *insert =
         "INSERT INTO job_alerting.queue (name, failure_query, owner, since, watched_at) "
         "VALUES ($1, $2, $3::name, $4::timestamptz, clock_timestamp()) "
@@ -124,8 +140,7 @@ bool is_text(Oid type) {
 
 const JobColumn job_columns[] = {
     {"status", true, "text", is_word, "%s::text", "status"},
-    {"finished_at", true, "timestamp with time zone", is_timestamptz, "%s::timestamptz",
-     "failed_at"},
+    {"finished_at", true, "timestamp with time zone", is_timestamptz, "%s", "failed_at"},
     {"attempts", true, "integer", is_integer, "%s::integer", "attempts"},
     {"max_attempts", true, "integer", is_integer, "%s::integer", "max_attempts"},
     {"source", false, "", is_any, "%s::text", "source"},
@@ -140,6 +155,14 @@ const JobColumn job_columns[] = {
 Oid type_of(Relation relation, const char *name) {
     const AttrNumber number = get_attnum(RelationGetRelid(relation), name);
     return number > 0 ? getBaseType(get_atttype(RelationGetRelid(relation), number)) : InvalidOid;
+}
+
+// Only a domain is cast: a column that becomes text, or loses its time zone, must not be read on.
+bool is_domain_of_time(Relation relation, const JobColumn &column) {
+    return column.fits == is_timestamptz &&
+           type_of(relation, column.name) !=
+               get_atttype(RelationGetRelid(relation),
+                           get_attnum(RelationGetRelid(relation), column.name));
 }
 
 bool has_column(Relation relation, const JobColumn &column) {
@@ -292,6 +315,8 @@ char *write_failure_query(Relation relation) {
         if (has_column(relation, column)) {
             appendStringInfoString(&query, ",\n       ");
             appendStringInfo(&query, column.expression, column.name);
+            if (is_domain_of_time(relation, column))
+                appendStringInfo(&query, "::%s", column.kind);
             appendStringInfo(&query, " AS %s", column.result);
         }
     if (has_steps)

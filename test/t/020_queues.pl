@@ -278,6 +278,10 @@ SQL
     tells([], [], 'a limit met once');
     sql(q(ALTER TABLE slowness RENAME TO slow_ness));
     tells([], ['broken slow'], 'and then an error, which is certain');
+    sql(q(UPDATE slow_ness SET seconds = 1.1));
+    my (undef, undef, $said) = $node->psql('postgres', q(SELECT job_alerting.watch_query('slow', 'SELECT id AS job_id, failed_at
+        FROM public.fragile WHERE (SELECT pg_sleep(seconds) IS NOT NULL FROM public.slow_ness)')));
+    like $said, qr/WARNING: .* queue "slow" took longer than job_alerting.scan_timeout, 1000 ms/, 'who watches such a queue is told';
     sql(q(SELECT job_alerting.unwatch('slow', true)));
 };
 

@@ -498,12 +498,19 @@ CREATE TABLE IF NOT EXISTS m.armed (armed boolean);
 CREATE OR REPLACE FUNCTION m.endless_$swallowed() RETURNS boolean LANGUAGE plpgsql AS \$\$
 BEGIN
     LOOP
-        IF NOT EXISTS (SELECT FROM m.armed) THEN
-            RETURN false;
-        END IF;
+        -- Twice, for what comes between two turns of the inner loop.
         BEGIN
-            PERFORM pg_sleep(0.01);
-            PERFORM count(*) FROM generate_series(1, 10000);
+            LOOP
+                BEGIN
+                    IF NOT EXISTS (SELECT FROM m.armed) THEN
+                        RETURN false;
+                    END IF;
+                    PERFORM pg_sleep(0.01);
+                    PERFORM count(*) FROM generate_series(1, 10000);
+                EXCEPTION WHEN $swallowed OR OTHERS THEN
+                    NULL;
+                END;
+            END LOOP;
         EXCEPTION WHEN $swallowed OR OTHERS THEN
             NULL;
         END;
