@@ -60,10 +60,14 @@ std::string joined(const std::string &first, const char *between, const std::str
     return first + (first.empty() || second.empty() ? "" : between) + second;
 }
 
-// Of the failures of a chain, the first in time is where it broke; the last in the ledger knows
-// best what did not run.
+// A time that is not known is before none.
+bool is_before(const std::optional<Moment> &one, const std::optional<Moment> &other) {
+    return one && (!other || one->micros < other->micros);
+}
+
+// The last failure of a chain in the ledger knows best what did not run.
 void trace(Group &group, const Failure &failure) {
-    if (!group.broke || is_before(failure.failed_at, group.broke->failed_at))
+    if (!group.broke || is_sooner(failure, *group.broke))
         group.broke = break_at(failure);
     group.never_ran = failure.never_ran ? one_line(*failure.never_ran, most_steps) : std::string();
 }
@@ -101,7 +105,14 @@ Break break_at(const Failure &failure) {
     return {.step = joined(cause_of(failure).kind(), " ", cleaned_or_empty(failure.target_type)),
             .job_id = cleaned(failure.job_id),
             .error = failure.error ? first_lines(*failure.error, 1, most_name) : "",
-            .failed_at = failure.failed_at};
+            .failed_at = failure.failed_at,
+            .cleared = failure.cleared};
+}
+
+bool is_sooner(const Failure &failure, const Break &broke) {
+    if (failure.cleared != broke.cleared)
+        return broke.cleared;
+    return is_before(failure.failed_at, broke.failed_at);
 }
 
 DigestBuilder::DigestBuilder(std::size_t max_listed)

@@ -51,16 +51,21 @@ struct Cause {
 // The cause of a failure, of which nothing is counted yet.
 Cause cause_of(const Failure &failure);
 
-// Where a chain broke: the job of it that failed first, of those that still stand.
+// Where a chain broke: the job of it that failed first, of those that still stand; of those that
+// cleared, where none does.
 struct Break {
     std::string step; // what kind of job, and on what kind of target
     std::string job_id;
     std::string error; // its first line; empty where none was recorded
     std::optional<Moment> failed_at;
+    bool cleared = false;
     std::optional<Report> reported = {}; // the digest that has it, if that is an earlier one
 };
 
 Break break_at(const Failure &failure);
+
+// Whether the chain rather broke at this failure.
+bool is_sooner(const Failure &failure, const Break &broke);
 
 struct Group {
     std::string chain; // cleaned; empty for the group of jobs without a chain

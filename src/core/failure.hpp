@@ -17,11 +17,6 @@ struct Moment {
     std::string text;
 };
 
-// A time that is not known is before none.
-inline bool is_before(const std::optional<Moment> &one, const std::optional<Moment> &other) {
-    return one && (!other || one->micros < other->micros);
-}
-
 // The status and job_id of the failure that stands for a queue whose failure query does not run.
 inline constexpr const char *unreadable = "unreadable";
 

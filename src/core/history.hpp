@@ -22,7 +22,7 @@ public:
     // The names of the digest's chains.
     std::vector<std::string> chains() const;
 
-    // Takes a failure of an earlier digest that still stands in one of them: if it failed before
+    // Takes a failure of an earlier digest that still stands in one of them: if it is sooner than
     // those of this digest, the chain broke there.
     void take_break(const Failure &failure, const Report &report);
 

@@ -16,6 +16,10 @@ void share_jobs(std::vector<Section> &sections, std::size_t budget);
 void leave_out(const std::vector<Block> &blocks, std::size_t from, Rest &rest);
 std::vector<std::size_t> share(const std::vector<std::size_t> &wanted, std::size_t budget);
 
+std::size_t reduced(std::size_t count, std::size_t size, std::size_t limit) {
+    return count == 0 ? 0 : std::min(count - 1, count * limit / size);
+}
+
 } // namespace
 
 Extent whole(const Digest &digest, std::size_t max_listed) {
@@ -30,14 +34,17 @@ Extent whole(const Digest &digest, std::size_t max_listed) {
 }
 
 Extent less(Extent extent, std::size_t size, std::size_t limit) {
-    const auto reduced = [&](std::size_t count) {
-        return count == 0 ? 0 : std::min(count - 1, count * limit / size);
-    };
     if (extent.jobs > few_jobs)
-        return {extent.blocks, std::max(few_jobs, reduced(extent.jobs))};
+        return {extent.blocks, std::max(few_jobs, reduced(extent.jobs, size, limit))};
     if (extent.blocks > few_jobs)
-        return {reduced(extent.blocks), extent.jobs};
-    return {reduced(extent.blocks), reduced(extent.jobs)};
+        return {reduced(extent.blocks, size, limit), extent.jobs};
+    return {reduced(extent.blocks, size, limit), reduced(extent.jobs, size, limit)};
+}
+
+Extent fewer_causes(Extent extent, std::size_t size, std::size_t limit) {
+    if (extent.blocks == 0)
+        return {0, 0};
+    return {reduced(extent.blocks, size, limit), extent.jobs};
 }
 
 Layout lay_out(const Digest &digest, Extent extent) {

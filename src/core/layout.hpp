@@ -28,6 +28,9 @@ Extent whole(const Digest &digest, std::size_t max_listed);
 // the end.
 Extent less(Extent extent, std::size_t size, std::size_t limit);
 
+// The same where only causes count towards the limit; at last no job either.
+Extent fewer_causes(Extent extent, std::size_t size, std::size_t limit);
+
 struct Block {
     const Cause *cause = nullptr;
     std::size_t jobs = 0; // of cause->listed

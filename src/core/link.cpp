@@ -36,6 +36,8 @@ bool is_cut(std::string_view value) {
 } // namespace
 
 std::string job_link(const std::string &job_url, const Failure &job) {
+    if (!job_url_fault(job_url).empty())
+        return {};
     const Placeholder placeholders[] = {
         {"{queue}", job.queue},
         {"{job_id}", job.job_id},
@@ -62,7 +64,7 @@ std::string job_link(const std::string &job_url, const Failure &job) {
         link += replacement;
         rest.remove_prefix(length);
     }
-    return is_http(link) && link.size() <= longest_link ? link : std::string();
+    return link.size() <= longest_link ? link : std::string();
 }
 
 std::string job_url_fault(const std::string &job_url) {

@@ -76,7 +76,7 @@ std::string period(const std::optional<Moment> &first, const std::optional<Momen
 
 std::string first_error_of(const Cause &cause) {
     if (cause.listed.empty() || !cause.listed.front().error)
-        return {};
+        return cause.error;
     return first_lines(*cause.listed.front().error, 1, most_error);
 }
 

@@ -43,7 +43,7 @@ std::string slack_body(const Digest &digest, std::size_t max_listed, const std::
         else if (size > max_slack_characters)
             extent = less(extent, size, max_slack_characters);
         else
-            extent = less(extent, blocks, max_slack_blocks);
+            extent = fewer_causes(extent, blocks, max_slack_blocks);
     }
 }
 

@@ -33,7 +33,7 @@ TEST(JobLink, is_an_http_address_or_nothing) {
     Failure job = bare_failure();
     job.job_id = "javascript:alert(1)";
     for (const char *url : {"javascript:alert(1)", "{job_id}", "ftp://x/{job_id}", "//x",
-                            "HTTPS//x", "data:text/html,x", "mailto:x@y"})
+                            "HTTPS//x", "data:text/html,x", "mailto:x@y", "https://x y/4711"})
         EXPECT_EQ(job_link(url, job), "");
 }
 

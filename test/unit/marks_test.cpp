@@ -171,6 +171,16 @@ TEST(Mail, says_where_a_chain_broke_and_what_never_ran) {
     EXPECT_TRUE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog song: quota"));
 }
 
+TEST(Mail, says_that_a_chain_broke_where_it_still_is_broken) {
+    Failure retried = in_chain("album", 1);
+    retried.cleared = true;
+    const Mail mail = mail_of({retried, in_chain("song", 2)});
+    expect_in_both(mail, "Broke at apple/refresh_catalog song (job 4712)");
+    EXPECT_TRUE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog song: "));
+    expect_in_both(mail_of({in_chain("song", 2), retried}), "Broke at apple/refresh_catalog song");
+    expect_in_both(mail_of({retried}), "Broke at apple/refresh_catalog album (job 4711)");
+}
+
 TEST(SlackMessage, says_of_causes_and_chains_what_the_mail_says) {
     Failure broken = in_chain("song", 1);
     broken.never_ran = "apple/rebuild_index index";
@@ -207,6 +217,11 @@ TEST(Mail, puts_what_failed_first_into_the_preheader) {
     EXPECT_EQ(preheader_of(mail_of({sample_failure()})),
               "apple/refresh_catalog: HTTP 503 from upstream");
     EXPECT_EQ(preheader_of(mail_of({lost()})), "apple/refresh_catalog: worker lost");
+}
+
+TEST(Mail, calls_no_worker_lost_in_the_preheader_that_raised_an_error) {
+    const Mail mail = mail_of({with_error("quota exceeded")}, 0);
+    EXPECT_TRUE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog: quota exceeded<"));
 }
 
 TEST(Mail, shows_what_the_errors_of_a_cause_have_in_common) {

@@ -262,6 +262,21 @@ TEST(SlackMessage, shows_text_of_every_script) {
         EXPECT_TRUE(contains(all, "\n" + *failure.error + "\n")) << *failure.error;
 }
 
+TEST(SlackMessage, leaves_out_no_job_for_the_number_of_its_blocks) {
+    std::vector<Failure> failures;
+    for (int i = 0; i < 14; ++i) {
+        failures.push_back(of_kind(i, i + 1));
+        failures.back().chain = kind(i);
+        failures.back().never_ran = "rebuild_index";
+        failures.back().error = "no";
+    }
+    const std::string all = read(message_of(failures));
+    const auto causes = occurrences(all, "1 job failed");
+    EXPECT_LT(causes, failures.size());
+    EXPECT_GT(causes, 8U);
+    EXPECT_EQ(occurrences(all, "\njob "), causes) << all;
+}
+
 TEST(SlackMessage, carries_its_notes_and_says_when_it_is_minimal) {
     for (const auto &[name, digest] : sample_digests()) {
         const std::string all = read(message_of(digest));
