@@ -4,8 +4,8 @@
 
 #include "server/channel.hpp"
 #include "server/examine.hpp"
-#include "server/failure_query.hpp"
 #include "server/heartbeat.hpp"
+#include "server/job_table.hpp"
 #include "server/ledger.hpp"
 #include "server/round.hpp"
 #include "server/shared.hpp"

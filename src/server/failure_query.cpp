@@ -137,16 +137,6 @@ const char *const ledger_key =
                     "'YYYY-MM-DD HH24:MI:SS.US') "
                     "THEN '' ELSE '=' || f.occurrence END");
 
-char *final_failure_condition(const char *status, const char *error) {
-    const char *cancelled =
-        error ? psprintf("\n   AND (%s <> 'dead' OR %s IS DISTINCT FROM 'cancelled by admin')",
-                         status, error)
-              : "";
-    return psprintf("%s IN ('failed', 'dead')"
-                    "\n   AND (%s = 'dead' OR (attempts >= max_attempts) IS NOT FALSE)%s",
-                    status, status, cancelled);
-}
-
 char *single_select(const char *text) {
     List *statements = parse(text);
     if (list_length(statements) != 1)

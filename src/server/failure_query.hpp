@@ -27,11 +27,6 @@ struct FailureColumns {
 // WITH that modifies data.
 char *single_select(const char *text);
 
-// Which rows of a job table are final failures: `dead`, but for those that somebody cancelled, and
-// `failed` with the attempts used up. A limit that is not known counts as reached. `status` and
-// `error` are how a query says those columns; no `error`, where there is none.
-char *final_failure_condition(const char *status, const char *error);
-
 // Looks at the columns that the query returns, without running it. An error when one is
 // missing, unknown or of the wrong type. Runs in a sandbox, with SPI connected.
 FailureColumns describe_failure_query(const char *query);
