@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "server/ledger.hpp"
+#include "server/digests.hpp"
 #include "server/route.hpp"
 #include "server/settings.hpp"
 

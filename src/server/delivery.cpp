@@ -3,8 +3,9 @@
 #include "server/delivery.hpp"
 
 #include "server/channel.hpp"
+#include "server/content.hpp"
+#include "server/digests.hpp"
 #include "server/encoding.hpp"
-#include "server/ledger.hpp"
 #include "server/shared.hpp"
 
 #include "core/digest.hpp"

@@ -2,8 +2,10 @@
 
 #pragma once
 
-#include "server/ledger.hpp"
+#include "server/digests.hpp"
 #include "server/round.hpp"
+
+#include "core/digest.hpp"
 
 namespace job_alerting::server {
 

@@ -2,7 +2,9 @@
 
 #include "server/preview.hpp"
 
+#include "server/content.hpp"
 #include "server/delivery.hpp"
+#include "server/digests.hpp"
 #include "server/encoding.hpp"
 #include "server/ledger.hpp"
 #include "server/round.hpp"

@@ -4,6 +4,7 @@
 
 #include "server/round_lock.hpp"
 #include "server/sandbox.hpp"
+#include "server/settings.hpp"
 #include "server/shared.hpp"
 
 namespace job_alerting::server {

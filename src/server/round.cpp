@@ -4,6 +4,7 @@
 
 #include "server/channel.hpp"
 #include "server/delivery.hpp"
+#include "server/digests.hpp"
 #include "server/ledger.hpp"
 #include "server/recording.hpp"
 #include "server/shared.hpp"

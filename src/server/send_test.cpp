@@ -3,7 +3,7 @@
 #include "server/send_test.hpp"
 
 #include "server/channel.hpp"
-#include "server/ledger.hpp"
+#include "server/content.hpp"
 #include "server/round.hpp"
 
 namespace job_alerting::server {

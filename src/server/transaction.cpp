@@ -202,4 +202,8 @@ std::int64_t number(const Value &value) {
     return std::stoll(value.value());
 }
 
+bool flag(const Value &value) {
+    return value == "t";
+}
+
 } // namespace job_alerting::server

@@ -64,4 +64,7 @@ Value value(std::optional<std::int64_t> number);
 // Reads a number that the statement promised.
 std::int64_t number(const Value &value);
 
+// Reads a truth value; false for NULL.
+bool flag(const Value &value);
+
 } // namespace job_alerting::server
