@@ -220,7 +220,7 @@ CREATE FUNCTION job_alerting.check(OUT item text, OUT state text, OUT detail tex
     RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'job_alerting_check';
 COMMENT ON FUNCTION job_alerting.check() IS
-'The doctor: a row for each item that it looked at (server, channels, heartbeat, and each queue from several sides) with its state (ok, warning or error), what was found, and the statement or setting that mends it. Changes nothing, sends nothing.';
+'The doctor: a row for each item that it looked at (server, channels and what waits for them, heartbeat, and each queue from several sides) with its state (ok, warning or error), what was found, and the statement or setting that mends it. Changes nothing, sends nothing.';
 
 CREATE FUNCTION job_alerting.send_test(OUT channel text, OUT outcome text, OUT detail text)
     RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -19,13 +19,14 @@ namespace job_alerting::server {
 namespace {
 
 // What a provider refuses, or leaves open, no setting or file tells beforehand.
-Finding check_waiting(ChannelKind channel) {
+Finding check_waiting(ChannelKind channel, bool hold) {
     Transaction transaction(lock_timeout_setting());
     const Result waiting = transaction.execute(
-        "SELECT d.id, d.state = 'pending', d.http_status IS NOT DISTINCT FROM 429, d.error "
+        "SELECT d.id, d.state = 'pending', d.http_status IS NOT DISTINCT FROM 429, d.error, "
+        "coalesce(d.held, $2::bool) "
         "FROM job_alerting.digest d WHERE d.channel = $1 AND d.error IS NOT NULL "
         "AND d.state IN ('pending', 'in_doubt') ORDER BY d.state = 'pending' DESC, d.id LIMIT 1",
-        {to_string(channel)});
+        {to_string(channel), hold ? "t" : "f"});
     transaction.commit();
     if (waiting.rows.empty())
         return ok("nothing keeps digests from going out, as far as settings and files tell; "
@@ -35,8 +36,9 @@ Finding check_waiting(ChannelKind channel) {
     const std::string why = row[3].value();
     if (row[1] != "t")
         return warning("digest " + digest + " is in doubt: " + why,
-                       "If it arrived: SELECT job_alerting.settle(" + digest +
-                           ", true); if not: SELECT job_alerting.settle(" + digest + ", false);");
+                       "If it arrived: SELECT job_alerting.settle(" + digest + ", true); if not, " +
+                           (row[4] == "t" ? "SELECT job_alerting.settle(" + digest + ", false);"
+                                          : std::string("wait: it is sent again by itself.")));
     if (row[2] == "t")
         return warning("digest " + digest + " could not be delivered: " + why,
                        "Wait: it is tried again by itself when the provider wants it.");
@@ -56,7 +58,7 @@ std::string fault_of(ChannelKind channel, const Settings &settings) {
 Finding check_channel(ChannelKind channel, const Settings &settings) {
     const std::string fault = fault_of(channel, settings);
     if (fault.empty())
-        return check_waiting(channel);
+        return check_waiting(channel, settings.hold_in_doubt);
     if (channel == ChannelKind::log)
         return error(fault, set_statement("log_min_messages", "warning"));
     return error(fault, "Mend what it names (doc/settings.md), then try it: "
@@ -113,9 +115,9 @@ Finding check_job_url(const Settings &settings) {
     const std::string fault = core::job_url_fault(settings.job_url);
     if (fault.empty())
         return ok("digests have a link for each job that they list");
-    return warning("digests have no links: job_alerting.job_url cannot be used: " + fault,
-                   "ALTER SYSTEM SET job_alerting.job_url = "
-                   "'https://admin.example.com/jobs/{job_id}'; SELECT pg_reload_conf();");
+    return warning(
+        "digests have no links: job_alerting.job_url cannot be used: " + fault,
+        set_statement("job_alerting.job_url", "https://admin.example.com/jobs/{job_id}"));
 }
 
 Finding check_heartbeat(const Settings &settings) {

@@ -263,7 +263,7 @@ void check_queue(const Queue &queue, Rows &rows) {
             const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
             patient.facts = examine_query(scanned, scan_timeout_setting());
             MemoryContextSwitchTo(before);
-            find_failures(scanned, scan_timeout_setting());
+            forget(find_failures(scanned, scan_timeout_setting()));
         });
         transaction.commit();
         return ok("it can be read");

@@ -76,15 +76,15 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
                      const DigestRow &digest,
                      const std::function<void(const core::Failure &)> &take) {
     const ScannedQueue itself = scanned(queue);
-    bool some_cleared = false;
-    transaction.run([&] { some_cleared = find_failures(itself, time_limit); });
+    Change change = {};
+    transaction.run([&] { change = find_failures(itself, time_limit); });
     transaction.stream("SELECT 0, $1, f.job_id, " FAILURE_DETAILS ", false"
                        // As the ledger would have them: each once.
                        " FROM (SELECT DISTINCT ON (n.job_id, n.occurrence) n.* FROM found n) f "
                        "ORDER BY f.failed_at, f.job_id",
                        {queue.name}, [&](const Row &row) { take(failure_of(row)); });
     const std::string stands =
-        some_cleared
+        change.some_cleared
             ? std::string("EXISTS (SELECT FROM standing s WHERE s.key = ") + ledger_key + ")"
             : "f.cleared_at IS NULL";
     const Result standing = transaction.execute(("SELECT count(*) FROM job_alerting.failure f "
@@ -92,6 +92,7 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
                                                  stands)
                                                     .c_str(),
                                                 {queue.name, value(digest.first_failure)});
+    transaction.run([&] { forget(change); });
     return number(standing.rows[0][0]);
 }
 
@@ -179,10 +180,11 @@ void earlier_breaks(Transaction &transaction, ChannelKind channel, const DigestR
         (std::string("SELECT DISTINCT ON (f.chain) f.id, f.queue, f.job_id, " FAILURE_DETAILS
                      ", false, d.id, ") +
          moment_of("d.updated_at") +
-         " FROM job_alerting.failure f JOIN job_alerting.digest d "
-         "ON d.channel = $2 AND d.state = 'accepted' "
-         "AND f.id BETWEEN d.first_failure AND d.last_failure "
-         "WHERE f.chain = ANY (string_to_array($3, E'\n')) AND f.id < $1::bigint "
+         " FROM job_alerting.failure f JOIN LATERAL (SELECT c.* FROM job_alerting.digest c "
+         "    WHERE c.channel = $2 AND c.last_failure >= f.id "
+         "    ORDER BY c.last_failure LIMIT 1) d "
+         "ON d.first_failure <= f.id AND d.state = 'accepted' "
+         "WHERE f.chain = ANY (string_to_array($3, E'\\n')) AND f.id < $1::bigint "
          "AND f.cleared_at IS NULL "
          "ORDER BY f.chain, f.failed_at, f.id")
             .c_str(),

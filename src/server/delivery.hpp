@@ -14,8 +14,9 @@ namespace job_alerting::server {
 void deliver(const Settings &settings, bool by_hand, ChannelReport &report);
 
 // Marks the causes of a digest that were told before, and those that are new. Where the newest
-// failures do not tell, a cause is marked neither as new nor as known. Of its chains, says which
-// broke before. `recorded`: all its failures are in the ledger.
+// failures do not tell, a cause is marked neither as new nor as known. Also says which of its
+// chains broke before, and are so still by what the last round saw. `recorded`: all its failures
+// are in the ledger.
 void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &row, bool recorded,
                 core::Digest &digest);
 

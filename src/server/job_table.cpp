@@ -53,12 +53,9 @@ Oid type_of(Relation relation, const char *name) {
     return number > 0 ? getBaseType(get_atttype(RelationGetRelid(relation), number)) : InvalidOid;
 }
 
-// Only a domain is cast: a column that becomes text, or loses its time zone, must not be read on.
-bool is_domain_of_time(Relation relation, const JobColumn &column) {
-    return column.fits == is_timestamptz &&
-           type_of(relation, column.name) !=
-               get_atttype(RelationGetRelid(relation),
-                           get_attnum(RelationGetRelid(relation), column.name));
+bool is_domain(Relation relation, const char *name) {
+    const AttrNumber number = get_attnum(RelationGetRelid(relation), name);
+    return number > 0 && type_of(relation, name) != get_atttype(RelationGetRelid(relation), number);
 }
 
 bool has_column(Relation relation, const JobColumn &column) {
@@ -101,11 +98,13 @@ bool has_label(Oid enumeration, const char *label) {
                                  CStringGetDatum(label));
 }
 
-// As it is, so that an index on it serves; but an enumeration that has no such labels by its text.
+// As it is, so that an index on it serves; but an enumeration that has no such labels by its text,
+// and a domain over one, which has no operators.
 const char *status_of(Relation relation) {
     const Oid type = type_of(relation, "status");
     const bool is_comparable =
-        !type_is_enum(type) || (has_label(type, "failed") && has_label(type, "dead"));
+        !type_is_enum(type) ||
+        (!is_domain(relation, "status") && has_label(type, "failed") && has_label(type, "dead"));
     return is_comparable ? "status" : "status::text";
 }
 
@@ -234,7 +233,9 @@ char *write_failure_query(Relation relation) {
         if (has_column(relation, column)) {
             appendStringInfoString(&query, ",\n       ");
             appendStringInfo(&query, column.expression, column.name);
-            if (is_domain_of_time(relation, column))
+            // Only a domain: a column that becomes text, or loses its time zone, must not be read
+            // on.
+            if (column.fits == is_timestamptz && is_domain(relation, column.name))
                 appendStringInfo(&query, "::%s", column.kind);
             appendStringInfo(&query, " AS %s", column.result);
         }

@@ -226,30 +226,20 @@ void try_failure_query(const char *query, Oid owner, TimestampTz since) {
 
 namespace {
 
-// What a scan found that the ledger does not know yet.
-struct Change {
-    Tuplestorestate *found;    // new failures
-    Tuplestorestate *standing; // the keys of all that stand, when some_cleared
-    bool some_cleared;
-};
-
 // `asks_steps`: in, whether to ask what did not run of a chain; out, whether that was begun.
-Change look(const ScannedQueue &queue, const Known &known, int time_limit,
-            volatile bool &asks_steps) {
+void look(const ScannedQueue &queue, const Known &known, int time_limit, volatile bool &asks_steps,
+          Change &change) {
+    const bool with_steps = asks_steps;
+    asks_steps = false;
     const Oid owner = get_role_oid(queue.owner, false);
     const TimestampTz since =
         DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
                                                 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
     const MemoryContext context = CurrentMemoryContext;
-    Change change = {.found = tuplestore_begin_heap(false, false, work_mem),
-                     .standing = tuplestore_begin_heap(false, false, work_mem),
-                     .some_cleared = false};
 
     auto work = [&] {
         SPI_connect();
         FailureColumns columns = describe_failure_query(queue.failure_query);
-        const bool with_steps = asks_steps;
-        asks_steps = false;
         const Seen seen = summarise(queue.failure_query, columns, since, known.keys);
         if (!with_steps)
             columns = without_steps(columns);
@@ -264,7 +254,6 @@ Change look(const ScannedQueue &queue, const Known &known, int time_limit,
         SPI_finish();
     };
     sandboxed(owner, time_limit, work);
-    return change;
 }
 
 // The failures matter more than what did not run after them, which may take reading a large table
@@ -274,9 +263,11 @@ Change compare(const ScannedQueue &queue, const Known &known, int time_limit, bo
     const TimestampTz start = GetCurrentTimestamp();
     volatile bool asks_steps = true;
     volatile bool again = false;
-    Change change = {};
+    Change change = {.found = tuplestore_begin_heap(false, false, work_mem),
+                     .standing = tuplestore_begin_heap(false, false, work_mem),
+                     .some_cleared = false};
     PG_TRY();
-    { change = look(queue, known, time_limit, asks_steps); }
+    { look(queue, known, time_limit, asks_steps, change); }
     PG_CATCH();
     {
         if (!asks_steps || geterrcode() != ERRCODE_QUERY_CANCELED || time_limit == 0 ||
@@ -289,10 +280,13 @@ Change compare(const ScannedQueue &queue, const Known &known, int time_limit, bo
     PG_END_TRY();
     if (!again)
         return change;
+    tuplestore_clear(change.found);
+    tuplestore_clear(change.standing);
     asks_steps = false;
     if (is_round)
         shared::set_deadline(MyDatabaseId, time_limit);
-    return look(queue, known, time_limit, asks_steps);
+    look(queue, known, time_limit, asks_steps, change);
+    return change;
 }
 
 } // namespace
@@ -313,15 +307,19 @@ void record_failures(const ScannedQueue &queue, int time_limit) {
         insert_failures(queue.name, change.found);
     if (change.some_cleared)
         clear_failures(queue.name, change.standing);
-    tuplestore_end(change.found);
-    tuplestore_end(change.standing);
+    forget(change);
 }
 
-bool find_failures(const ScannedQueue &queue, int time_limit) {
+Change find_failures(const ScannedQueue &queue, int time_limit) {
     const Change change = compare(queue, load_known(queue.name), time_limit, false);
     name_store("found", change.found, failure_description());
     name_store("standing", change.standing, key_description());
-    return change.some_cleared;
+    return change;
+}
+
+void forget(const Change &change) {
+    tuplestore_end(change.found);
+    tuplestore_end(change.standing);
 }
 
 } // namespace job_alerting::server

@@ -25,9 +25,17 @@ void try_failure_query(const char *query, Oid owner, TimestampTz since);
 // queue could not be read, or that time_limit (ms) was met; nothing is recorded then.
 void record_failures(const ScannedQueue &queue, int time_limit);
 
-// Only looks: afterwards the next statements of this SPI connection can name the new failures as
-// the table `found`. Returns whether some known failures have cleared or stand again; then the
-// table `standing` holds the keys of all that stand.
-bool find_failures(const ScannedQueue &queue, int time_limit);
+// What a scan found that the ledger does not know yet.
+struct Change {
+    Tuplestorestate *found;    // new failures
+    Tuplestorestate *standing; // the keys of all that stand, when some_cleared
+    bool some_cleared;         // or stand again
+};
+
+// Only looks: the next statements of this SPI connection can name as the tables `found` and
+// `standing` what it returns, until that is forgotten, which is to be done before the transaction
+// is committed.
+Change find_failures(const ScannedQueue &queue, int time_limit);
+void forget(const Change &change);
 
 } // namespace job_alerting::server

@@ -376,6 +376,12 @@ CREATE DOMAIN document AS jsonb;
 CREATE TABLE shape_domain (id bigserial PRIMARY KEY, status outcome_text, attempts number, max_attempts number,
     finished_at moment, last_error jsonb DEFAULT '{"class": "Timeout"}', payload document DEFAULT '{"chain_started_at": "now"}');
 SQL
+        'a domain over an enumeration' => [ 'public.shape_label', 'shape_label', <<'SQL' ],
+CREATE TYPE label AS ENUM ('done', 'failed', 'dead');
+CREATE DOMAIN known_label AS label NOT NULL;
+CREATE TABLE shape_label (id bigserial PRIMARY KEY, status known_label, attempts int, max_attempts int,
+    finished_at timestamptz);
+SQL
         'odd names' => [ q('"Ödd ""schema"""."Jobs, ''old''; --%s"'::regclass), q(Jobs, 'old'; --%s), <<'SQL' ],
 CREATE SCHEMA "Ödd ""schema""";
 CREATE TABLE "Ödd ""schema"""."Jobs, 'old'; --%s" ("Job ""Id""" bigserial PRIMARY KEY, status text, attempts int,

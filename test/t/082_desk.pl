@@ -123,6 +123,12 @@ subtest 'a preview uses the settings of the server, reads in a read-only transac
     cmp_ok $text, '>', 24_000, 'all of the text';
     cmp_ok $html, '>', 64 * 1024, 'and of the HTML';
     like $row->{body_html}, qr{</html>\s*\z}, 'to its end';
+
+    my $mark = -s $node->logfile;
+    sql(q(ALTER DATABASE postgres SET work_mem = '64kB'));
+    sql('SELECT count(*) FROM job_alerting.preview()');
+    sql('ALTER DATABASE postgres RESET work_mem');
+    unlike PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark), qr/WARNING/, 'nothing to warn of where it does not fit into memory';
     JobAlerting::run_digest($node);
 };
 

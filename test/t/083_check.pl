@@ -110,7 +110,10 @@ subtest 'what a provider refused, or left open' => sub {
     $told->('403', 'error', qr/HTTP 403: .*mail_from/, qr/run_digest/);
     $told->('200', 'error', qr/HTTP 200: .*sendgrid_url/, qr/run_digest/);
     $told->('302', 'error', qr/HTTP 302: .*sendgrid_url/, qr/run_digest/);
-    $told->('503', 'warning', qr/digest \d+ is in doubt: HTTP 503/, qr/settle\(\d+, true\)/);
+    $told->('503', 'warning', qr/digest \d+ is in doubt: HTTP 503/, qr/settle\(\d+, true\).*by itself/);
+    sql(q(ALTER DATABASE postgres SET job_alerting.on_in_doubt = 'hold'));
+    like findings()->{'channel sendgrid'}{hint}, qr/settle\(\d+, false\)/, 'a verdict is wanted only where it is held';
+    sql('ALTER DATABASE postgres RESET job_alerting.on_in_doubt');
     $stub->mode('202');
     JobAlerting::run_digest($node);
     is_deeply bad(findings()), \@others, 'accepted: nothing is found';
@@ -352,7 +355,7 @@ subtest 'an address of jobs that gives no links' => sub {
     local $ENV{SLACK_WEBHOOK_URL} = $stub->url . '/services/T0/B0/canary';
     $node->append_conf('postgresql.conf', "job_alerting.job_url = 'admin.example.com/{job_id}'");
     JobAlerting::restart($node);
-    finds('job_url', 'warning', qr/no links: .*does not begin with https/, qr/SET job_alerting\.job_url/, 'at server start');
+    finds('job_url', 'warning', qr/no links: .*does not begin with https/, qr/ALTER SYSTEM SET job_alerting\.job_url/, 'at server start');
     $node->adjust_conf('postgresql.conf', 'job_alerting.job_url', undef);
     JobAlerting::restart($node);
     is_well('mended');
