@@ -69,6 +69,13 @@ bool is_on(const std::vector<ChannelKind> &channels, ChannelKind channel) {
     return std::find(channels.begin(), channels.end(), channel) != channels.end();
 }
 
+std::string list_of(const std::vector<ChannelKind> &channels) {
+    std::string list;
+    for (const ChannelKind channel : channels)
+        list += (list.empty() ? "" : ",") + std::string(to_string(channel));
+    return list;
+}
+
 // Somebody who has given a key expects what it is for.
 Finding check_unused_key(ChannelKind channel, const std::vector<ChannelKind> &channels,
                          const std::string &file, const char *variable) {
@@ -78,13 +85,21 @@ Finding check_unused_key(ChannelKind channel, const std::vector<ChannelKind> &ch
         return ok("the channel is on");
     if (file.empty() && !in_environment)
         return ok("none is there, and the channel is not on");
-    std::string list = to_string(channel);
-    for (const ChannelKind other : channels)
-        list += std::string(",") + to_string(other);
+    std::vector<ChannelKind> both = {channel};
+    both.insert(both.end(), channels.begin(), channels.end());
     return warning((file.empty() ? std::string("the server's environment has ") + variable
                                  : std::string("a file is named for it")) +
                        ", but the channel is not on: nothing is sent through " + to_string(channel),
-                   set_statement("job_alerting.channels", list));
+                   set_statement("job_alerting.channels", list_of(both)));
+}
+
+Finding check_list(const Settings &settings, const std::vector<ChannelKind> &channels) {
+    if (const std::string fault = channels_fault(settings); !fault.empty())
+        return error(fault, set_statement("job_alerting.channels", list_of(channels)));
+    if (channels.empty())
+        return error("failures are recorded, but nobody is told",
+                     set_statement("job_alerting.channels", "sendgrid"));
+    return ok("on: " + list_of(channels));
 }
 
 void check_channels(const Settings &settings, Rows &rows) {
@@ -95,10 +110,7 @@ void check_channels(const Settings &settings, Rows &rows) {
         add(rows, "channels", error(bad.what(), set_statement("job_alerting.channels", "log")));
         return;
     }
-    add(rows, "channels",
-        channels.empty() ? error("failures are recorded, but nobody is told",
-                                 set_statement("job_alerting.channels", "sendgrid"))
-                         : ok("on: " + settings.channels));
+    add(rows, "channels", check_list(settings, channels));
     for (const ChannelKind channel : channels)
         add(rows, std::string("channel ") + to_string(channel), check_channel(channel, settings));
     add(rows, "key of sendgrid",

@@ -13,12 +13,11 @@ namespace job_alerting::server {
 
 namespace {
 
-// Those that are configured; none when one of them is no channel.
+// None where the list names nothing that is a channel.
 std::vector<ChannelKind> known_channels(const Settings &settings) {
     std::vector<ChannelKind> kinds;
     std::string unknown;
-    if (!parse_channels(settings.channels.c_str(), kinds, unknown))
-        kinds.clear();
+    parse_channels(settings.channels.c_str(), kinds, unknown);
     return kinds;
 }
 
@@ -177,11 +176,19 @@ bool is_silent(const RoundReport &report) {
 
 } // namespace
 
-std::vector<ChannelKind> configured_channels(const Settings &settings) {
+std::string channels_fault(const Settings &settings) {
     std::vector<ChannelKind> kinds;
     std::string unknown;
-    if (!parse_channels(settings.channels.c_str(), kinds, unknown))
-        throw BadSetting("job_alerting.channels names \"" + unknown + "\", which is no channel");
+    if (parse_channels(settings.channels.c_str(), kinds, unknown))
+        return {};
+    return "job_alerting.channels names \"" + unknown + "\", which is no channel";
+}
+
+std::vector<ChannelKind> configured_channels(const Settings &settings) {
+    const std::vector<ChannelKind> kinds = known_channels(settings);
+    const std::string fault = channels_fault(settings);
+    if (kinds.empty() && !fault.empty())
+        throw BadSetting(fault);
     return kinds;
 }
 
@@ -216,6 +223,9 @@ RoundReport run_round(bool by_hand) {
 
     report.read_all = trouble.empty();
     tell_trouble(trouble, report);
+    const std::string fault = channels_fault(settings);
+    tell_trouble(fault, report);
+    add(report.trouble, fault);
     tidy_up(settings, trouble, report);
     // What the last queue had recorded is delivered even after it was unwatched.
     report.watched = !queues.empty() || !is_silent(report);

@@ -39,8 +39,12 @@ struct BadSetting : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Throws BadSetting.
+// Those of the list; a name in it that is no channel stops no other. Throws BadSetting where there
+// are only such names.
 std::vector<ChannelKind> configured_channels(const Settings &settings);
+
+// What is wrong with the list; empty when nothing is.
+std::string channels_fault(const Settings &settings);
 
 // Runs a round. The caller holds the round lock; no transaction is open. `by_hand`: try at once
 // all that waits, except where a provider asked for a wait. Throws ExtensionGone, WrongVersion,

@@ -165,6 +165,7 @@ bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::s
     channels.clear();
     if (trimmed(text).empty())
         return true;
+    bool all_known = true;
     for (std::size_t start = 0; start <= text.size();) {
         const std::size_t comma = std::min(text.find(',', start), text.size());
         const std::string_view word = trimmed(text.substr(start, comma - start));
@@ -174,14 +175,13 @@ bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::s
              {ChannelKind::log, ChannelKind::sendgrid, ChannelKind::slack})
             if (word == to_string(candidate))
                 kind = candidate;
-        if (!kind) {
+        if (!kind && all_known)
             unknown = word;
-            return false;
-        }
-        if (std::find(channels.begin(), channels.end(), *kind) == channels.end())
+        all_known = all_known && kind;
+        if (kind && std::find(channels.begin(), channels.end(), *kind) == channels.end())
             channels.push_back(*kind);
     }
-    return true;
+    return all_known;
 }
 
 void define_settings() {

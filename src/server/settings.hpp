@@ -38,8 +38,8 @@ int lock_timeout_setting();
 int scan_timeout_setting();
 std::int64_t interval_setting(); // seconds
 
-// The channels of a comma list, each once, in its order; nothing for an empty list. On a name
-// that is no channel, returns false and gives the name.
+// The channels of a comma list, each once, in its order; nothing for an empty list. Returns false
+// where it has a name that is no channel, and gives the first such name.
 bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::string &unknown);
 
 // Defines the settings; called once by each process that loads the library.
