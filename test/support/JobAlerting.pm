@@ -148,6 +148,13 @@ sub rows {
     return @{ JSON::PP->new->utf8->decode($json) };
 }
 
+# A digest, as its row has it.
+sub digest {
+    my ($node, $id) = @_;
+    my ($digest) = rows($node, undef, "SELECT * FROM job_alerting.digest WHERE id = $id");
+    return $digest;
+}
+
 # Settings of the server, in force when it returns.
 sub configure {
     my ($node, %settings) = @_;

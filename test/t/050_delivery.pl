@@ -25,18 +25,6 @@ sub run_digest {
     return $row;
 }
 
-sub digest {
-    my ($id) = @_;
-    my ($digest) = JobAlerting::rows($node, undef, "SELECT * FROM job_alerting.digest WHERE id = $id");
-    return $digest;
-}
-
-# A function that returns the requests that have come since now; in scalar context their number.
-sub from_now {
-    my $before = $stub->count;
-    return sub { return grep { $_->{number} > $before } $stub->requests };
-}
-
 sub message_id {
     my ($request) = @_;
     return $request->{json}{headers}{'Message-ID'};
@@ -50,7 +38,7 @@ sub is_accepted {
 }
 
 subtest 'an accepted digest is sent once and keeps no copy of the mail' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     my $job = fail_job();
     my $row = run_digest();
     is_deeply $row, { channel => 'sendgrid', digest_id => 1, failures => 1, outcome => 'accepted', detail => undef },
@@ -58,7 +46,7 @@ subtest 'an accepted digest is sent once and keeps no copy of the mail' => sub {
     my @requests = $came->();
     is scalar @requests, 1, 'one request';
     is_deeply [ JobAlerting::named_jobs($requests[0]) ], [$job], 'it names the job';
-    my $digest = digest($row->{digest_id});
+    my $digest = JobAlerting::digest($node, $row->{digest_id});
     is $digest->{state}, 'accepted', 'its state';
     is $digest->{attempts}, 1, 'one attempt';
     is $digest->{http_status}, 202, 'the status of the answer';
@@ -72,7 +60,7 @@ subtest 'an accepted digest is sent once and keeps no copy of the mail' => sub {
 };
 
 subtest 'the mail is what SendGrid and its reader want' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     my $job = fail_job(source => 'youtube', job_type => 'search_song', last_error => "caf\x{c3}\x{a9} <b>&</b> \"q\"");
     my $row = run_digest();
     my ($request) = $came->();
@@ -113,7 +101,7 @@ subtest 'an outage of the endpoint ends in one mail with all that failed meanwhi
     my $first = run_digest();
     is $first->{outcome}, 'pending', 'refused: pending';
     like $first->{detail}, qr/refused|connect/i, 'the detail says why';
-    my $message_id = digest($first->{digest_id})->{message_id};
+    my $message_id = JobAlerting::digest($node, $first->{digest_id})->{message_id};
     ok $message_id, 'it has its Message-ID';
 
     for my $attempt (2 .. 3) {
@@ -134,20 +122,20 @@ subtest 'an outage of the endpoint ends in one mail with all that failed meanwhi
     is message_id($requests[0]), $message_id, 'with the same Message-ID';
     is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($requests[0]) ], \@jobs, 'all failures are in it';
     like $requests[0]{json}{content}[0]{value}, qr/late/, 'it says that it is late';
-    is digest($row->{digest_id})->{attempts}, 4, 'it counts its attempts';
+    is JobAlerting::digest($node, $row->{digest_id})->{attempts}, 4, 'it counts its attempts';
     is run_digest()->{outcome}, 'silent', 'then silence';
 };
 
 # Each of these takes the whole request and gives no answer.
 for my $mode ('close-after-read', 'reset-after-read', 'stall', 'garbage') {
     subtest "no answer ($mode): in doubt, and sent again byte for byte" => sub {
-        my $came = from_now();
+        my $came = $stub->from_now;
         $stub->modes($mode, $mode, '202');
         my $old = fail_job();
         my $first = run_digest();
         is $first->{outcome}, 'in_doubt', 'first try: in doubt';
         ok $first->{detail}, "says why: $first->{detail}";
-        ok digest($first->{digest_id})->{next_attempt_at}, 'it is due again';
+        ok JobAlerting::digest($node, $first->{digest_id})->{next_attempt_at}, 'it is due again';
 
         my $new = fail_job();
         my $second = run_digest();
@@ -163,20 +151,20 @@ for my $mode ('close-after-read', 'reset-after-read', 'stall', 'garbage') {
         isnt message_id($requests[3]), message_id($requests[0]), 'the new one has its own Message-ID';
         is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @requests[ 0, 3 ] ], [ [$old], [$new] ],
           'each failure is in one digest';
-        is digest($first->{digest_id})->{state}, 'accepted', 'no doubt is left';
-        is digest($first->{digest_id})->{request}, undef, 'nor a copy of the mail';
+        is JobAlerting::digest($node, $first->{digest_id})->{state}, 'accepted', 'no doubt is left';
+        is JobAlerting::digest($node, $first->{digest_id})->{request}, undef, 'nor a copy of the mail';
         is run_digest()->{outcome}, 'silent', 'then silence';
     };
 }
 
 subtest 'a digest in doubt stays so when the resend is surely not accepted' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     $stub->modes('close-after-read', '403', '202');
     fail_job();
     my $id = run_digest()->{digest_id};
     my $new = fail_job();
     is run_digest()->{outcome}, 'in_doubt', 'the first copy may have arrived';
-    is digest($id)->{state}, 'in_doubt', 'so the digest says';
+    is JobAlerting::digest($node, $id)->{state}, 'in_doubt', 'so the digest says';
     is_accepted(run_digest());
     my @requests = $came->();
     is $requests[$_]{body}, $requests[0]{body}, 'byte-identical' for 1, 2;
@@ -185,7 +173,7 @@ subtest 'a digest in doubt stays so when the resend is surely not accepted' => s
 
 subtest 'an answer that breaks off after its status counts' => sub {
     for my $mode ('cut-after-status', 'cut-body', 'huge-header', 'huge-body 5000000') {
-        my $came = from_now();
+        my $came = $stub->from_now;
         $stub->modes($mode, '202');
         fail_job();
         is_accepted(run_digest(), "$mode: accepted");
@@ -196,7 +184,7 @@ subtest 'an answer that breaks off after its status counts' => sub {
 
 subtest 'on_in_doubt = hold: nothing in doubt is sent again' => sub {
     JobAlerting::configure($node, on_in_doubt => 'hold');
-    my $came = from_now();
+    my $came = $stub->from_now;
     $stub->modes('close-after-read', '202');
     my $old = fail_job();
     my $held = run_digest();
@@ -213,7 +201,7 @@ subtest 'on_in_doubt = hold: nothing in doubt is sent again' => sub {
     my @requests = $came->();
     is scalar @requests, 2, 'one request more';
     is_deeply [ JobAlerting::named_jobs($requests[1]) ], [$new], 'with the newer failure only';
-    is digest($held->{digest_id})->{state}, 'in_doubt', 'the old one is held still';
+    is JobAlerting::digest($node, $held->{digest_id})->{state}, 'in_doubt', 'the old one is held still';
 
     JobAlerting::configure($node, on_in_doubt => 'resend');
     is_accepted(run_digest(), 'sent again when the setting allows it');
@@ -223,7 +211,7 @@ subtest 'on_in_doubt = hold: nothing in doubt is sent again' => sub {
 
 subtest 'a redirect is not followed' => sub {
     my $elsewhere = JobAlerting::Stub->start;
-    my $came = from_now();
+    my $came = $stub->from_now;
     $stub->modes('redirect ' . $elsewhere->url . '/v3/mail/send', '202');
     my $job = fail_job();
     my $row = run_digest();
@@ -235,7 +223,7 @@ subtest 'a redirect is not followed' => sub {
 };
 
 subtest 'a refused digest is composed anew, with what failed since' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     $stub->modes('401', '202');
     my $old = fail_job();
     my $row = run_digest();

@@ -63,7 +63,7 @@ sub is_not_sent {
     my ($row) = $call->rows;
     is $row->{outcome}, 'pending', 'pending' or diag explain $row;
     like $row->{detail}, $why, 'the detail says why';
-    my ($digest) = JobAlerting::rows($node, undef, "SELECT * FROM job_alerting.digest WHERE id = $row->{digest_id}");
+    my $digest = JobAlerting::digest($node, $row->{digest_id});
     is $digest->{error}, $row->{detail}, 'and so does the digest';
     is $digest->{http_status}, undef, 'no status';
     ok $digest->{next_attempt_at}, 'it is due again';

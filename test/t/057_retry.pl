@@ -75,12 +75,6 @@ sub always {
     return !eval { JobAlerting::poll(sub { !$condition->() }, $seconds, 'what may not be') };
 }
 
-# A function that returns the requests that have come since now; in scalar context their number.
-sub from_now {
-    my $before = $stub->count;
-    return sub { return grep { $_->{number} > $before } $stub->requests };
-}
-
 sub named {
     my ($request) = @_;
     return [ sort { $a <=> $b } JobAlerting::named_jobs($request) ];
@@ -134,7 +128,7 @@ subtest 'a day of refused connections ends in one mail' => sub {
 };
 
 subtest 'a day of 401 ends in one mail' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     $stub->mode('401');
     my @jobs = outage(24, 1);
     is scalar $came->(), 24, 'it was tried each hour, and no more';
@@ -152,7 +146,7 @@ subtest 'a day of 401 ends in one mail' => sub {
 };
 
 subtest 'a day of 503 ends in two mails' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     $stub->mode('503');
     my ($first, @others) = outage(8, 3);
     is scalar $came->(), 8, 'it was tried every three hours, and no more';
@@ -171,7 +165,7 @@ subtest 'a day of 503 ends in two mails' => sub {
 };
 
 subtest 'what is in doubt holds up newer digests for a day, and then no longer' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     $stub->mode('503');
     my $old = fail_job();
     round_after($hour + 1);
@@ -210,7 +204,7 @@ subtest 'what is in doubt holds up newer digests for a day, and then no longer' 
 # ---------------------------------------------------------------- an hour
 
 subtest 'the wait doubles from a minute to an hour, and the launcher keeps it' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     $stub->mode('401');
     fail_job();
     round_after($hour + 1);
@@ -244,7 +238,7 @@ sub is_due {
 # From here on the digest of the subtest before is the one that waits: tried 9 times, for an hour.
 
 subtest 'a restart does not make it due' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     my $before = digest();
     JobAlerting::restart($node);
     my $after = digest();
@@ -256,7 +250,7 @@ subtest 'a restart does not make it due' => sub {
 };
 
 subtest 'a clock set back makes it due' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     is digest()->{attempts}, 10, 'after a try';
     round_after(-3 * 24 * $hour);
     is scalar $came->(), 1, 'it is tried, and not in three days';
@@ -267,7 +261,7 @@ subtest 'a clock set back makes it due' => sub {
 };
 
 subtest 'run_digest() tries at once, but not where the provider asked for a wait' => sub {
-    my $came = from_now();
+    my $came = $stub->from_now;
     is run_digest()->{outcome}, 'pending', 'tried by hand';
     is scalar $came->(), 1, 'it is not due, but tried';
 
@@ -291,7 +285,7 @@ subtest 'what one channel cannot deliver is no matter of the other' => sub {
     my $mark = -s $node->logfile;
     # The first digest of a channel would have what stands still.
     sql('DELETE FROM research_jobs');
-    my $came = from_now();
+    my $came = $stub->from_now;
     $stub->mode('401');
     my @jobs;
     for my $round (1, 2) {

@@ -52,18 +52,6 @@ sub slack_round {
     return $row{slack};
 }
 
-sub digest {
-    my ($id) = @_;
-    my ($digest) = JobAlerting::rows($node, undef, "SELECT * FROM job_alerting.digest WHERE id = $id");
-    return $digest;
-}
-
-# A function that returns the requests that have come since now; in scalar context their number.
-sub from_now {
-    my $before = $slack->count;
-    return sub { return grep { $_->{number} > $before } $slack->requests };
-}
-
 # All that a message shows, in its order.
 sub shown {
     my ($value) = @_;
@@ -90,7 +78,7 @@ sub is_accepted {
 }
 
 subtest 'a digest is a message that Slack takes, with the facts of the mail' => sub {
-    my $came = from_now();
+    my $came = $slack->from_now;
     my $job = fail_job(
         source => 'youtube', job_type => '<!channel>', attempts => 2,
         last_error => "*caf\x{c3}\x{a9}* <!here> & <https://evil.example.com|x>\n```\nsecond line"
@@ -118,7 +106,7 @@ subtest 'a digest is a message that Slack takes, with the facts of the mail' => 
     like $words, qr{^dead, attempts 2/3, \d{4}-\d\d-\d\dT}m, 'status, attempts and time';
     is_deeply [ listed_jobs($request) ], [ $job, $silent ], 'both jobs';
 
-    my $digest = digest(1);
+    my $digest = JobAlerting::digest($node, 1);
     is $digest->{http_status}, 200, 'the status of the answer is kept';
     is $digest->{subject}, $request->{json}{text} =~ s/&lt;/</r =~ s/&gt;/>/r, 'and the subject';
     is $digest->{request}, undef, 'and no copy of the message';
@@ -143,7 +131,7 @@ subtest 'what Slack refuses waits, and goes out with what failed since' => sub {
         my $row = $mode ? slack_round() : unheard_round();
         is $row->{outcome}, 'pending', ($mode // 'nobody listens') . ': pending' or diag explain $row;
         like $row->{detail}, $detail, 'the detail says why';
-        is digest($row->{digest_id})->{http_status}, $status, 'the status is kept';
+        is JobAlerting::digest($node, $row->{digest_id})->{http_status}, $status, 'the status is kept';
         push @jobs, fail_job();
         my $next = slack_round();
         is_accepted($next);
@@ -165,7 +153,7 @@ sub unheard_round {
 
 subtest 'what is refused for what it says goes out at once in its minimal form' => sub {
     for my $answer ('400 body=invalid_blocks', '413') {
-        my $came = from_now();
+        my $came = $slack->from_now;
         $slack->modes($answer, '202');
         my $job = fail_job(last_error => 'the unspeakable');
         my $row = slack_round();
@@ -186,7 +174,7 @@ subtest 'what is refused for what it says goes out at once in its minimal form' 
 };
 
 subtest 'a wait that Slack asks for is kept, also by hand' => sub {
-    my $came = from_now();
+    my $came = $slack->from_now;
     $slack->modes('429 retry-after=2 body=rate_limited', '202');
     my $job = fail_job();
     my $row = slack_round();
@@ -204,7 +192,7 @@ subtest 'a wait that Slack asks for is kept, also by hand' => sub {
 
 subtest 'what says nothing sure is in doubt, and sent again byte for byte' => sub {
     for my $mode ('500 body=rollup_error', '200 body=maybe', '204', 'close-after-read') {
-        my $came = from_now();
+        my $came = $slack->from_now;
         $slack->modes($mode, '202');
         my $old = fail_job();
         my $row = slack_round();
@@ -233,7 +221,7 @@ sub use_both {
 sub is_backoff {
     my ($id, $attempts, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    my $digest = digest($id);
+    my $digest = JobAlerting::digest($node, $id);
     my $wait = sql("SELECT extract(epoch FROM next_attempt_at - updated_at) FROM job_alerting.digest WHERE id = $id");
     my $least = 60 * 2**($attempts - 1);
     is $digest->{attempts}, $attempts, "$name: attempts";

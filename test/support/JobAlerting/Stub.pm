@@ -11,6 +11,7 @@ package JobAlerting::Stub;
 #   $stub->release;                                 lets go what is stalled now, and waits until it is gone
 #   my ($first) = $stub->wait_for(1, 10);           the requests, once there are at least so many
 #   $stub->requests, $stub->broken, $stub->count
+#   my $came = $stub->from_now; ... $came->();      the requests since; in scalar context their number
 #   $stub->stop;                                    from then on connections are refused
 #
 # A request is a hash: number, line, headers (names in lower case, repeated ones joined by ", "),
@@ -96,6 +97,12 @@ sub count {
     my ($self) = @_;
     $self->_check;
     return scalar $self->_entries('requests');
+}
+
+sub from_now {
+    my ($self) = @_;
+    my $before = $self->count;
+    return sub { return grep { $_->{number} > $before } $self->requests };
 }
 
 sub wait_for {
