@@ -181,7 +181,9 @@ std::string channels_fault(const Settings &settings) {
     std::string unknown;
     if (parse_channels(settings.channels.c_str(), kinds, unknown))
         return {};
-    return "job_alerting.channels names \"" + unknown + "\", which is no channel";
+    // The name may be no text in the encoding of the database.
+    return core::not_sent("job_alerting.channels names \"" + unknown + "\", which is no channel")
+        .error;
 }
 
 std::vector<ChannelKind> configured_channels(const Settings &settings) {

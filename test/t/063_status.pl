@@ -541,16 +541,17 @@ SQL
 };
 
 subtest 'a name that is no channel, found at server start, stops no other' => sub {
+    # Not even one that is no text in the encoding of the database.
     sql('ALTER SYSTEM RESET job_alerting.channels');
-    $node->adjust_conf('postgresql.conf', 'job_alerting.channels', "'sendgird, sendgrid'");
+    $node->adjust_conf('postgresql.conf', 'job_alerting.channels', "'sendgird\xFC, sendgrid'");
     $node->restart;
     JobAlerting::poll(sub { defined status()->{last_round_at} }, 10, 'the round at the start');
-    is_unhealthy(qr/job_alerting\.channels names "sendgird", which is no channel; mend that/, 'told');
+    is_unhealthy(qr/job_alerting\.channels names "sendgird\?", which is no channel; mend that/, 'told');
     my $job = JobAlerting::fail_job($node);
     my ($row, @more) = run_digest();
     is_deeply [ "$row->{channel}: $row->{outcome}", @more ], ['sendgrid: accepted'], 'the other goes on';
     is_deeply [ JobAlerting::named_jobs(($stub->requests)[-1]) ], [$job], 'what failed is told';
-    like $row->{detail}, qr/names "sendgird", which is no channel/, 'and the name is not passed over';
+    like $row->{detail}, qr/names "sendgird\?", which is no channel/, 'and the name is not passed over';
     my ($found) = grep { $_->{item} eq 'channels' } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()');
     is "$found->{state}: $found->{hint}", "error: ALTER SYSTEM SET job_alerting.channels = 'sendgrid'; SELECT pg_reload_conf();",
       'nor by check()';
