@@ -224,10 +224,11 @@ sub let_go {
     return;
 }
 
-# The server is there again after a crash.
+# The server is there again after a crash. Not asked by psql(), which hands its statement over by a pipe
+# and dies where psql has ended, refused, before it could.
 sub wait_for_server {
     my ($node) = @_;
-    return poll(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }, 60, 'the server');
+    return poll(sub { JobAlerting::Call->start($node, 'postgres', 'SELECT 1')->out ne '' }, 60, 'the server');
 }
 
 # Waits for the end of processes that are nobody's children. One that has ended but that nobody has
