@@ -617,12 +617,12 @@ subtest 'who watches an endless query anew before each round is no sooner tried'
 subtest 'huge results are contained' => sub {
     JobAlerting::configure($node, scan_timeout => '30s');
     watch_query('aa many', <<'SQL');
-SELECT n::text AS job_id, '2026-01-01'::timestamptz AS failed_at, repeat(n::text || ' ', 100000 / 6) AS error,
+SELECT n::text AS job_id, '2026-01-01'::timestamptz AS failed_at, repeat(rpad(n::text, 1000, ' word'), 100) AS error,
     'type ' || n AS job_type
-FROM generate_series(1, 20000) n
+FROM generate_series(1, 50000) n
 SQL
-    innocent_is_heard('20,000 rows of 100 kB', unlisted => 1);
-    is sql(q(SELECT count(*), max(length(error)) FROM job_alerting.failure WHERE queue = 'aa many')), '20000|4000',
+    innocent_is_heard('50,000 rows of 100 kB', unlisted => 1);
+    is sql(q(SELECT count(*), max(length(error)) FROM job_alerting.failure WHERE queue = 'aa many')), '50000|4000',
       'all recorded, all clipped';
     unwatch('aa many');
     watch_query('aa long', q(SELECT 'j' AS job_id, now() AS failed_at, repeat('x', 5000000) AS error,
