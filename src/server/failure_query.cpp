@@ -10,6 +10,7 @@ enum Position { job_id, failed_at, occurrence, never_ran = 9 };
 
 constexpr int most_of_a_word = 1000;
 constexpr int most_of_an_error = 4000;
+constexpr int most_of_its_head = 1495; // the line "..." and its tail have the rest
 
 // The key must tell apart whatever a job_id and an occurrence may contain, hence the length in
 // front and '=' before an occurrence that is known; and be compared byte by byte, whatever the
@@ -79,6 +80,20 @@ const char *from_query(const char *query, TimestampTz since) {
     const Datum text = DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(since));
     return psprintf("FROM (%s\n) q WHERE (q.failed_at IS NULL OR q.failed_at >= %s::timestamptz)",
                     query, quote_literal_cstr(DatumGetCString(text)));
+}
+
+// A stack trace names its exception at the end in some languages and at the beginning in others,
+// so both ends of a long error stay. The inner SELECT computes the error just once.
+const char *clipped_error() {
+    return psprintf("(SELECT CASE WHEN length(e.whole) <= %d THEN e.whole "
+                    "ELSE left(e.whole, %d) || E'\\n...\\n' || right(e.whole, %d) END "
+                    "FROM (SELECT q.error AS whole OFFSET 0) e)",
+                    most_of_an_error, most_of_its_head, most_of_an_error - most_of_its_head - 5);
+}
+
+const char *clipped(const FailureColumn &column) {
+    return column.most == most_of_an_error ? clipped_error()
+                                           : psprintf("left(q.%s, %d)", column.name, column.most);
 }
 
 pg_attribute_noreturn() void not_a_select(const char *detail) {
@@ -222,7 +237,7 @@ char *new_failures_query(const char *query, const FailureColumns &columns, Times
         else if (!columns.present[i])
             appendStringInfo(&text, "NULL::%s", format_type_be(column.type));
         else if (column.most > 0)
-            appendStringInfo(&text, "left(q.%s, %d)", column.name, column.most);
+            appendStringInfoString(&text, clipped(column));
         else
             appendStringInfo(&text, "q.%s", column.name);
     }

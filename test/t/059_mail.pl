@@ -187,6 +187,21 @@ subtest 'a failure is told though nobody can say in time what never ran' => sub 
     JobAlerting::configure($node, scan_timeout => '5min');
 };
 
+subtest 'a long error keeps its beginning and its end' => sub {
+    my $long = 'Traceback' . ' a frame' x 1000 . "\nKeyError: 'the end'";
+    my $job = fail_job(last_error => $long);
+    JobAlerting::run_digest($node);
+    my $kept = sql("SELECT error FROM job_alerting.failure WHERE job_id = '$job'");
+    is length $kept, 4000, 'clipped';
+    my ($head, $tail) = split /\n\.\.\.\n/, $kept;
+    ok length $head > 1000 && index($long, $head) == 0, 'its beginning';
+    ok length $tail > 2000 && substr($long, -length $tail) eq $tail, 'its end';
+    my $whole = substr $long, -4000;
+    $job = fail_job(last_error => $whole);
+    JobAlerting::run_digest($node);
+    is sql("SELECT error FROM job_alerting.failure WHERE job_id = '$job'"), $whole, 'one that fits is whole';
+};
+
 subtest 'a second copy stands beside the first, and another digest elsewhere' => sub {
     $stub->modes('close-after-read', '202');
     fail_job();
