@@ -53,7 +53,7 @@ CREATE TABLE job_alerting.failure (
     error        text,
     failed_at    timestamptz,
     chain        text,
-    never_ran    text,
+    never_ran    text[],
     recorded_at  timestamptz NOT NULL DEFAULT now(),
     cleared_at   timestamptz,
     UNIQUE (queue, job_id, occurrence)
@@ -76,7 +76,7 @@ COMMENT ON COLUMN job_alerting.failure.max_attempts IS 'attempts allowed when it
 COMMENT ON COLUMN job_alerting.failure.error IS 'its error when it was recorded; of a longer one than 4000 characters the beginning and the end, between them a line "..."';
 COMMENT ON COLUMN job_alerting.failure.failed_at IS 'when the job failed, as the job table says; NULL when it does not say';
 COMMENT ON COLUMN job_alerting.failure.chain IS 'the chain of jobs that it is a step of';
-COMMENT ON COLUMN job_alerting.failure.never_ran IS 'steps of that chain that had not run when it was recorded, between commas';
+COMMENT ON COLUMN job_alerting.failure.never_ran IS 'steps of that chain that had not run when it was recorded, in their order';
 COMMENT ON COLUMN job_alerting.failure.recorded_at IS 'when a round first saw it';
 COMMENT ON COLUMN job_alerting.failure.cleared_at IS 'first scan that no longer returned it: it was retried, or its job deleted; NULL while it stands';
 
@@ -195,7 +195,7 @@ CREATE FUNCTION job_alerting.watch_query(name text, failure_query text,
     RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'job_alerting_watch_query';
 COMMENT ON FUNCTION job_alerting.watch_query(text, text, name, timestamptz) IS
-'Watch anything: a SELECT that returns the jobs that stand failed now, with the columns job_id text and failed_at timestamptz, and optionally occurrence, source, job_type, target_type, target_id, status, chain, never_ran, error (text), attempts, max_attempts (integer). It runs as owner with search_path pg_catalog, so all its names are schema-qualified. It is tried once before it is stored. Returns the queue''s name.';
+'Watch anything: a SELECT that returns the jobs that stand failed now, with the columns job_id text and failed_at timestamptz, and optionally occurrence, source, job_type, target_type, target_id, status, chain, error (text), never_ran (text[]), attempts, max_attempts (integer). It runs as owner with search_path pg_catalog, so all its names are schema-qualified. It is tried once before it is stored. Returns the queue''s name.';
 
 CREATE FUNCTION job_alerting.unwatch(name text, forget boolean DEFAULT false)
     RETURNS boolean LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE

@@ -65,11 +65,26 @@ bool is_before(const std::optional<Moment> &one, const std::optional<Moment> &ot
     return one && (!other || one->micros < other->micros);
 }
 
+// As many steps as can be shown, and one more where that is not all.
+std::vector<std::string> fit_to_show(const std::vector<std::string> &steps) {
+    std::vector<std::string> fit;
+    std::size_t length = 0;
+    for (const std::string &hostile : steps) {
+        std::string step = one_line(hostile, most_steps);
+        if (length > most_steps)
+            break;
+        length += characters(step);
+        if (!step.empty())
+            fit.push_back(std::move(step));
+    }
+    return fit;
+}
+
 // The last failure of a chain in the ledger knows best what did not run.
 void trace(Group &group, const Failure &failure) {
     if (!group.broke || is_sooner(failure, *group.broke))
         group.broke = break_at(failure);
-    group.never_ran = failure.never_ran ? one_line(*failure.never_ran, most_steps) : std::string();
+    group.never_ran = fit_to_show(failure.never_ran);
 }
 
 } // namespace

@@ -71,8 +71,8 @@ struct Group {
     std::string chain; // cleaned; empty for the group of jobs without a chain
     std::int64_t count = 0;
     std::vector<Cause> causes;
-    std::optional<Break> broke = {}; // only of a chain
-    std::string never_ran = {};      // the steps of it that did not run, when it was last seen
+    std::optional<Break> broke = {};         // only of a chain
+    std::vector<std::string> never_ran = {}; // its steps that did not run, when it was last seen
 };
 
 struct Digest {
@@ -94,7 +94,7 @@ struct Digest {
 inline constexpr std::size_t most_name = 100; // a queue, an id, a type, a chain
 inline constexpr std::size_t most_error_lines = 6;
 inline constexpr std::size_t most_error = 600;
-inline constexpr std::size_t most_steps = 300; // of a chain, in one line
+inline constexpr std::size_t most_steps = 300; // of all steps of a chain that never ran
 
 // How many causes are told apart.
 inline constexpr std::size_t most_causes = 10000;

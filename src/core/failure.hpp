@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace job_alerting::core {
 
@@ -34,8 +35,8 @@ struct Failure {
     std::optional<std::string> error;
     std::optional<Moment> failed_at;
     std::optional<std::string> chain;
-    std::optional<std::string> never_ran; // steps of its chain, between commas
-    bool cleared = false; // it was retried, or its job removed, since it was recorded
+    std::vector<std::string> never_ran; // steps of its chain
+    bool cleared = false;               // it was retried, or its job removed, since it was recorded
 
     // True for the failure of a queue itself, rather than of a job in it.
     bool is_unreadable_queue() const { return status == unreadable && job_id == unreadable; }

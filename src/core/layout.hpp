@@ -49,8 +49,8 @@ struct Section {
     std::string chain;
     std::int64_t failures = 0;
     std::vector<Block> blocks;
-    std::optional<Break> broke; // of a chain
-    std::string never_ran;      // likewise
+    std::optional<Break> broke;         // of a chain
+    std::vector<std::string> never_ran; // likewise
     Rest rest;
 };
 

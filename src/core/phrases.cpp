@@ -155,8 +155,10 @@ std::string break_of(const Section &section) {
 }
 
 std::string never_ran(const Section &section) {
-    const std::string steps = one_line(section.never_ran, most_steps);
-    return steps.empty() ? steps : "Never ran: " + steps;
+    std::string steps;
+    for (const std::string &step : section.never_ran)
+        (steps += steps.empty() ? "" : ", ") += step;
+    return steps.empty() ? steps : "Never ran: " + clip(steps, most_steps);
 }
 
 // Whether an earlier digest has the cause; nothing where that is not known.

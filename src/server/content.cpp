@@ -6,6 +6,7 @@
 #include "server/failure_query.hpp"
 
 #include <limits>
+#include <sstream>
 
 namespace job_alerting::server::ledger {
 
@@ -24,6 +25,14 @@ std::optional<int> small(const Value &value) {
     return value ? std::optional(std::stoi(*value)) : std::nullopt;
 }
 
+std::vector<std::string> lines_of(const std::optional<std::string> &text) {
+    std::vector<std::string> lines;
+    std::istringstream rest(text.value_or(""));
+    for (std::string line; std::getline(rest, line);)
+        lines.push_back(line);
+    return lines;
+}
+
 core::Failure failure_of(const Row &row) {
     core::Failure failure;
     failure.id = number(row[0]);
@@ -40,7 +49,7 @@ core::Failure failure_of(const Row &row) {
     if (row[11])
         failure.failed_at = core::Moment{.micros = number(row[11]), .text = row[12].value()};
     failure.chain = utf8(row[13]);
-    failure.never_ran = utf8(row[14]);
+    failure.never_ran = lines_of(utf8(row[14]));
     failure.cleared = flag(row[15]);
     return failure;
 }
@@ -60,7 +69,8 @@ std::vector<Value> stretch(const DigestRow &digest) {
     "THEN to_char(f.failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM' "                                \
     "    || CASE WHEN extract(year FROM f.failed_at) < 0 THEN ' BC' ELSE '' END) "                 \
     "ELSE f.failed_at::text END, "                                                                 \
-    "f.chain, f.never_ran"
+    "f.chain, " /* A step a line; a line break within a step is a space. */                        \
+    "array_to_string(translate(f.never_ran::text, E'\\n', ' ')::text[], E'\\n')"
 
 } // namespace
 

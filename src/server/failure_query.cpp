@@ -11,6 +11,8 @@ enum Position { job_id, failed_at, occurrence, never_ran = 9 };
 constexpr int most_of_a_word = 1000;
 constexpr int most_of_an_error = 4000;
 constexpr int most_of_its_head = 1495; // the line "..." and its tail have the rest
+constexpr int most_of_a_step = 300;
+constexpr int most_steps = 50;
 
 // The key must tell apart whatever a job_id and an occurrence may contain, hence the length in
 // front and '=' before an occurrence that is known; and be compared byte by byte, whatever the
@@ -91,7 +93,17 @@ const char *clipped_error() {
                     most_of_an_error, most_of_its_head, most_of_an_error - most_of_its_head - 5);
 }
 
+// The query may return any number of steps of any length.
+const char *clipped_steps() {
+    return psprintf("(SELECT array_agg(left(step.name, %d) ORDER BY step.place) "
+                    "FROM unnest(q.never_ran) WITH ORDINALITY step(name, place) "
+                    "WHERE step.place <= %d AND step.name IS NOT NULL)",
+                    most_of_a_step, most_steps);
+}
+
 const char *clipped(const FailureColumn &column) {
+    if (column.type == TEXTARRAYOID)
+        return clipped_steps();
     return column.most == most_of_an_error ? clipped_error()
                                            : psprintf("left(q.%s, %d)", column.name, column.most);
 }
@@ -138,7 +150,7 @@ const FailureColumn failure_columns[failure_column_count] = {
     {"target_id", TEXTOID, false, most_of_a_word},
     {"status", TEXTOID, false, most_of_a_word},
     {"chain", TEXTOID, false, most_of_a_word},
-    {"never_ran", TEXTOID, false, most_of_a_word},
+    {"never_ran", TEXTARRAYOID, false, most_of_a_step},
     {"error", TEXTOID, false, most_of_an_error},
     {"attempts", INT4OID, false, 0},
     {"max_attempts", INT4OID, false, 0},

@@ -168,7 +168,7 @@ void append_never_ran(StringInfo query, Relation relation) {
         "\n        SELECT DISTINCT ON (chain) chain, step AS first"
         "\n          FROM ran ORDER BY chain, ended, step"
         "\n    )"
-        "\n    SELECT begun.chain, string_agg(usual.step, ', ' ORDER BY usual.place,"
+        "\n    SELECT begun.chain, array_agg(usual.step ORDER BY usual.place,"
         " usual.step)"
         "\n      FROM begun JOIN usual ON usual.first = begun.first AND usual.rank <= 50"
         "\n     WHERE NOT EXISTS (SELECT FROM ran WHERE ran.chain = begun.chain"

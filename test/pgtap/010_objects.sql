@@ -107,7 +107,7 @@ SELECT pg_temp.columns_are('job_alerting.failure', ARRAY[
     'error text',
     'failed_at timestamp with time zone',
     'chain text',
-    'never_ran text',
+    'never_ran text[]',
     'recorded_at timestamp with time zone not null',
     'cleared_at timestamp with time zone']);
 SELECT pg_temp.columns_are('job_alerting.digest', ARRAY[
@@ -163,7 +163,7 @@ SELECT pg_temp.columns_are('job_alerting.digest_failure', ARRAY[
     'error text',
     'failed_at timestamp with time zone',
     'chain text',
-    'never_ran text',
+    'never_ran text[]',
     'recorded_at timestamp with time zone',
     'cleared_at timestamp with time zone']);
 SELECT pg_temp.lines_are(

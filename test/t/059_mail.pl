@@ -163,6 +163,22 @@ subtest 'a chain: where it broke, and what never ran' => sub {
       'broken at its first step: all others, in their order';
 };
 
+subtest 'what never ran is a list, whatever stands in its steps' => sub {
+    sql(q(CREATE TABLE odd (id text, steps text[])));
+    sql(q(SELECT job_alerting.watch_query('odd', 'SELECT id AS job_id, now() AS failed_at, id AS occurrence,
+        ''odd'' || id AS chain, steps AS never_ran FROM public.odd')));
+    sql(q(INSERT INTO odd VALUES ('1', ARRAY['a, b', E'c\nd', NULL, '{"e"}', '']), ('2', '{}'), ('3', NULL)));
+    my (undef, $text) = mail();
+    like $text, qr/^Never ran: a, b, c d, \{"e"\}$/m, 'each step on one line';
+    is sql(q(SELECT string_agg(coalesce(array_to_json(never_ran)::text, '-'), ';' ORDER BY job_id)
+        FROM job_alerting.failure WHERE queue = 'odd')), '["a, b","c\nd","{\"e\"}",""];-;-', 'kept as they are';
+    sql(q(INSERT INTO odd SELECT '4', array_agg(repeat('x', 1000)) FROM generate_series(1, 1000)));
+    mail();
+    is sql(q(SELECT cardinality(never_ran) || ' ' || length(never_ran[50]) FROM job_alerting.failure
+        WHERE queue = 'odd' AND job_id = '4')), '50 300', 'as many, and as long, as can be told';
+    sql(q(SELECT job_alerting.unwatch('odd')));
+};
+
 subtest 'a silent round does not ask what never ran' => sub {
     my $query = sql('SELECT failure_query FROM job_alerting.queue');
     like $query, qr/never_ran/, 'the failure query could tell';
@@ -175,7 +191,7 @@ subtest 'a failure is told though nobody can say in time what never ran' => sub 
     JobAlerting::configure($node, scan_timeout => '1s');
     sql('CREATE TABLE slow (id text, failed_at timestamptz)');
     # Stable, so that it is not called where its result is not asked for.
-    sql(q(CREATE FUNCTION steps() RETURNS text LANGUAGE sql STABLE AS 'SELECT pg_sleep(60)::text'));
+    sql(q(CREATE FUNCTION steps() RETURNS text[] LANGUAGE sql STABLE AS 'SELECT ARRAY[pg_sleep(60)::text]'));
     sql(q(SELECT job_alerting.watch_query('slow', 'SELECT id AS job_id, failed_at, ''tonight''::text AS chain,
         public.steps() AS never_ran FROM public.slow')));
     sql(q(INSERT INTO slow VALUES ('1', now())));

@@ -162,7 +162,7 @@ TEST(Mail, says_where_a_chain_broke_and_what_never_ran) {
     later.error = "no songs";
     Failure first = in_chain("song", 1);
     first.error = "quota\nexceeded";
-    later.never_ran = "apple/rebuild_index index, apple/publish <b>";
+    later.never_ran = {"apple/rebuild_index\nindex", "apple/publish <b>"};
     const Mail mail = mail_of({later, first, later});
     expect_in_both(mail,
                    "Broke at apple/refresh_catalog song (job 4711) at " + first.failed_at->text);
@@ -183,7 +183,7 @@ TEST(Mail, says_that_a_chain_broke_where_it_still_is_broken) {
 
 TEST(SlackMessage, says_of_causes_and_chains_what_the_mail_says) {
     Failure broken = in_chain("song", 1);
-    broken.never_ran = "apple/rebuild_index index";
+    broken.never_ran = {"apple/rebuild_index index"};
     broken.cleared = true;
     Digest digest = digest_of({broken, lost(2)});
     History history(digest);
@@ -200,9 +200,17 @@ TEST(SlackMessage, says_of_causes_and_chains_what_the_mail_says) {
         EXPECT_TRUE(contains(message, words)) << words << " in " << message;
 }
 
+TEST(Mail, clips_what_never_ran) {
+    Failure failure = in_chain("song", 1);
+    failure.never_ran.assign(1000, std::string(50, 'x'));
+    const std::string html = mail_of({failure}).html;
+    EXPECT_EQ(occurrences(html, std::string(50, 'x')), 5U);
+    EXPECT_TRUE(contains(html, "x...<"));
+}
+
 TEST(Mail, says_what_never_ran_as_it_was_seen_last) {
     Failure early = in_chain("song", 1);
-    early.never_ran = "apple/rebuild_index index";
+    early.never_ran = {"apple/rebuild_index index"};
     expect_in_neither(mail_of({early, in_chain("artist", 2)}), "Never ran");
     expect_in_both(mail_of({in_chain("artist", 2), early}), "Never ran");
     early.chain.reset();

@@ -85,7 +85,7 @@ inline Digest nightly_digest() {
     died.attempts = 1;
     died.error.reset();
     died.chain = "2026-11-23T02:00:00+01:00";
-    died.never_ran = "apple/rebuild_index index";
+    died.never_ran = {"apple/rebuild_index index"};
 
     Failure first_song = nightly_failure(10, "youtube", "search_song", "03:29:40");
     first_song.target_type = "song";

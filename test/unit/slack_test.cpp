@@ -267,7 +267,7 @@ TEST(SlackMessage, leaves_out_no_job_for_the_number_of_its_blocks) {
     for (int i = 0; i < 14; ++i) {
         failures.push_back(of_kind(i, i + 1));
         failures.back().chain = kind(i);
-        failures.back().never_ran = "rebuild_index";
+        failures.back().never_ran = {"rebuild_index"};
         failures.back().error = "no";
     }
     const std::string all = read(message_of(failures));
