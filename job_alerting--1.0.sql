@@ -94,9 +94,11 @@ CREATE TABLE job_alerting.digest (
     http_status      integer,
     provider_id      text,
     error            text,
+    note             text,
+    held             text COLLATE "C" CHECK (held IN ('copy', 'in doubt')),
+    released_at      timestamptz,
     message_id       text,
     request          text,
-    held             boolean,
     composed_at      timestamptz NOT NULL DEFAULT now(),
     updated_at       timestamptz NOT NULL DEFAULT now(),
     CHECK (first_failure <= last_failure)
@@ -119,10 +121,12 @@ COMMENT ON COLUMN job_alerting.digest.first_attempt_at IS 'when it was first tri
 COMMENT ON COLUMN job_alerting.digest.next_attempt_at IS 'when it is due again';
 COMMENT ON COLUMN job_alerting.digest.http_status IS 'HTTP status of the last answer; NULL when there was none';
 COMMENT ON COLUMN job_alerting.digest.provider_id IS 'what the provider calls the message (SendGrid: X-Message-Id)';
-COMMENT ON COLUMN job_alerting.digest.error IS 'why the last try was not accepted, or only in its minimal form; or an operator''s verdict';
+COMMENT ON COLUMN job_alerting.digest.error IS 'why the last try was not accepted; NULL when it was';
+COMMENT ON COLUMN job_alerting.digest.note IS 'what else is to be known of it: that it was sent in its minimal form, and why; an operator''s verdicts';
+COMMENT ON COLUMN job_alerting.digest.held IS 'why it is not sent again until settle() is called. copy: this database is a copy of the one that composed it; in doubt: its answer was lost, and job_alerting.on_in_doubt is hold; NULL when it is not held';
+COMMENT ON COLUMN job_alerting.digest.released_at IS 'when an operator last had it sent again, whatever job_alerting.on_in_doubt says; NULL once that was done';
 COMMENT ON COLUMN job_alerting.digest.message_id IS 'Message-ID of the mail, the same at every try';
 COMMENT ON COLUMN job_alerting.digest.request IS 'the message as it was last handed over, re-sent byte for byte while in doubt; emptied when accepted';
-COMMENT ON COLUMN job_alerting.digest.held IS 'what overrules job_alerting.on_in_doubt. true: not sent again, since this database is a copy of the one that composed it; false: an operator has it sent again; NULL: nothing does';
 COMMENT ON COLUMN job_alerting.digest.composed_at IS 'when what it says was last gathered; before that, when it was begun';
 COMMENT ON COLUMN job_alerting.digest.updated_at IS 'when its state last changed';
 
@@ -228,11 +232,11 @@ CREATE FUNCTION job_alerting.send_test(OUT channel text, OUT outcome text, OUT d
 COMMENT ON FUNCTION job_alerting.send_test() IS
 'A small test message through every configured channel, and what became of it: accepted, pending (surely not accepted; a test is not tried again) or in_doubt (handed over, answer lost). It is no digest: nothing is recorded.';
 
-CREATE FUNCTION job_alerting.settle(digest_id bigint, accepted boolean)
-    RETURNS void LANGUAGE c VOLATILE PARALLEL UNSAFE
+CREATE FUNCTION job_alerting.settle(digest_id bigint, arrived boolean)
+    RETURNS text LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'job_alerting_settle';
 COMMENT ON FUNCTION job_alerting.settle(bigint, boolean) IS
-'An operator''s verdict on a digest in doubt. true: it arrived, and counts as accepted. false: the next round sends it again, even where it was held: byte for byte the same, or composed anew where it was surely not accepted before.';
+'An operator''s verdict on a digest in doubt. true: it arrived, and counts as accepted. false: the next round sends it again, even where it was held: byte for byte the same, or composed anew where it was surely not accepted before. Returns the state that follows: accepted, or in_doubt until the next round.';
 
 CREATE FUNCTION job_alerting.server_state(OUT preloaded boolean, OUT launcher_pid integer,
                                           OUT last_round_at timestamptz,
@@ -310,7 +314,7 @@ CREATE VIEW job_alerting.status AS
                        r.id, r.channel, r.error, date_trunc('second', r.next_attempt_at),
                        CASE WHEN r.http_status IS DISTINCT FROM 429
                             THEN ', or at once by job_alerting.run_digest()' END)
-            WHEN d.id IS NOT NULL AND coalesce(d.held, current_setting('job_alerting.on_in_doubt', true) = 'hold') THEN
+            WHEN d.held IS NOT NULL THEN
                 format('digest %s through %s is in doubt: %s; it is held until you call job_alerting.settle(%s, true) if it arrived, or settle(%s, false) to have it sent again',
                        d.id, d.channel, d.error, d.id, d.id)
             WHEN d.id IS NOT NULL THEN

@@ -19,13 +19,13 @@ EXCEPTION WHEN OTHERS THEN
 END
 $$;
 CREATE VIEW settled AS
-    SELECT id, state, held, next_attempt_at <= now() AS due, error, request FROM job_alerting.digest ORDER BY id;
+    SELECT id, state, held, released_at IS NOT NULL AS released, next_attempt_at <= now() AS due, error, note, request FROM job_alerting.digest ORDER BY id;
 
 -- Digests as rounds leave them.
 INSERT INTO job_alerting.digest (channel, first_failure, last_failure, state, held, next_attempt_at, error, request)
 VALUES ('sendgrid', 1, 1, 'accepted', NULL, NULL, NULL, NULL),
-       ('sendgrid', 2, 2, 'in_doubt', NULL, now() + interval '1 h', 'HTTP 503', '{}'),
-       ('sendgrid', 3, 3, 'in_doubt', true, NULL, 'a copy', '{}'),
+       ('sendgrid', 2, 2, 'in_doubt', 'in doubt', now() + interval '1 h', 'HTTP 503', '{}'),
+       ('sendgrid', 3, 3, 'in_doubt', 'copy', NULL, 'a copy', '{}'),
        ('sendgrid', 4, 4, 'pending', NULL, now() + interval '1 h', 'HTTP 401', '{}'),
        ('slack', 4, 4, 'sending', NULL, NULL, NULL, '{}');
 

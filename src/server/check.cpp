@@ -19,14 +19,14 @@ namespace job_alerting::server {
 namespace {
 
 // What a provider refuses, or leaves open, no setting or file tells beforehand.
-Finding check_waiting(ChannelKind channel, bool hold) {
+Finding check_waiting(ChannelKind channel) {
     Transaction transaction(lock_timeout_setting());
     const Result waiting = transaction.execute(
         "SELECT d.id, d.state = 'pending', d.http_status IS NOT DISTINCT FROM 429, d.error, "
-        "coalesce(d.held, $2::bool) "
+        "d.held IS NOT NULL "
         "FROM job_alerting.digest d WHERE d.channel = $1 AND d.error IS NOT NULL "
         "AND d.state IN ('pending', 'in_doubt') ORDER BY d.state = 'pending' DESC, d.id LIMIT 1",
-        {to_string(channel), hold ? "t" : "f"});
+        {to_string(channel)});
     transaction.commit();
     if (waiting.rows.empty())
         return ok("nothing keeps digests from going out, as far as settings and files tell; "
@@ -58,7 +58,7 @@ std::string fault_of(ChannelKind channel, const Settings &settings) {
 Finding check_channel(ChannelKind channel, const Settings &settings) {
     const std::string fault = fault_of(channel, settings);
     if (fault.empty())
-        return check_waiting(channel, settings.hold_in_doubt);
+        return check_waiting(channel);
     if (channel == ChannelKind::log)
         return error(fault, set_statement("log_min_messages", "warning"));
     return error(fault, "Mend what it names (doc/settings.md), then try it: "

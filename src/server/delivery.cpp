@@ -83,7 +83,8 @@ bool Delivery::resend_doubtful() {
     std::vector<DigestRow> digests;
     {
         Transaction transaction(lock_timeout_setting());
-        digests = ledger::doubtful_digests(transaction, report_.channel, settings_.hold_in_doubt);
+        ledger::hold_doubtful(transaction, report_.channel, settings_.hold_in_doubt);
+        digests = ledger::doubtful_digests(transaction, report_.channel);
         transaction.commit();
     }
     for (DigestRow &digest : digests) {
@@ -119,10 +120,10 @@ void Delivery::send_minimal(const core::Outcome &refusal) {
     const std::optional<DigestRow> digest = compose(&refusal);
     if (!digest)
         return;
-    core::Outcome outcome = send(*digest);
-    if (outcome.state == core::State::accepted)
-        outcome.error = "accepted in its minimal form only, after " + refusal.error;
+    const core::Outcome outcome = send(*digest);
     settle(*digest, outcome);
+    if (outcome.state == core::State::accepted)
+        warn("digest " + std::to_string(digest->id) + ": " + digest->note);
 }
 
 // The open digest as it is now to be sent, committed; nothing when there is none, or none is due.
@@ -149,8 +150,10 @@ bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Ou
     core::Digest content = gather(transaction, digest);
     if (refusal)
         content = core::minimal(std::move(content));
-    content.notes =
-        notes_on(transaction, report_.channel, digest, settings_.hold_in_doubt, refusal);
+    content.notes = notes_on(transaction, report_.channel, digest, refusal);
+    // A verdict stays; what was noted of the form of an earlier try does not.
+    if (digest.state != core::State::in_doubt)
+        digest.note = refusal ? "sent in its minimal form only, after " + refusal->error : "";
     if (!refusal) // else it is the same try still
         digest.attempts++;
     try {
@@ -162,7 +165,8 @@ bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Ou
         const core::Outcome outcome = core::not_sent(why.what());
         ledger::begin_sending(transaction, digest, from_utf8(core::subject(content)), "",
                               digest.message_id);
-        ledger::settle(transaction, digest, outcome, wait_after(digest, outcome));
+        ledger::settle(transaction, digest, outcome, wait_after(digest, outcome),
+                       settings_.hold_in_doubt);
         tell(digest, core::State::pending, outcome.error);
         return false;
     }
@@ -203,10 +207,10 @@ void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
     while (!try_to_settle(digest, outcome))
         pause_to_settle();
     guarded([] { shared::set_settling(MyDatabaseId, false); });
-    tell(digest, outcome.state, outcome.error);
-    if (!outcome.error.empty())
-        warn("digest " + std::to_string(digest.id) +
-             (outcome.state == core::State::accepted ? ": " : " was not accepted by ") +
+    const bool accepted = outcome.state == core::State::accepted;
+    tell(digest, outcome.state, accepted ? digest.note : outcome.error);
+    if (!accepted)
+        warn("digest " + std::to_string(digest.id) + " was not accepted by " +
              to_string(report_.channel) + ": " + outcome.error);
 }
 
@@ -214,7 +218,8 @@ bool Delivery::try_to_settle(const DigestRow &digest, const core::Outcome &outco
     const HeldInterrupts held;
     try {
         Transaction transaction(0);
-        ledger::settle(transaction, digest, outcome, wait_after(digest, outcome));
+        ledger::settle(transaction, digest, outcome, wait_after(digest, outcome),
+                       settings_.hold_in_doubt);
         transaction.commit();
         return true;
     } catch (const ServerError &error) {
@@ -277,8 +282,7 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
 }
 
 std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
-                                  const DigestRow &digest, bool hold_in_doubt,
-                                  const core::Outcome *refusal) {
+                                  const DigestRow &digest, const core::Outcome *refusal) {
     std::vector<std::string> notes;
     if (refusal)
         notes.push_back(core::minimal_note(to_utf8(refusal->error)));
@@ -289,7 +293,7 @@ std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
     if (const auto arrival = ledger::arrival(transaction, channel))
         notes.push_back(arrival->copied ? core::copy_note(arrival->since)
                                         : core::promotion_note(arrival->since));
-    for (const DigestRow &doubtful : ledger::doubtful_digests(transaction, channel, hold_in_doubt))
+    for (const DigestRow &doubtful : ledger::doubtful_digests(transaction, channel))
         if (doubtful.id != digest.id)
             notes.push_back(
                 core::doubt_note(doubtful.id, doubtful.failures, to_utf8(doubtful.error)));

@@ -23,7 +23,6 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
 // What else the reader of a digest must know; `refusal`: why it is sent in its minimal form, if it
 // is.
 std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
-                                  const DigestRow &digest, bool hold_in_doubt,
-                                  const core::Outcome *refusal);
+                                  const DigestRow &digest, const core::Outcome *refusal);
 
 } // namespace job_alerting::server

@@ -20,8 +20,7 @@ core::State state_of(const std::string &text) {
     throw std::runtime_error("a digest is in the unknown state \"" + text + "\"");
 }
 
-// The columns of a DigestRow. $1: channel; $2: the longest backoff, in seconds; $3: whether doubt
-// is held.
+// The columns of a DigestRow. $1: channel; $2: the longest backoff, in seconds.
 constexpr const char *digest_columns =
     "d.id, d.first_failure, d.last_failure, d.state, d.attempts, coalesce(d.message_id, ''), "
     "coalesce(d.request, ''), coalesce(d.error, ''), "
@@ -29,14 +28,14 @@ constexpr const char *digest_columns =
     // A time beyond the longest wait was set by a clock since put back.
     "coalesce(d.next_attempt_at <= now() OR d.next_attempt_at > now() + make_interval(secs => "
     "CASE d.http_status WHEN 429 THEN 3600 ELSE $2::float8 END), true) AS due, "
-    "d.state = 'in_doubt' AND coalesce(d.held, $3::bool) AS held, "
+    "d.state = 'in_doubt' AND d.held IS NOT NULL AS held, "
     "d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking, "
     "(SELECT count(*) FROM job_alerting.failure f "
-    " WHERE f.id BETWEEN d.first_failure AND d.last_failure) AS failures";
+    " WHERE f.id BETWEEN d.first_failure AND d.last_failure) AS failures, coalesce(d.note, '')";
 
-std::vector<Value> digest_parameters(const std::string &channel, bool hold) {
-    return {channel, std::to_string(core::longest_backoff(static_cast<double>(interval_setting()))),
-            hold ? "t" : "f"};
+std::vector<Value> digest_parameters(const std::string &channel) {
+    return {channel,
+            std::to_string(core::longest_backoff(static_cast<double>(interval_setting())))};
 }
 
 DigestRow digest_of(const Row &row) {
@@ -52,6 +51,7 @@ DigestRow digest_of(const Row &row) {
             .held = flag(row[10]),
             .blocking = flag(row[11]),
             .error = row[7].value(),
+            .note = row[13].value(),
             .failures = number(row[12])};
 }
 
@@ -67,16 +67,17 @@ std::string array_of(const std::vector<ChannelKind> &channels) {
 void hold_past(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     const char *error = "this database is a copy, and its original may have sent it";
     // What was surely not accepted may have grown since its last try: it is composed anew.
-    transaction.execute("UPDATE job_alerting.digest SET state = 'in_doubt', held = true, "
-                        "next_attempt_at = NULL, updated_at = now(), error = $1, "
-                        "request = CASE WHEN state <> 'pending' THEN request END, "
-                        "message_id = CASE WHEN state <> 'pending' THEN message_id END "
-                        "WHERE state <> 'accepted'",
-                        {error});
+    transaction.execute(
+        "UPDATE job_alerting.digest SET state = 'in_doubt', held = 'copy', "
+        "released_at = NULL, next_attempt_at = NULL, updated_at = now(), error = $1, "
+        "request = CASE WHEN state <> 'pending' THEN request END, "
+        "message_id = CASE WHEN state <> 'pending' THEN message_id END "
+        "WHERE state <> 'accepted'",
+        {error});
     transaction.execute(
         "INSERT INTO job_alerting.digest "
         "(channel, first_failure, last_failure, state, held, error) "
-        "SELECT c.channel, min(f.id), max(f.id), 'in_doubt', true, $1 "
+        "SELECT c.channel, min(f.id), max(f.id), 'in_doubt', 'copy', $1 "
         "FROM (SELECT d.channel FROM job_alerting.digest d "
         "      UNION SELECT unnest($2::text[]) COLLATE \"C\") c "
         "CROSS JOIN LATERAL (SELECT max(d.last_failure) AS last FROM job_alerting.digest d "
@@ -97,10 +98,11 @@ void renew_open(Transaction &transaction) {
 } // namespace
 
 void doubt_interrupted(Transaction &transaction) {
-    transaction.execute("UPDATE job_alerting.digest SET state = 'in_doubt', held = NULL, "
-                        "next_attempt_at = now(), updated_at = now(), http_status = NULL, "
-                        "error = 'the sender ended before the answer came' "
-                        "WHERE state = 'sending'");
+    transaction.execute(
+        "UPDATE job_alerting.digest SET state = 'in_doubt', "
+        "released_at = NULL, next_attempt_at = now(), updated_at = now(), http_status = NULL, "
+        "error = 'the sender ended before the answer came' "
+        "WHERE state = 'sending'");
 }
 
 void move_in(Transaction &transaction, const Home &here, const std::vector<ChannelKind> &channels) {
@@ -146,7 +148,7 @@ bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &ch
         "    < (SELECT max(f.id) FROM job_alerting.failure f) "
         "AND NOT EXISTS (SELECT FROM job_alerting.digest d "
         "                WHERE d.channel = c.channel AND d.state = 'in_doubt' "
-        "                AND d.held IS NOT TRUE))",
+        "                AND d.held IS NULL))",
         {array_of(channels)});
     return flag(result.rows[0][0]);
 }
@@ -180,19 +182,27 @@ std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind chann
                                                " FROM job_alerting.digest d "
                                                "WHERE d.channel = $1 AND d.state = 'pending'")
                                                   .c_str(),
-                                              digest_parameters(to_string(channel), false));
+                                              digest_parameters(to_string(channel)));
     if (result.rows.empty())
         return std::nullopt;
     return digest_of(result.rows[0]);
 }
 
-std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind channel, bool hold) {
+void hold_doubtful(Transaction &transaction, ChannelKind channel, bool hold) {
+    // An operator has the last word, and what a copy holds is not the setting's to release.
+    transaction.execute("UPDATE job_alerting.digest SET held = CASE WHEN $2::bool THEN 'in doubt' "
+                        "END WHERE channel = $1 AND state = 'in_doubt' AND released_at IS NULL "
+                        "AND held IS DISTINCT FROM 'copy' AND (held IS NOT NULL) <> $2::bool",
+                        {to_string(channel), hold ? "t" : "f"});
+}
+
+std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind channel) {
     const Result result =
         transaction.execute((std::string("SELECT ") + digest_columns +
                              " FROM job_alerting.digest d "
                              "WHERE d.channel = $1 AND d.state = 'in_doubt' ORDER BY d.id")
                                 .c_str(),
-                            digest_parameters(to_string(channel), hold));
+                            digest_parameters(to_string(channel)));
     std::vector<DigestRow> digests;
     for (const Row &row : result.rows)
         digests.push_back(digest_of(row));
@@ -205,7 +215,7 @@ DigestRow next_digest(Transaction &transaction, const std::string &channel) {
                                              " FROM job_alerting.digest d "
                                              "WHERE d.channel = $1 AND d.state = 'pending'")
                                                 .c_str(),
-                                            digest_parameters(channel, false));
+                                            digest_parameters(channel));
     if (!open.rows.empty()) {
         digest = digest_of(open.rows[0]);
     } else {
@@ -231,11 +241,13 @@ bool begin_sending(Transaction &transaction, const DigestRow &digest, const std:
                    const std::string &request, const std::string &message_id) {
     return transaction
                .execute("UPDATE job_alerting.digest SET state = 'sending', subject = $2, "
-                        "request = $3, message_id = $4, attempts = $5::int, composed_at = now(), "
+                        "request = $3, message_id = $4, attempts = $5::int, "
+                        "note = nullif($6, ''), composed_at = now(), "
                         "first_attempt_at = coalesce(first_attempt_at, now()), "
                         "next_attempt_at = NULL, updated_at = now() "
                         "WHERE id = $1::bigint AND state IN ('pending', 'in_doubt')",
-                        {value(digest.id), subject, request, message_id, value(digest.attempts)})
+                        {value(digest.id), subject, request, message_id, value(digest.attempts),
+                         digest.note})
                .touched > 0;
 }
 
@@ -250,7 +262,7 @@ bool begin_resending(Transaction &transaction, DigestRow &digest) {
 }
 
 void settle(Transaction &transaction, const DigestRow &digest, const core::Outcome &outcome,
-            double wait) {
+            double wait, bool hold) {
     const bool accepted = outcome.state == core::State::accepted;
     const bool doubted = digest.state == core::State::in_doubt;
     const core::State state = accepted || !doubted ? outcome.state : core::State::in_doubt;
@@ -261,11 +273,15 @@ void settle(Transaction &transaction, const DigestRow &digest, const core::Outco
         "next_attempt_at = CASE WHEN $3 <> 'accepted' "
         "                  THEN now() + make_interval(secs => $7::float8) END, "
         // What was surely not handed over leaves an operator's verdict to be carried out.
-        "held = CASE WHEN $8 = 'pending' THEN held END, updated_at = now() "
+        "released_at = CASE WHEN $8 = 'pending' THEN released_at END, "
+        "held = CASE WHEN $3 = 'in_doubt' AND $9::bool "
+        "       AND ($8 <> 'pending' OR released_at IS NULL) THEN 'in doubt' END, "
+        "updated_at = now() "
         "WHERE id = $1::bigint AND state = 'sending' AND attempts = $2::int",
         {value(digest.id), value(digest.attempts), core::to_string(state),
          value(static_cast<std::int64_t>(outcome.http_status)), from_utf8(outcome.provider_id),
-         from_utf8(outcome.error), std::to_string(wait), core::to_string(outcome.state)});
+         from_utf8(outcome.error), std::to_string(wait), core::to_string(outcome.state),
+         hold ? "t" : "f"});
 }
 
 void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
@@ -291,19 +307,18 @@ void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
         {std::to_string(retention)});
 }
 
-std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels,
-                               bool hold) {
+std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     // What waits behind a digest in doubt is due when that is.
     const Result result = transaction.execute(
         "WITH waiting AS (SELECT d.id, d.channel, d.state, d.next_attempt_at, "
         "    d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking "
         "    FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
         "    AND (d.state = 'pending' "
-        "         OR (d.state = 'in_doubt' AND NOT coalesce(d.held, $2::bool)))) "
+        "         OR (d.state = 'in_doubt' AND d.held IS NULL))) "
         "SELECT extract(epoch FROM min(greatest(w.next_attempt_at, now())) - now())::float8 "
         "FROM waiting w WHERE NOT EXISTS (SELECT FROM waiting b WHERE b.channel = w.channel "
         "    AND b.blocking AND (w.state = 'pending' OR b.id < w.id))",
-        {array_of(channels), hold ? "t" : "f"});
+        {array_of(channels)});
     const Value &seconds = result.rows[0][0];
     return seconds ? std::optional(std::stod(*seconds)) : std::nullopt;
 }

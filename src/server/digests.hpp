@@ -25,6 +25,7 @@ struct DigestRow {
     bool held = false;         // in doubt, and not sent again until an operator says so
     bool blocking = false;     // in doubt, and first tried less than a day ago
     std::string error;
+    std::string note;          // that it was sent in its minimal form, and why; verdicts
     std::int64_t failures = 0; // how many of its failures the ledger holds
 };
 
@@ -49,8 +50,11 @@ bool has_open(Transaction &transaction, const std::vector<ChannelKind> &channels
 // failures that no digest of the channel has; nothing when there are none.
 std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind channel);
 
+// Holds the digests of a channel that are in doubt, or lets them go, as the setting wants it now.
+void hold_doubtful(Transaction &transaction, ChannelKind channel, bool hold);
+
 // The digests of a channel that are in doubt, oldest first.
-std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind channel, bool hold);
+std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind channel);
 
 // What open_digest() would give, without writing anything; one without a number where no digest is
 // open yet. It ends with the ledger.
@@ -68,9 +72,10 @@ bool begin_sending(Transaction &transaction, const DigestRow &digest, const std:
 bool begin_resending(Transaction &transaction, DigestRow &digest);
 
 // What came of the try. A digest that was in doubt before it stays so unless it is accepted: nobody
-// knows what became of the earlier copy. `wait`: seconds to the next try.
+// knows what became of the earlier copy. `wait`: seconds to the next try; `hold`:
+// what comes in doubt is held.
 void settle(Transaction &transaction, const DigestRow &digest, const core::Outcome &outcome,
-            double wait);
+            double wait, bool hold);
 
 // Forgets failures that are cleared, reported on every channel and older than the retention, and
 // digests of which nothing is left.
@@ -78,8 +83,7 @@ void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
            std::int64_t retention);
 
 // Seconds until a digest of these channels is due again; nothing when none is waiting.
-std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels,
-                               bool hold);
+std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels);
 
 } // namespace ledger
 

@@ -118,7 +118,7 @@ core::Digest Preview::finish(Transaction &transaction) {
         content.previous = ledger::last_accepted(transaction, *channel_);
         content.cleared = ledger::cleared_since(transaction, *channel_, digest_);
         mark_known(transaction, *channel_, digest_, false, content);
-        content.notes = notes_on(transaction, *channel_, digest_, settings_.hold_in_doubt, nullptr);
+        content.notes = notes_on(transaction, *channel_, digest_, nullptr);
     }
     return content;
 }

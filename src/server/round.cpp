@@ -158,7 +158,7 @@ void tidy_up(const Settings &settings, const std::string &queue_trouble, RoundRe
         // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
         transaction.execute("LOCK TABLE job_alerting.failure, job_alerting.digest "
                             "IN ROW EXCLUSIVE MODE");
-        report.due_in = ledger::next_due(transaction, kinds, settings.hold_in_doubt);
+        report.due_in = ledger::next_due(transaction, kinds);
         report.all_told = !ledger::has_open(transaction, kinds);
         ledger::prune(transaction, kinds, settings.retention);
         transaction.commit();

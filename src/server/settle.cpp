@@ -12,14 +12,15 @@ namespace job_alerting::server {
 
 namespace {
 
-const char *const arrived =
+const char *const it_arrived =
     "UPDATE job_alerting.digest SET state = 'accepted', request = NULL, next_attempt_at = NULL, "
-    "held = NULL, error = 'it arrived, said role ' || $2, updated_at = now() "
-    "WHERE id = $1::bigint AND state = 'in_doubt'";
+    "held = NULL, released_at = NULL, error = NULL, "
+    "note = concat_ws('; ', note, 'it arrived, said role ' || $2), updated_at = now() "
+    "WHERE id = $1::bigint AND state = 'in_doubt' RETURNING state";
 const char *const send_again =
-    "UPDATE job_alerting.digest SET held = false, next_attempt_at = now(), "
-    "error = 'it did not arrive, said role ' || $2, updated_at = now() "
-    "WHERE id = $1::bigint AND state = 'in_doubt'";
+    "UPDATE job_alerting.digest SET next_attempt_at = now(), held = NULL, released_at = now(), "
+    "note = concat_ws('; ', note, 'it did not arrive, said role ' || $2), updated_at = now() "
+    "WHERE id = $1::bigint AND state = 'in_doubt' RETURNING state";
 
 // What to do about a digest that is not in doubt.
 const char *advice(const char *state) {
@@ -55,16 +56,21 @@ extern "C" Datum job_alerting_settle(PG_FUNCTION_ARGS) {
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
                         errmsg("argument \"%s\" must not be NULL",
-                               PG_ARGISNULL(0) ? "digest_id" : "accepted")));
+                               PG_ARGISNULL(0) ? "digest_id" : "arrived")));
     const int64 digest = PG_GETARG_INT64(0);
-    const bool accepted = PG_GETARG_BOOL(1);
+    const bool arrived = PG_GETARG_BOOL(1);
     const char *role = GetUserNameFromId(GetUserId(), false);
+    const MemoryContext context = CurrentMemoryContext;
+    text *state = nullptr;
     as_extension([&] {
         Datum values[] = {CStringGetTextDatum(psprintf(INT64_FORMAT, digest)),
                           CStringGetTextDatum(role)};
-        execute(accepted ? arrived : send_again, 2, values);
+        execute(arrived ? it_arrived : send_again, 2, values);
         if (SPI_processed == 0)
             refuse(digest);
+        const char *follows = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+        MemoryContextSwitchTo(context);
+        state = cstring_to_text(follows);
     });
-    PG_RETURN_VOID();
+    PG_RETURN_TEXT_P(state);
 }

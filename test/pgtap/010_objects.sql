@@ -123,9 +123,11 @@ SELECT pg_temp.columns_are('job_alerting.digest', ARRAY[
     'http_status integer',
     'provider_id text',
     'error text',
+    'note text',
+    'held text',
+    'released_at timestamp with time zone',
     'message_id text',
     'request text',
-    'held boolean',
     'composed_at timestamp with time zone not null',
     'updated_at timestamp with time zone not null']);
 SELECT pg_temp.columns_are('job_alerting.home', ARRAY[
@@ -175,7 +177,7 @@ SELECT pg_temp.lines_are(
     $$SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
       WHERE c.relnamespace = 'job_alerting'::regnamespace AND c.relkind = 'r'
         AND a.atttypid = 'text'::regtype AND a.attcollation = 'pg_catalog."C"'::regcollation ORDER BY 1$$,
-    ARRAY['job_alerting.digest.channel', 'job_alerting.digest.state',
+    ARRAY['job_alerting.digest.channel', 'job_alerting.digest.held', 'job_alerting.digest.state',
           'job_alerting.failure.job_id', 'job_alerting.failure.occurrence', 'job_alerting.failure.queue',
           'job_alerting.home.backup', 'job_alerting.home.came_by', 'job_alerting.home.place',
           'job_alerting.queue.name'],
@@ -234,7 +236,7 @@ SELECT pg_temp.lines_are(
       'server_state(OUT preloaded boolean, OUT launcher_pid integer, OUT last_round_at timestamp with time zone, '
         'OUT next_round_at timestamp with time zone, OUT round_interval interval, OUT unended_rounds integer, '
         'OUT channels text[], OUT trouble text) record',
-      'settle(digest_id bigint, accepted boolean) void',
+      'settle(digest_id bigint, arrived boolean) text',
       'unwatch(name text, forget boolean DEFAULT false) boolean',
       'watch(jobs regclass, name text DEFAULT NULL::text, '
         'since timestamp with time zone DEFAULT ''-infinity''::timestamp with time zone) text',

@@ -222,7 +222,7 @@ subtest 'pg_upgrade takes tables and numbers along, and nothing is sent meanwhil
     $before = $stub->count;
     is_deeply round($new, $before), [ 'accepted', $job ], 'and so is what fails now';
     is $new->safe_psql('postgres', <<'SQL'), 'in_doubt, held; in_doubt, held', 'what was waiting is held: it is a copy';
-SELECT string_agg(concat_ws(', ', state, CASE WHEN held THEN 'held' END), '; ') FROM job_alerting.digest WHERE state <> 'accepted'
+SELECT string_agg(concat_ws(', ', state, CASE held WHEN 'copy' THEN 'held' END), '; ') FROM job_alerting.digest WHERE state <> 'accepted'
 SQL
     like $new->safe_psql('postgres', 'SELECT reason FROM job_alerting.status'), qr/\Adigest \d+ through sendgrid is in doubt/,
       'which the status says';

@@ -103,7 +103,7 @@ sub is_a_copy {
     like text($mails[0]), qr/This database is a copy/, 'it says that it comes from a copy';
     my @named = text($mails[0]) =~ /Digest #\d+ \(1 failure\) may not have reached you: this database is a copy/g;
     is scalar @named, $held, 'and names what is held';
-    is sql($cluster, $db, q(SELECT count(*) FROM job_alerting.digest WHERE state = 'in_doubt' AND held)), $held,
+    is sql($cluster, $db, q(SELECT count(*) FROM job_alerting.digest WHERE state = 'in_doubt' AND held = 'copy')), $held,
       "held: $held";
     is_quiet($cluster, $db, $held);
     my $next = JobAlerting::fail_job($cluster, db => $db);
@@ -281,7 +281,7 @@ subtest 'what is held is settled by an operator' => sub {
         return $row;
     };
     my ($first, $second) = map { $_->{id} } JobAlerting::rows($other, undef,
-        'SELECT id FROM job_alerting.digest WHERE held ORDER BY id');
+        'SELECT id FROM job_alerting.digest WHERE held IS NOT NULL ORDER BY id');
     is_quiet($other, 'postgres', 2);
     ok !$status->()->{healthy}, 'until then, the server is not well';
     like $status->()->{reason}, qr/digest $first .* is in doubt: this database is a copy.*settle\($first, true\)/,
@@ -306,12 +306,12 @@ subtest 'a channel that the original had, or had not' => sub {
     is_outcome($row, 'accepted');
     is_deeply [ $row->{channel}, $row->{failures}, scalar @mails ], [ 'log', 1, 0 ], 'the new one gets what is new';
     like $log->(), qr/ in main\/channels: .*This database is a copy/, 'and is told that it is a copy';
-    is sql($node, 'channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'log' AND held)), 1,
+    is sql($node, 'channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'log' AND held = 'copy')), 1,
       'what stood before is held back from it';
     sql($node, 'channels', 'ALTER DATABASE channels RESET job_alerting.channels');
     ($row, @mails) = round($node, 'channels');
     is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$new] ], 'the old one, too, when it is back';
-    is sql($node, 'channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'sendgrid' AND held)), 2,
+    is sql($node, 'channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'sendgrid' AND held = 'copy')), 2,
       'what it had not got is held';
 };
 
@@ -365,7 +365,7 @@ subtest 'a cluster recovered to a point in time is a copy, too' => sub {
 
 subtest 'so is one recovered to the end of the archive, for as long as it runs' => sub {
     my $restored = is_recovered_copy('archive');
-    sql($restored, 'sending', 'SELECT job_alerting.settle(id, true) FROM job_alerting.digest WHERE held');
+    sql($restored, 'sending', 'SELECT job_alerting.settle(id, true) FROM job_alerting.digest WHERE held IS NOT NULL');
     $stub->mode('401');
     my $job = JobAlerting::fail_job($restored, db => 'sending');
     my ($row) = round($restored, 'sending');

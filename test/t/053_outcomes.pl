@@ -296,14 +296,28 @@ for my $status (400, 413) {
         my $met = meet($status, '202');
         is $met->{row}{outcome}, 'accepted', 'accepted';
         is $met->{digest}{state}, 'accepted', 'so says the digest';
-        like $met->{digest}{error}, qr/minimal.*HTTP $status/, 'and that it was the minimal one, and why';
-        is $met->{row}{detail}, $met->{digest}{error}, 'the same in the detail';
+        like $met->{digest}{note}, qr/minimal.*HTTP $status/, 'and that it was the minimal one, and why';
+        is $met->{digest}{error}, undef, 'nothing is wrong with it any more';
+        is $met->{row}{detail}, $met->{digest}{note}, 'the same in the detail';
         my ($full, $minimal) = came($met);
         is scalar came($met), 2, 'two requests in one round';
         is_deeply [ JobAlerting::named_jobs($full) ], [ $met->{job} ], 'the full digest first';
         is_minimal($minimal, $met->{digest});
         is_silent();
         is scalar came($met), 2, 'nothing comes again';
+    };
+
+    subtest "$status, and the answer to the minimal digest is lost: accepted later, it is noted still" => sub {
+        my $met = meet($status, 'close-after-read', '202');
+        is $met->{row}{outcome}, 'in_doubt', 'in doubt';
+        like $met->{digest}{note}, qr/minimal.*HTTP $status/, 'that it was the minimal one, and why';
+        my ($row, $digest) = run_digest();
+        is $row->{outcome}, 'accepted', 'accepted when it came again';
+        is $digest->{note}, $met->{digest}{note}, 'the note stays';
+        is $row->{detail}, $digest->{note}, 'and is told';
+        my @requests = came($met);
+        is $requests[2]{body}, $requests[1]{body}, 'byte-identical';
+        is_minimal($requests[2], $digest);
     };
 
     subtest "$status to the minimal digest too: pending" => sub {
@@ -316,6 +330,7 @@ for my $status (400, 413) {
         is scalar came($met), 2, 'two requests in one round';
         is_minimal((came($met))[1], $met->{digest});
         is_delivered_now($met, 3);
+        is JobAlerting::digest($node, $met->{row}{digest_id})->{note}, undef, 'told in full, it has no note';
     };
 }
 

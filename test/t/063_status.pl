@@ -442,7 +442,7 @@ sub doubt {
 
 subtest 'settle(..., true): it is accepted, and not sent again' => sub {
     my ($id, $came) = doubt();
-    sql("SELECT job_alerting.settle($id, true)");
+    is sql("SELECT job_alerting.settle($id, true)"), 'accepted', 'the state that follows';
     is is_healthy('healthy at once')->{failures_waiting}, 0, 'nothing waits';
     $stub->mode('202');
     is +(run_digest())[0]{outcome}, 'silent', 'the next round is silent';
@@ -453,13 +453,16 @@ subtest 'settle(..., false): it is sent again, also where doubt is held' => sub 
     JobAlerting::configure($node, on_in_doubt => 'hold');
     my ($id, $came, $job) = doubt();
     is_unhealthy(qr/digest $id .* is in doubt: .* is held until you call job_alerting\.settle\($id, true\) .*settle\($id, false\)/, 'held');
+    is JobAlerting::digest($node, $id)->{held}, 'in doubt', 'and why';
     $clock->pass($node, $hour + 1);
     run_digest();
     is scalar $came->(), 1, 'it is not sent';
 
     for my $mode ('close-after-read', '202') {
-        sql("SELECT job_alerting.settle($id, false)");
-        is_unhealthy(qr/it did not arrive, said role .*again by itself/, 'settled');
+        is sql("SELECT job_alerting.settle($id, false)"), 'in_doubt', 'the state that follows';
+        is JobAlerting::digest($node, $id)->{held}, undef, 'released, whatever the setting says';
+        is_unhealthy(qr/digest $id .* is in doubt: .*again by itself/, 'settled');
+        like JobAlerting::digest($node, $id)->{note}, qr/it did not arrive, said role /, 'who said so';
         $stub->mode($mode);
         run_digest();
         next if $mode eq '202';
