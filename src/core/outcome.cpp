@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <limits>
 #include <string_view>
 
 namespace job_alerting::core {
@@ -194,15 +195,18 @@ std::string describe(const Answer &answer, const Dialect &dialect) {
     return advice.empty() ? text : text + " (" + advice + ")";
 }
 
-// A number that fills the header, white space aside; nothing else is one.
+// A number that fills the header, white space aside; nothing else is one. One that is too large
+// to be held is the largest.
 std::optional<std::int64_t> number(const std::string &header) {
     const std::string line = clean_line(header);
     std::int64_t value = 0;
     const char *const end = line.data() + line.size();
     const auto [stop, fault] = std::from_chars(line.data(), end, value);
-    if (fault != std::errc() || stop != end || value < 0)
+    if (stop != end || line.empty() || line.front() == '-')
         return std::nullopt;
-    return value;
+    if (fault == std::errc::result_out_of_range)
+        return std::numeric_limits<std::int64_t>::max();
+    return fault == std::errc() ? std::optional(value) : std::nullopt;
 }
 
 // Whether the text has this form, in which # is a digit and * is any character.
@@ -242,14 +246,15 @@ std::int64_t until(std::int64_t then, std::int64_t now) {
     return then > now ? then - std::max<std::int64_t>(now, 0) : 0;
 }
 
+// The longer of the waits that the two headers ask for. A time that is past asks for none.
 std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now) {
     const std::string retry_after = header(answer, "retry-after");
-    std::optional<std::int64_t> wait = number(retry_after);
+    std::int64_t wait = number(retry_after).value_or(0);
     if (const auto date = http_date(retry_after))
         wait = until(*date, now);
     if (const auto reset = number(header(answer, "x-ratelimit-reset")))
-        wait = until(*reset, now);
-    return wait ? std::optional(std::clamp<std::int64_t>(*wait, 1, longest_wait)) : std::nullopt;
+        wait = std::max(wait, until(*reset, now));
+    return wait > 0 ? std::optional(std::min(wait, longest_wait)) : std::nullopt;
 }
 
 std::string header(const Answer &answer, const char *name) {

@@ -22,7 +22,7 @@ struct Outcome {
     int http_status = 0;              // 0 for none
     std::string provider_id;          // the provider's name for the message, where it gave one
     std::string error;                // why it is not accepted, for people; else empty
-    std::optional<std::int64_t> wait; // seconds the provider asks us to wait, 1 to 3600
+    std::optional<std::int64_t> wait; // the provider asks for; seconds, 1 to 3600
     bool content_refused = false;     // pending for what it says: a smaller digest may pass
 };
 

@@ -19,6 +19,11 @@ double backoff(std::int64_t attempts, double interval, double dice) {
     return std::min(wait * (1 + dice / 10), longest_backoff(interval));
 }
 
+double backoff(std::int64_t attempts, double interval, double dice,
+               std::optional<std::int64_t> asked) {
+    return std::max(backoff(attempts, interval, dice), static_cast<double>(asked.value_or(0)));
+}
+
 double longest_backoff(double interval) {
     return std::min(longest, interval);
 }

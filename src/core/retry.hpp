@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 namespace job_alerting::core {
 
@@ -12,8 +13,12 @@ namespace job_alerting::core {
 // many databases do not come at once.
 double backoff(std::int64_t attempts, double interval, double dice);
 
-// The longest wait that backoff() gives for this interval. An attempt time farther away than
-// that was set by a clock since put back: it counts as due.
+// The same where a provider has asked for a wait: that may lengthen the own one, never shorten it.
+double backoff(std::int64_t attempts, double interval, double dice,
+               std::optional<std::int64_t> asked);
+
+// The longest wait that backoff() gives for this interval by itself. An attempt time farther away
+// than that was set by a clock since put back: it counts as due.
 double longest_backoff(double interval);
 
 } // namespace job_alerting::core

@@ -235,10 +235,8 @@ bool Delivery::is_due(const DigestRow &digest) const {
 }
 
 double Delivery::wait_after(const DigestRow &digest, const core::Outcome &outcome) const {
-    if (outcome.wait)
-        return static_cast<double>(*outcome.wait);
     return core::backoff(digest.attempts, static_cast<double>(settings_.interval),
-                         pg_prng_double(&pg_global_prng_state));
+                         pg_prng_double(&pg_global_prng_state), outcome.wait);
 }
 
 void Delivery::tell(const DigestRow &digest, core::State state, const std::string &detail) {

@@ -8,7 +8,7 @@
 //   is empty exactly when the digest is accepted;
 //
 //   a wait is taken from 429 only, is 1 to 3600 seconds, and is the number in Retry-After where
-//   that is the only one.
+//   that is the only one; a 0 asks for none.
 //
 // Input: status, handed over, now, Retry-After, X-RateLimit-Reset, X-Message-Id, the transport's
 // complaint, body.
@@ -46,7 +46,7 @@ void check_wait(const Answer &answer, const Outcome &outcome, const std::string 
     require(!outcome.wait || (*outcome.wait >= 1 && *outcome.wait <= 3600), "a wait is bounded");
     if (answer.status == 429 && is_small_number(retry_after) &&
         answer.headers.count("x-ratelimit-reset") == 0)
-        require(outcome.wait == std::clamp(std::stol(retry_after), 1L, 3600L),
+        require(outcome.wait.value_or(0) == std::min(std::stol(retry_after), 3600L),
                 "the wait is what Retry-After says");
 }
 

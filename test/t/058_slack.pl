@@ -175,19 +175,18 @@ subtest 'what is refused for what it says goes out at once in its minimal form' 
 
 subtest 'a wait that Slack asks for is kept, also by hand' => sub {
     my $came = $slack->from_now;
-    $slack->modes('429 retry-after=2 body=rate_limited', '202');
+    $slack->modes('429 retry-after=90 body=rate_limited', '202');
     my $job = fail_job();
     my $row = slack_round();
     is $row->{outcome}, 'pending', 'pending';
     like $row->{detail}, qr/HTTP 429: rate_limited/, 'with the reason';
     is sql("SELECT round(extract(epoch FROM next_attempt_at - updated_at)) FROM job_alerting.digest WHERE id = $row->{digest_id}"),
-      2, 'due when Slack says';
+      90, 'due when Slack says';
     slack_round();
     is scalar $came->(), 1, 'nothing is sent before';
-    JobAlerting::poll(sub { slack_round()->{outcome} eq 'silent' }, 30, 'the wait to end');
-    my @requests = $came->();
-    is_deeply [ map { [ listed_jobs($_) ] } @requests ], [ [$job], [$job] ], 'sent again once';
-    cmp_ok $requests[1]{time} - $requests[0]{time}, '>=', 1.9, 'after the wait';
+    sql("UPDATE job_alerting.digest SET next_attempt_at = now() WHERE id = $row->{digest_id}");
+    is_accepted(slack_round());
+    is_deeply [ map { [ listed_jobs($_) ] } $came->() ], [ [$job], [$job] ], 'sent again once the time has come';
 };
 
 subtest 'what says nothing sure is in doubt, and sent again byte for byte' => sub {

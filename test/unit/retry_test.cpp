@@ -37,6 +37,16 @@ TEST(Backoff, takes_any_number_of_attempts) {
     EXPECT_EQ(backoff(std::numeric_limits<std::int64_t>::min() + 1, 3600, 0), 60);
 }
 
+TEST(Backoff, is_lengthened_by_what_a_provider_asks_for_and_never_shortened) {
+    EXPECT_EQ(backoff(1, 3600, 0, std::nullopt), 60);
+    for (const std::int64_t asked : {0, 1, 59, 60})
+        EXPECT_EQ(backoff(1, 3600, 0, asked), 60);
+    EXPECT_EQ(backoff(1, 3600, 0, 61), 61);
+    EXPECT_EQ(backoff(1, 1, 0, 3600), 3600);
+    EXPECT_EQ(backoff(7, 3600, 0, 600), 3600);
+    EXPECT_DOUBLE_EQ(backoff(1, 3600, 0.5, 1), 63);
+}
+
 TEST(LongestBackoff, is_the_lesser_of_an_hour_and_the_interval) {
     EXPECT_EQ(longest_backoff(1), 1);
     EXPECT_EQ(longest_backoff(3600), 3600);
