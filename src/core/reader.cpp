@@ -1,5 +1,7 @@
 #include "core/reader.hpp"
 
+#include "core/escape.hpp"
+
 #include <algorithm>
 #include <array>
 #include <iterator>
@@ -14,8 +16,8 @@ struct Range {
 };
 
 // What is removed: control, bidirectional and other invisible format characters, the letters that
-// show nothing, variation selectors, tags, and noncharacters of the first plane. In ascending
-// order.
+// show nothing, variation selectors, tags, and noncharacters of the first plane; but joiners where
+// they have something to join. In ascending order.
 constexpr Range invisible[] = {
     {0x0000, 0x001F},   {0x007F, 0x009F}, {0x00AD, 0x00AD}, {0x034F, 0x034F},   {0x061C, 0x061C},
     {0x115F, 0x1160},   {0x17B4, 0x17B5}, {0x180B, 0x180F}, {0x200B, 0x200F},   {0x202A, 0x202E},
@@ -30,6 +32,19 @@ bool is_invisible(char32_t code) {
     const auto range = std::lower_bound(std::begin(invisible), std::end(invisible), code,
                                         [](Range r, char32_t c) { return r.last < c; });
     return range != std::end(invisible) && range->first <= code;
+}
+
+// ZWNJ, ZWJ and the selectors of text or emoji, which Persian, Indic scripts and emoji are wrong
+// without.
+bool is_joiner(char32_t code) {
+    return code == 0x200C || code == 0x200D || code == 0xFE0E || code == 0xFE0F;
+}
+
+// Behind anything else a joiner shows nothing, and would only make two equal texts unlike.
+bool joins(char32_t joiner, char32_t before) {
+    if (is_joiner(before))
+        return before == 0xFE0F && joiner == 0x200D;
+    return before >= 0x80 && !is_space(before);
 }
 
 // NEL and the line and paragraph separators end a line as much as a carriage return does.
@@ -81,11 +96,21 @@ Character decode(std::string_view bytes) {
 } // namespace
 
 Character Reader::next() {
+    const Character read = find();
+    before_ = read.code;
+    return read;
+}
+
+Character Reader::find() {
     while (!rest_.empty()) {
         if (is_plain(rest_.front())) {
             const Character plain{rest_.substr(0, 1), static_cast<char32_t>(rest_.front())};
             rest_.remove_prefix(1);
             return plain;
+        }
+        if (const std::size_t length = escape_sequence(rest_); length > 0) {
+            rest_.remove_prefix(length);
+            continue;
         }
         const Character read = decode(rest_);
         if (read.is_end()) {
@@ -100,7 +125,7 @@ Character Reader::next() {
         }
         if (is_blank_control(read.code))
             return {" ", ' '};
-        if (!is_invisible(read.code))
+        if (is_joiner(read.code) ? joins(read.code, before_) : !is_invisible(read.code))
             return read;
     }
     return {};

@@ -23,7 +23,10 @@ public:
     Character next();
 
 private:
+    Character find();
+
     std::string_view rest_;
+    char32_t before_ = 0; // the character that was read last
 };
 
 // White space that a reader may return: a line feed, or a space of any width.

@@ -8,10 +8,10 @@
 
 namespace job_alerting::core {
 
-// Valid UTF-8 without control, bidirectional and other invisible format characters. Line feeds
-// are kept, CR LF and every other line end become one; a tab becomes a space; a malformed byte
-// becomes '?'. What it adds is ASCII, so the result fits every database encoding that the input
-// fitted.
+// Valid UTF-8 without the control sequences of terminals, and without control, bidirectional and
+// other invisible characters; a joiner stays behind what it can join. Line feeds are kept, CR LF
+// and every other line end become one; a tab becomes a space; a malformed byte becomes '?'. What
+// it adds is ASCII, so the result fits every database encoding that the input fitted.
 std::string clean(std::string_view hostile);
 
 // The same on one line: every run of white space becomes one space, none at either end.

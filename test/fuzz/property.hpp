@@ -86,10 +86,10 @@ inline std::size_t characters(std::string_view utf8) {
 }
 
 // C0 and C1 controls other than a line feed, and what changes the direction or the place of text:
-// Unicode's Bidi_Control, the zero widths, the line and paragraph separators, tags.
+// Unicode's Bidi_Control, the zero widths but the joiners, the line and paragraph separators, tags.
 inline bool is_dangerous(char32_t c) {
-    return (c < 0x20 && c != '\n') || (c >= 0x7F && c <= 0x9F) || c == 0x061C ||
-           (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) ||
+    return (c < 0x20 && c != '\n') || (c >= 0x7F && c <= 0x9F) || c == 0x061C || c == 0x200B ||
+           c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
            (c >= 0x2060 && c <= 0x206F) || c == 0xFEFF || (c >= 0xE0000 && c <= 0xE007F);
 }
 

@@ -23,7 +23,8 @@ inline const std::string hostile_text =
     "<script>alert('1')</script> <!channel> <!here|here> <@U024BE7LH> "
     "<https://evil.example.com|ok> "
     "*bold* _it_ ~no~ `code` ```x``` :boom: @channel \"{{query}}{{{query}}}{{/x}} &amp; &lt; "
-    "http://evil.example.com \x1B[31m\xE2\x80\xAE\x80";
+    "http://evil.example.com \x1B[31m\x1B]0;x\x07\x1B(B\xC2\x9B"
+    "1m\xE2\x80\xAE\x80";
 
 inline Failure hostile_failure() {
     Failure failure = sample_failure();
@@ -35,7 +36,7 @@ inline Failure hostile_failure() {
     return failure;
 }
 
-// An error in each of ten scripts, two of them written from right to left.
+// An error in each of a dozen scripts, three of them written from right to left; two need joiners.
 inline std::vector<Failure> failures_in_scripts() {
     const std::vector<std::string> errors = {
         "Zeit\u00FCberschreitung beim L\u00F6schen",
@@ -50,6 +51,8 @@ inline std::vector<Failure> failures_in_scripts() {
         "\u8FDE\u63A5\u5931\u8D25",
         "\u63A5\u7D9A\u306B\u5931\u6557\u3057\u307E\u3057\u305F",
         "\uC5F0\uACB0 \uC2E4\uD328 \U0001F4A5",
+        "\u062E\u0637\u0627 \u0645\u06CC\u200C\u062F\u0647\u062F (404)",
+        "\U0001F469\u200D\U0001F4BB \u26A0\uFE0F",
     };
     std::vector<Failure> failures;
     for (const std::string &error : errors) {

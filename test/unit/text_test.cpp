@@ -34,9 +34,96 @@ TEST(Clean, makes_a_space_of_a_tab) {
 }
 
 TEST(Clean, removes_control_characters) {
-    EXPECT_EQ(clean("a\0b\x01\x1B[31mc\x7F\xC2\x80\xC2\x9F"
+    EXPECT_EQ(clean("a\0b\x01\x07"
+                    "c\x7F\xC2\x80\xC2\x9F"
                     "d"sv),
-              "ab[31mcd");
+              "abcd");
+}
+
+TEST(Clean, removes_the_control_sequences_of_terminals_whole) {
+    for (const char *sequence : {
+             "\x1B[31;1m",                        // colours
+             "\x1B[0m",                           //
+             "\x1B[38:2::255:0:0m",               // with colons
+             "\x1B[m",                            //
+             "\x1B[?25l",                         // a private mode
+             "\x1B[2 q",                          // with an intermediate byte
+             "\x1B[1A",                           //
+             "\x1B]0;title\x07",                  // a title, ended by BEL
+             "\x1B]8;;https://example.com\x1B\\", // a link, ended by ST
+             "\x1B]8;;\xC2\x9C",                  // ended by ST as a C1 control
+             "\x1BP1$r0m\x1B\\",                  // DCS
+             "\x1BX text\x1B\\",                  // SOS
+             "\x1B^ text\x1B\\",                  // PM
+             "\x1B_Gf=24;AAAA\x1B\\",             // APC
+             "\x1B(B",                            // a character set
+             "\x1B%G",                            // another coding
+             "\x1B#8",                            //
+             "\x1B$(D",                           // with two intermediate bytes
+             "\x1B"
+             "7",     // single
+             "\x1B=", //
+             "\x1B"
+             "c", //
+             "\xC2\x9B"
+             "31m", // C1 controls: CSI
+             "\xC2\x9D"
+             "0;title\x07", // OSC
+             "\xC2\x9D"
+             "0;title\xC2\x9C", //
+             "\xC2\x90"
+             "1$r0m\xC2\x9C",         // DCS
+             "\xC2\x98 text\xC2\x9C", // SOS
+             "\xC2\x9E text\xC2\x9C", // PM
+             "\xC2\x9F text\x1B\\",   // APC
+             "\xC2\x84",              // single
+         }) {
+        EXPECT_EQ(clean(std::string("ERR") + sequence + "OR"), "ERROR") << sequence + 1;
+        EXPECT_EQ(clean(std::string(sequence)), "") << sequence + 1;
+    }
+    EXPECT_EQ(clean("\x1B[31;1mERROR\x1B[0m \x1B]8;;https://a.example\x1B\\here\x1B]8;;\x1B\\"),
+              "ERROR here");
+}
+
+TEST(Clean, lets_no_unfinished_control_sequence_hide_text) {
+    EXPECT_EQ(clean("a\x1B]0;title"), "a0;title") << "without an end";
+    EXPECT_EQ(clean("a\x1B]0;title\nb\x07"), "a0;title\nb") << "broken off by the end of its line";
+    EXPECT_EQ(clean("a\x1B]0;b\x1B[31mc\x07"), "a0;bc") << "by another sequence";
+    EXPECT_EQ(clean("a\xC2\x9D"
+                    "0;b\xC2\x9B"
+                    "31mc"),
+              "a0;bc");
+    EXPECT_EQ(clean("a\x1B[31\nb"), "a\nb");
+    EXPECT_EQ(clean("a\x1B[31\xC3\xA9"), "a\xC3\xA9");
+    EXPECT_EQ(clean("a\x1B\nb"), "a\nb");
+    EXPECT_EQ(clean("a\x1B"), "a");
+    EXPECT_EQ(clean("a\x1B("), "a(");
+    EXPECT_EQ(clean("a\xC2\x85\x1B"
+                    "Eb"),
+              "a\nb")
+        << "NEL in C1 ends a line";
+}
+
+TEST(Clean, takes_no_longer_for_control_sequences_without_an_end) {
+    for (const char *piece : {"\x1B]", "\x1BP\x1B", "\xC2\x9D", "\x1B[", "\x1B(", "\x1B]a"})
+        EXPECT_LE(clean(repeated(piece, 1000000)).size(), 2000000U);
+}
+
+TEST(Clean, keeps_joiners_where_they_join) {
+    for (const char *joined : {
+             "\xD9\x85\xDB\x8C\xE2\x80\x8C\xD8\xAE\xD9\x88",         // Persian, ZWNJ
+             "\xE0\xA4\x95\xE0\xA5\x8D\xE2\x80\x8D\xE0\xA4\xB7",     // Hindi, ZWJ
+             "\xF0\x9F\x91\xA9\xE2\x80\x8D\xF0\x9F\x92\xBB",         // a technician
+             "\xE2\x9D\xA4\xEF\xB8\x8F\xE2\x80\x8D\xF0\x9F\x94\xA5", // a heart on fire
+             "\xE2\x9A\xA0\xEF\xB8\x8F deprecated",                  // a warning sign
+         })
+        EXPECT_EQ(clean(joined), joined);
+    EXPECT_EQ(clean("Key\xE2\x80\x8C"
+                    "Error"),
+              "KeyError")
+        << "nothing to join";
+    EXPECT_EQ(clean("\xE2\x80\x8D \xE2\x80\x8C\n\xE3\x80\x80\xEF\xB8\x8F"), " \n\xE3\x80\x80");
+    EXPECT_EQ(clean("\xC3\xA9" + repeated("\xE2\x80\x8D\xE2\x80\x8C", 9)), "\xC3\xA9\xE2\x80\x8D");
 }
 
 TEST(Clean, removes_bidirectional_characters) {
