@@ -212,7 +212,7 @@ CREATE FUNCTION job_alerting.run_digest(OUT channel text, OUT digest_id bigint, 
     RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'job_alerting_run_digest';
 COMMENT ON FUNCTION job_alerting.run_digest() IS
-'One round now, in a background worker of its own: it sees what is committed, and commits whatever the caller''s transaction does. A row for each configured channel; outcome: silent (nothing new, nothing waiting), accepted, pending (surely not accepted, will be tried again) or in_doubt (handed over, answer lost).';
+'One round now, in a background worker of its own: it sees what is committed, and commits whatever the caller''s transaction does. A row for each digest that was tried or waits, by channel and oldest first; for a channel without any, one row. outcome: silent (nothing new, nothing waiting), accepted, pending (surely not accepted, will be tried again) or in_doubt (handed over, answer lost).';
 
 CREATE FUNCTION job_alerting.preview(OUT subject text, OUT body_text text, OUT body_html text)
     RETURNS SETOF record LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -3,6 +3,7 @@
 #include "server/call.hpp"
 
 #include "server/extension.hpp"
+#include "server/rows.hpp"
 
 namespace job_alerting::server {
 
@@ -10,6 +11,15 @@ namespace {
 
 constexpr int longest_shortage = 5000; // ms to wait for a free worker slot
 constexpr int shortage_pause = 50;
+
+BackgroundWorkerHandle *start_for_caller(const WorkOrder &order) {
+    BackgroundWorkerHandle *handle = try_to_start(order);
+    if (!handle)
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+                        errmsg("no background worker slot became free within 5 seconds"),
+                        errhint("Increase max_worker_processes, or try again.")));
+    return handle;
+}
 
 } // namespace
 
@@ -33,6 +43,32 @@ void refuse_where_no_worker_serves(const char *function) {
                          "are one transaction.")));
 }
 
+Question prepare_question(Task task) {
+    Question question = {};
+    question.segment = dsm_create(rows_offset + rows_size, 0);
+    char *memory = static_cast<char *>(dsm_segment_address(question.segment));
+    question.report = reinterpret_cast<Report *>(memory);
+    memset(question.report, 0, sizeof(Report));
+    question.queue = shm_mq_create(memory + rows_offset, rows_size);
+    shm_mq_set_receiver(question.queue, MyProc);
+    question.order = {.database = MyDatabaseId,
+                      .by_hand = true,
+                      .report = dsm_segment_handle(question.segment),
+                      .task = task};
+    return question;
+}
+
+void ask_worker(FunctionCallInfo fcinfo, Task task, const char *what, const char *committed) {
+    InitMaterializedSRF(fcinfo, 0);
+    const Question question = prepare_question(task);
+    BackgroundWorkerHandle *handle = start_for_caller(question.order);
+    receive_rows(shm_mq_attach(question.queue, question.segment, handle),
+                 reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo));
+    await_end(handle, question.report);
+    raise_what_failed(question.report, what, committed);
+    dsm_detach(question.segment);
+}
+
 BackgroundWorkerHandle *try_to_start(const WorkOrder &order) {
     const char *database = get_database_name(MyDatabaseId);
     const TimestampTz begin = GetCurrentTimestamp();
@@ -45,15 +81,6 @@ BackgroundWorkerHandle *try_to_start(const WorkOrder &order) {
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
     }
-    return handle;
-}
-
-BackgroundWorkerHandle *start_for_caller(const WorkOrder &order) {
-    BackgroundWorkerHandle *handle = try_to_start(order);
-    if (!handle)
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-                        errmsg("no background worker slot became free within 5 seconds"),
-                        errhint("Increase max_worker_processes, or try again.")));
     return handle;
 }
 
@@ -74,12 +101,6 @@ bool await_end(BackgroundWorkerHandle *handle, const Report *report) {
         proc_exit(1);
     pg_read_barrier();
     return report->finished;
-}
-
-void await_report(BackgroundWorkerHandle *handle, const Report *report, const char *what,
-                  const char *committed) {
-    await_end(handle, report);
-    raise_what_failed(report, what, committed);
 }
 
 } // namespace job_alerting::server

@@ -242,10 +242,16 @@ double Delivery::wait_after(const DigestRow &digest, const core::Outcome &outcom
 void Delivery::tell(const DigestRow &digest, core::State state, const std::string &detail) {
     // What was in doubt stays so unless it is accepted.
     const bool doubted = digest.state == core::State::in_doubt && state != core::State::accepted;
-    report_.digest_id = digest.id;
-    report_.failures = digest.failures;
-    report_.outcome = core::to_string(doubted ? core::State::in_doubt : state);
-    report_.detail = detail;
+    const DigestReport told = {.digest_id = digest.id,
+                               .failures = digest.failures,
+                               .state = doubted ? core::State::in_doubt : state,
+                               .detail = detail};
+    for (DigestReport &before : report_.digests)
+        if (before.digest_id == digest.id) {
+            before = told;
+            return;
+        }
+    report_.digests.push_back(told);
 }
 
 // The end of the process is let in here, and nothing else.

@@ -3,11 +3,29 @@
 #pragma once
 
 #include "server/digests.hpp"
-#include "server/round.hpp"
+#include "server/settings.hpp"
 
 #include "core/digest.hpp"
 
 namespace job_alerting::server {
+
+// What became of a digest that was tried, or waits.
+struct DigestReport {
+    std::int64_t digest_id;
+    std::int64_t failures;
+    core::State state;
+    std::string detail; // empty when there is nothing to say
+};
+
+// What became of one channel; without any digest it is silent.
+struct ChannelReport {
+    explicit ChannelReport(ChannelKind kind) : channel(kind) {}
+
+    ChannelKind channel;
+    std::vector<DigestReport> digests;
+    std::string trouble; // what is wrong beside them; empty when nothing is
+    bool failed = false; // an error kept it from its end
+};
 
 // Composes, sends and settles what this channel has waiting, and tells in `report` what came of
 // it. Digests in doubt go first, and as long as one of them is re-sent nothing newer follows.

@@ -17,46 +17,8 @@ namespace job_alerting::server {
 
 namespace {
 
-// What a worker is asked for, and where it answers.
-struct Question {
-    dsm_segment *segment;
-    Report *report;
-    shm_mq *queue;
-    WorkOrder order;
-};
-
-Question prepare(Task task) {
-    Question question = {};
-    question.segment = dsm_create(rows_offset + rows_size, 0);
-    char *memory = static_cast<char *>(dsm_segment_address(question.segment));
-    question.report = reinterpret_cast<Report *>(memory);
-    memset(question.report, 0, sizeof(Report));
-    question.queue = shm_mq_create(memory + rows_offset, rows_size);
-    shm_mq_set_receiver(question.queue, MyProc);
-    question.order = {.database = MyDatabaseId,
-                      .by_hand = true,
-                      .report = dsm_segment_handle(question.segment),
-                      .task = task};
-    return question;
-}
-
-// Returns the rows as they come.
-void read_answer(const Question &question, BackgroundWorkerHandle *handle, const char *function,
-                 ReturnSetInfo *result) {
-    receive_rows(shm_mq_attach(question.queue, question.segment, handle), result);
-    await_report(handle, question.report, psprintf("%s()", function));
-    dsm_detach(question.segment);
-}
-
 ReturnSetInfo *result_of(FunctionCallInfo fcinfo) {
     return reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
-}
-
-void ask(FunctionCallInfo fcinfo, Task task, const char *function) {
-    refuse_where_no_worker_serves(function);
-    InitMaterializedSRF(fcinfo, 0);
-    const Question question = prepare(task);
-    read_answer(question, start_for_caller(question.order), function, result_of(fcinfo));
 }
 
 //
@@ -121,7 +83,7 @@ extern "C" Datum job_alerting_check(PG_FUNCTION_ARGS) {
     ReturnSetInfo *result = result_of(fcinfo);
     check_preload(result);
     check_launcher(result);
-    const Question question = prepare(Task::check);
+    const Question question = prepare_question(Task::check);
     BackgroundWorkerHandle *handle = try_to_start(question.order);
     check_worker_slot(result, handle != nullptr);
     if (handle)
@@ -132,13 +94,15 @@ extern "C" Datum job_alerting_check(PG_FUNCTION_ARGS) {
 extern "C" Datum job_alerting_preview(PG_FUNCTION_ARGS) {
     using namespace job_alerting::server;
 
-    ask(fcinfo, Task::preview, "preview");
+    refuse_where_no_worker_serves("preview");
+    ask_worker(fcinfo, Task::preview, "preview()");
     return static_cast<Datum>(0);
 }
 
 extern "C" Datum job_alerting_send_test(PG_FUNCTION_ARGS) {
     using namespace job_alerting::server;
 
-    ask(fcinfo, Task::send_test, "send_test");
+    refuse_where_no_worker_serves("send_test");
+    ask_worker(fcinfo, Task::send_test, "send_test()");
     return static_cast<Datum>(0);
 }

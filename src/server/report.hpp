@@ -1,5 +1,6 @@
-// What a worker is asked for, and what it tells its caller: plain bytes in a shared memory segment,
-// so that neither has to wait for the other to read or to write.
+// What a worker is asked for, and how it ended: plain bytes in a shared memory segment, so that
+// neither has to wait for the other to read or to write. The rows that it returns lie in a queue
+// behind it (rows.hpp).
 
 #pragma once
 
@@ -8,30 +9,17 @@
 namespace job_alerting::server {
 
 struct Report {
-    static constexpr int most_rows = 4;
-
-    struct Line {
-        char channel[16];
-        bool has_digest;
-        int64 digest_id;
-        int64 failures;
-        char outcome[16];
-        char detail[2048];
-    };
-
     // Written last. False after the worker ended: it was ended before its round was over.
     bool finished;
 
     // What ended the round; 0 when it came to its end.
     int sqlstate;
-    bool nothing_to_do; // there is no extension, or no queue: an error for a caller only
+    bool only_callers; // that is nobody's concern but the caller's
     char message[1024];
     char detail[1024];
     char hint[512];
 
     bool did_all; // a round, and nothing in it went wrong
-    int rows;
-    Line lines[most_rows];
 };
 
 // Copies a text into `size` bytes, cut on a character boundary. Raises no error.
@@ -47,7 +35,7 @@ struct WorkOrder {
     Task task = Task::round;
 };
 
-// Where in the segment of a task that returns rows their queue lies, behind the report.
+// Where in the segment the queue of the rows lies, behind the report.
 inline constexpr Size rows_offset = MAXALIGN(sizeof(Report));
 inline constexpr Size rows_size = 64 * 1024;
 

@@ -114,9 +114,8 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
             if (error.sqlstate == ERRCODE_QUERY_CANCELED)
                 throw;
             report.ended = false;
-            if (channel.outcome == "silent")
-                channel.outcome = core::to_string(core::State::pending);
-            channel.detail = error.what();
+            channel.failed = true;
+            add(channel.trouble, error.what());
             add(report.trouble,
                 std::string("channel ") + to_string(channel.channel) + ": " + error.what());
             warn(std::string("job_alerting cannot deliver through ") + to_string(channel.channel) +
@@ -127,19 +126,23 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
 
 void tell_trouble(const std::string &trouble, RoundReport &report) {
     for (ChannelReport &channel : report.channels)
-        add(channel.detail, trouble);
+        add(channel.trouble, trouble);
+}
+
+bool is_silent(const ChannelReport &channel) {
+    return channel.digests.empty() && !channel.failed;
 }
 
 // What would keep a digest from going out is told before there is one. In a transaction, as all
 // that reads text in the database's encoding.
 void examine_silent(const Settings &settings, RoundReport &report) {
     for (ChannelReport &channel : report.channels) {
-        if (channel.outcome != "silent")
+        if (!is_silent(channel))
             continue;
         const std::string fault = channel_fault(channel.channel, settings);
         if (fault.empty())
             continue;
-        add(channel.detail, fault);
+        add(channel.trouble, fault);
         add(report.trouble, std::string("channel ") + to_string(channel.channel) + ": " + fault);
     }
 }
@@ -167,11 +170,6 @@ void tidy_up(const Settings &settings, const std::string &queue_trouble, RoundRe
         // A digest may be due before the interval is over.
         report.due_in = shared::short_pause;
     }
-}
-
-bool is_silent(const RoundReport &report) {
-    return std::all_of(report.channels.begin(), report.channels.end(),
-                       [](const ChannelReport &channel) { return channel.outcome == "silent"; });
 }
 
 } // namespace
@@ -230,7 +228,8 @@ RoundReport run_round(bool by_hand) {
     add(report.trouble, fault);
     tidy_up(settings, trouble, report);
     // What the last queue had recorded is delivered even after it was unwatched.
-    report.watched = !queues.empty() || !is_silent(report);
+    report.watched =
+        !queues.empty() || !std::all_of(report.channels.begin(), report.channels.end(), is_silent);
     return report;
 }
 

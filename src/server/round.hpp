@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include "server/delivery.hpp"
 #include "server/settings.hpp"
 
 #include <cstdint>
@@ -12,17 +13,6 @@
 #include <vector>
 
 namespace job_alerting::server {
-
-// What became of one channel.
-struct ChannelReport {
-    explicit ChannelReport(ChannelKind kind) : channel(kind) {}
-
-    ChannelKind channel;
-    std::optional<std::int64_t> digest_id;
-    std::int64_t failures = 0;
-    std::string outcome = "silent";
-    std::string detail; // empty when there is nothing to say
-};
 
 struct RoundReport {
     std::vector<ChannelReport> channels;

@@ -1,5 +1,5 @@
-// Rows of text that a worker returns to a session, through a queue in shared memory, so that they
-// may be of any size.
+// Rows that a worker returns to a session, as text, through a queue in shared memory, so that they
+// may be of any size and number.
 
 #pragma once
 
@@ -18,11 +18,17 @@ public:
     // database's encoding.
     void add(const Row &row);
 
+    // Waits a few seconds at most for the reader, and for all rows together. Returns false when he
+    // has not read by then, or has gone; no more is to be offered then.
+    bool offer(const Row &row);
+
 private:
+    TimestampTz patient_until_ = 0; // 0 before anything was offered
     shm_mq_handle *queue_ = nullptr;
 };
 
-// The session's end. C regime. Reads rows into the result until the worker ends.
+// The session's end. C regime. Reads rows into the result, of whatever types its columns are,
+// until the worker ends.
 void receive_rows(shm_mq_handle *queue, ReturnSetInfo *result);
 
 } // namespace job_alerting::server

@@ -24,16 +24,41 @@ namespace job_alerting::server {
 
 namespace {
 
-void report_rows(Report &report, const RoundReport &round) {
-    for (const ChannelReport &channel : round.channels) {
-        Report::Line &line = report.lines[report.rows++];
-        copy_text(line.channel, sizeof(line.channel), to_string(channel.channel));
-        line.has_digest = channel.digest_id.has_value();
-        line.digest_id = channel.digest_id.value_or(0);
-        line.failures = channel.failures;
-        copy_text(line.outcome, sizeof(line.outcome), channel.outcome.c_str());
-        copy_text(line.detail, sizeof(line.detail), channel.detail.c_str());
-    }
+std::string joined(const std::string &one, const std::string &other) {
+    return one + (one.empty() || other.empty() ? "" : "; ") + other;
+}
+
+Row row_of(ChannelKind channel, const Value &digest, std::int64_t failures, const char *outcome,
+           const std::string &detail) {
+    return {to_string(channel), digest, value(failures), outcome,
+            detail.empty() ? std::nullopt : Value(detail)};
+}
+
+// One for each digest that was tried or waits; where there is none, one for the channel. What is
+// wrong with the channel stands in its last.
+std::vector<Row> rows_of(const ChannelReport &channel) {
+    if (channel.digests.empty())
+        return {row_of(channel.channel, std::nullopt, 0,
+                       channel.failed ? core::to_string(core::State::pending) : "silent",
+                       channel.trouble)};
+    std::vector<Row> rows;
+    for (const DigestReport &digest : channel.digests)
+        rows.push_back(row_of(channel.channel, value(digest.digest_id), digest.failures,
+                              core::to_string(digest.state),
+                              &digest == &channel.digests.back()
+                                  ? joined(digest.detail, channel.trouble)
+                                  : digest.detail));
+    return rows;
+}
+
+// The round is over, and its caller may have gone: nothing waits for him for long.
+bool answer(dsm_segment *segment, const RoundReport &round) {
+    Rows rows(segment);
+    for (const ChannelReport &channel : round.channels)
+        for (const Row &row : rows_of(channel))
+            if (!rows.offer(row))
+                return false;
+    return true;
 }
 
 void report_error(Report &report, int sqlstate, const char *message, const char *detail = "",
@@ -68,19 +93,21 @@ void tell_launcher(const RoundReport &round) {
     });
 }
 
-// Runs the round, and tells its end to the report and to the launcher.
-void work_round(bool by_hand, Report &report) {
+// Runs the round, and tells its end to the launcher and to its caller, if it has one.
+void work_round(bool by_hand, dsm_segment *segment, Report &report) {
     try {
         const RoundReport round = run_round(by_hand);
         tell_launcher(round);
-        report.nothing_to_do = !round.watched;
-        if (round.watched)
-            report_rows(report, round);
-        else
-            report_nothing(report);
         report.did_all = did_all(round);
+        report.only_callers = true;
+        if (!round.watched)
+            report_nothing(report);
+        else if (segment && !answer(segment, round))
+            report_error(report, ERRCODE_OPERATOR_INTERVENTION,
+                         "the rows of the round were not read in time",
+                         "The round is over, and what it committed stays.");
     } catch (const ExtensionGone &gone) {
-        report.nothing_to_do = true;
+        report.only_callers = true;
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
         guarded([] { shared::extension_absent(MyDatabaseId); });
     }
@@ -124,7 +151,7 @@ void send_heartbeat_guarded() noexcept {
 void work_guarded(const WorkOrder &order, dsm_segment *segment, Report &report) noexcept {
     try {
         if (order.task == Task::round)
-            work_round(order.by_hand, report);
+            work_round(order.by_hand, segment, report);
         else
             work_aside(order.task, segment, report);
     } catch (const ServerError &error) {
@@ -213,7 +240,7 @@ extern "C" void job_alerting_worker_main(Datum) {
     if (!is_round)
         proc_exit(0);
 
-    const bool failed = report->sqlstate != 0 && !report->nothing_to_do;
+    const bool failed = report->sqlstate != 0 && !report->only_callers;
     const bool news = failed && round_failed(*report);
     // What its caller is told, or what was told before, needs no line in the log.
     if (report == &own && news) {

@@ -24,7 +24,7 @@ sub sql {
 sub round {
     my ($cluster, $db) = @_;
     my $before = $stub->count;
-    my ($row) = JobAlerting::run_digest($cluster, $db);
+    my $row = (JobAlerting::run_digest($cluster, $db))[-1];
     return ($row, ($stub->requests)[ $before .. $stub->count - 1 ]);
 }
 
@@ -47,7 +47,7 @@ sub fail_into {
     my ($mode, $db, $outcome) = @_;
     $stub->mode($mode);
     my $job = JobAlerting::fail_job($node, db => $db);
-    my ($row) = JobAlerting::run_digest($node, $db);
+    my $row = (JobAlerting::run_digest($node, $db))[-1];
     is_outcome($row, $outcome);
     $stub->mode('202');
     return $job;

@@ -19,10 +19,10 @@ sub fail_job {
     return JobAlerting::fail_job($node, %columns);
 }
 
-# One round: what it says of the channel.
+# One round: what it says of the channel's newest digest.
 sub run_digest {
-    my ($row) = JobAlerting::run_digest($node);
-    return $row;
+    my @rows = JobAlerting::run_digest($node);
+    return $rows[-1];
 }
 
 sub message_id {

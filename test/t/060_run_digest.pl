@@ -92,6 +92,54 @@ subtest 'a row for each configured channel' => sub {
     is +(JobAlerting::run_digest($node))[0]{failures}, 1, 'and sends when there is one again';
 };
 
+subtest 'a row for each digest that was tried, or waits' => sub {
+    my @told = map { +{ channel => 'sendgrid', failures => 1, detail => undef, %$_ } } (
+        { outcome => 'accepted' }, { outcome => 'accepted' });
+    my $rows_are = sub {
+        my ($rows, @wanted) = @_;
+        my @found = map { my %row = %$_; delete $row{digest_id}; \%row } @$rows;
+        is_deeply \@found, \@wanted, join ', ', map { $_->{outcome} } @wanted or diag explain $rows;
+    };
+    $stub->modes('503', '202');
+    fail_job();
+    my ($doubtful) = JobAlerting::run_digest($node);
+    is $doubtful->{outcome}, 'in_doubt', 'one is in doubt';
+    fail_job();
+    my @rows = JobAlerting::run_digest($node);
+    $rows_are->(\@rows, @told);
+    is $rows[0]{digest_id}, $doubtful->{digest_id}, 'that one came first';
+
+    JobAlerting::configure($node, on_in_doubt => 'hold');
+    $stub->modes('503', '503', '202');
+    my @doubt;
+    for my $held (0 .. 1) {
+        fail_job();
+        @rows = JobAlerting::run_digest($node);
+        push @doubt, { channel => 'sendgrid', failures => 1, outcome => 'in_doubt', detail => $rows[-1]{detail} };
+        $rows_are->(\@rows, @doubt);
+    }
+    fail_job();
+    $rows_are->([ JobAlerting::run_digest($node) ], @doubt, $told[0]);
+    $rows_are->([ JobAlerting::run_digest($node) ], @doubt);
+    my $lost = q(SELECT job_alerting.settle(id, true) FROM job_alerting.digest WHERE held = 'in doubt');
+    is sql($lost), "accepted\naccepted", 'both have arrived';
+    JobAlerting::configure($node, on_in_doubt => 'resend');
+    is_silent();
+};
+
+subtest 'as many rows as there are digests, whatever memory they need' => sub {
+    my $many = 300;
+    sql(<<"SQL");
+        INSERT INTO job_alerting.digest (channel, first_failure, last_failure, state, held, error)
+        SELECT 'sendgrid', 1000000 + i, 1000000 + i, 'in_doubt', 'copy', repeat('why ', 500)
+        FROM generate_series(1, $many) i
+SQL
+    my @rows = JobAlerting::run_digest($node);
+    is scalar @rows, $many, "$many of them";
+    is length $rows[-1]{detail}, 2000, 'nothing is cut off';
+    sql(q(DELETE FROM job_alerting.digest WHERE held = 'copy'));
+};
+
 # ---------------------------------------------------------------- the caller's transaction
 
 subtest "the caller's rollback changes nothing" => sub {
