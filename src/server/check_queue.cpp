@@ -99,33 +99,24 @@ std::optional<JobTable> table_in(const Queue &queue) {
     const std::string_view query = queue.failure_query;
     if (!query.starts_with("SELECT "))
         return std::nullopt;
-    JobTable table = {.name = name_between(query, "\n  FROM ", "\n", true),
-                      .key = name_between(query, "SELECT ", "::text AS job_id,", false)};
+    JobTable table = {.name = name_between(query, "\n  FROM ", " j\n", true),
+                      .key = name_between(query, "SELECT j.", "::text AS job_id,", false)};
     return table.name.empty() || table.key.empty() ? std::nullopt : std::optional(table);
 }
 
-// The condition of a query as watch() writes it.
-std::string final_failure(const char *error) {
-    const char *condition = nullptr;
-    guarded([&] { condition = final_failure_condition("status", error); });
-    return condition;
-}
-
-// The index that serves a query as watch() writes it, index-only: its condition says what the
-// query's says, word for word. Empty for any other query. Called within a transaction.
-std::string advised_index(const Queue &queue, const std::string &relation) {
+// Empty for a query that is not watch()'s own. Called within a transaction.
+std::string advised_index(Transaction &transaction, const Queue &queue, const std::string &on) {
     const std::optional<JobTable> table = table_in(queue);
-    const std::size_t where = queue.failure_query.rfind("\n WHERE ");
-    if (!table || where == queue.failure_query.npos)
-        return {};
-    std::string condition =
-        queue.failure_query.substr(where + std::string_view("\n WHERE ").size());
-    if (condition != final_failure("last_error") && condition != final_failure(nullptr))
-        return {};
-    for (std::size_t at; (at = condition.find("\n   ")) != condition.npos;)
-        condition.replace(at, 4, " ");
-    return "CREATE INDEX CONCURRENTLY ON " + relation + " (finished_at) INCLUDE (" + table->key +
-           ", status, attempts, max_attempts) WHERE " + condition + ";";
+    const char *index = nullptr;
+    if (table)
+        transaction.run([&] {
+            Relation jobs = find_jobs(table->name.c_str());
+            if (!jobs)
+                return;
+            index = advise_index(jobs, queue.failure_query.c_str(), on.c_str());
+            relation_close(jobs, AccessShareLock);
+        });
+    return index ? index : "";
 }
 
 Finding check_plan(const Patient &patient) {
@@ -140,7 +131,7 @@ Finding check_plan(const Patient &patient) {
         {std::string(patient.facts.plan), value(large)});
     if (!scanned.rows.empty()) {
         const std::string table = scanned.rows[0][0].value();
-        const std::string index = advised_index(patient.queue, table);
+        const std::string index = advised_index(transaction, patient.queue, table);
         return warning("each scan reads all of " + table + ", " + scanned.rows[0][1].value(),
                        !index.empty() ? index
                                       : "Create an index (CREATE INDEX CONCURRENTLY) that serves "

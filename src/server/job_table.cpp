@@ -2,6 +2,12 @@
 
 #include "server/job_table.hpp"
 
+extern "C" {
+#include "catalog/pg_enum.h"
+#include "parser/parse_coerce.h"
+#include "utils/catcache.h"
+}
+
 namespace job_alerting::server {
 
 namespace {
@@ -11,8 +17,7 @@ struct JobColumn {
     bool required;
     const char *kind; // for people
     bool (*fits)(Oid type);
-    const char *expression; // what the failure query returns for it; %s: the column
-    const char *result;     // as which of its columns; null when it is only compared
+    const char *result; // as which column the failure query returns it
 };
 
 bool is_any(Oid) {
@@ -27,24 +32,25 @@ bool is_integer(Oid type) {
 bool is_json(Oid type) {
     return type == JSONBOID || type == JSONOID;
 }
-bool is_word(Oid type) {
-    return type == TEXTOID || type == VARCHAROID || type == BPCHAROID || type_is_enum(type);
-}
 bool is_text(Oid type) {
     return type == TEXTOID || type == VARCHAROID;
 }
+bool is_word(Oid type) {
+    return type_is_enum(type) || type == BPCHAROID || type == NAMEOID ||
+           IsBinaryCoercible(type, TEXTOID);
+}
 
 const JobColumn job_columns[] = {
-    {"status", true, "text", is_word, "%s::text", "status"},
-    {"finished_at", true, "timestamp with time zone", is_timestamptz, "%s", "failed_at"},
-    {"attempts", true, "integer", is_integer, "%s::integer", "attempts"},
-    {"max_attempts", true, "integer", is_integer, "%s::integer", "max_attempts"},
-    {"source", false, "", is_any, "%s::text", "source"},
-    {"job_type", false, "", is_any, "%s::text", "job_type"},
-    {"target_type", false, "", is_any, "%s::text", "target_type"},
-    {"target_id", false, "", is_any, "%s::text", "target_id"},
-    {"last_error", false, "", is_any, "%s::text", "error"},
-    {"payload", false, "", is_json, "%s->>'chain_started_at'", "chain"},
+    {"status", true, "text", is_word, "status"},
+    {"finished_at", true, "timestamp with time zone", is_timestamptz, "failed_at"},
+    {"attempts", true, "integer", is_integer, "attempts"},
+    {"max_attempts", true, "integer", is_integer, "max_attempts"},
+    {"source", false, "", is_any, "source"},
+    {"job_type", false, "", is_any, "job_type"},
+    {"target_type", false, "", is_any, "target_type"},
+    {"target_id", false, "", is_any, "target_id"},
+    {"last_error", false, "", is_any, "error"},
+    {"payload", false, "", is_json, "chain"},
 };
 
 // The type of a column, behind any domains; none when there is no such column.
@@ -86,6 +92,8 @@ const char *table_name(Relation relation) {
                                       RelationGetRelationName(relation));
 }
 
+const char *const blanks = " \t\r\n";
+
 const JobColumn *find_job_column(Relation relation, const char *name) {
     for (const JobColumn &column : job_columns)
         if (strcmp(column.name, name) == 0 && has_column(relation, column))
@@ -93,29 +101,48 @@ const JobColumn *find_job_column(Relation relation, const char *name) {
     return nullptr;
 }
 
-bool has_label(Oid enumeration, const char *label) {
-    return SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(enumeration),
-                                 CStringGetDatum(label));
+// How a query says a column. The table always goes by the alias j, and nothing of it is named
+// without that: then no name that it or its columns have is taken for one of the query's own, nor
+// the other way round.
+const char *from_j(const char *column) {
+    return psprintf("j.%s", quote_identifier(column));
 }
 
-// As it is, so that an index on it serves; but an enumeration that has no such labels by its text,
-// and a domain over one, which has no operators.
-const char *status_of(Relation relation) {
-    const Oid type = type_of(relation, "status");
-    const bool is_comparable =
-        !type_is_enum(type) ||
-        (!is_domain(relation, "status") && has_label(type, "failed") && has_label(type, "dead"));
-    return is_comparable ? "status" : "status::text";
+// The escapes of a json value that no text can hold: NUL, and half a pair of surrogates. Where one
+// is, ->> raises an error.
+const char *const bad_escape = "'\\\\u(0000|[dD][89abAB]..(?!\\\\u[dD][c-fC-F]))"
+                               "|(?<!\\\\u[dD][89abAB]..)\\\\u[dD][c-fC-F]'";
+
+const char *chain_of(Relation relation) {
+    const char *chain = "j.payload->>'chain_started_at'";
+    if (type_of(relation, "payload") == JSONBOID || GetDatabaseEncoding() != PG_UTF8)
+        return chain;
+    return psprintf("CASE WHEN j.payload::text !~ %s THEN %s END", bad_escape, chain);
 }
 
-// The same for the error, which may be of any type.
-const char *error_of(Relation relation) {
-    return is_text(type_of(relation, "last_error")) ? "last_error" : "last_error::text";
+// A number beyond an integer is shown as the greatest there is.
+const char *integer_of(Relation relation, const char *column) {
+    const char *number = from_j(column);
+    if (type_of(relation, column) == INT8OID)
+        number = psprintf("least(greatest(%s, -2147483648), 2147483647)", number);
+    return psprintf("%s::integer", number);
 }
 
-void append_condition(StringInfo query, Relation relation) {
-    const char *error = find_job_column(relation, "last_error") ? error_of(relation) : nullptr;
-    appendStringInfo(query, "\n WHERE %s", final_failure_condition(status_of(relation), error));
+// Only of a domain it needs a cast: a column that becomes text, or loses its time zone, must not be
+// read on.
+const char *time_of(Relation relation, const JobColumn &column) {
+    const char *time = from_j(column.name);
+    return is_domain(relation, column.name) ? psprintf("%s::%s", time, column.kind) : time;
+}
+
+const char *result_of(Relation relation, const JobColumn &column) {
+    if (column.fits == is_timestamptz)
+        return time_of(relation, column);
+    if (column.fits == is_integer)
+        return integer_of(relation, column.name);
+    if (column.fits == is_json)
+        return chain_of(relation);
+    return psprintf("%s::text", from_j(column.name));
 }
 
 // What a job is in its chain: as digests name it, "source/job_type target_type".
@@ -123,9 +150,79 @@ const char *step_of(Relation relation) {
     const char *part[3];
     const char *names[] = {"source", "job_type", "target_type"};
     for (int i = 0; i < 3; i++)
-        part[i] = find_job_column(relation, names[i]) ? psprintf("%s::text", names[i]) : "NULL";
+        part[i] = find_job_column(relation, names[i]) ? psprintf("j.%s::text", names[i]) : "NULL";
     return psprintf("concat_ws(' ', nullif(concat_ws('/', %s, %s), ''), %s)", part[0], part[1],
                     part[2]);
+}
+
+// Which rows of a job table are of one of some statuses.
+struct Statuses {
+    const char *final;
+    const char *dead;
+};
+
+// The labels of an enumeration that are spelt like this word, as a list of literals; null when
+// there is none.
+const char *labels_like(Oid enumeration, const char *word) {
+    StringInfoData labels;
+    initStringInfo(&labels);
+    CatCList *list = SearchSysCacheList1(ENUMTYPOIDNAME, ObjectIdGetDatum(enumeration));
+    for (int i = 0; i < list->n_members; i++) {
+        const HeapTuple tuple = &list->members[i]->tuple;
+        const char *label = NameStr(reinterpret_cast<Form_pg_enum>(GETSTRUCT(tuple))->enumlabel);
+        const size_t begin = strspn(label, blanks);
+        if (pg_strncasecmp(label + begin, word, strlen(word)) == 0 &&
+            strspn(label + begin + strlen(word), blanks) == strlen(label + begin + strlen(word)))
+            appendStringInfo(&labels, "%s%s", labels.len ? ", " : "", quote_literal_cstr(label));
+    }
+    ReleaseSysCacheList(list);
+    return labels.len ? labels.data : nullptr;
+}
+
+// An enumeration is compared by its labels, so that an index can serve; but a domain over one has
+// no operators.
+bool compares_labels(Relation relation) {
+    const Oid type = type_of(relation, "status");
+    return type_is_enum(type) && !is_domain(relation, "status") && labels_like(type, "failed") &&
+           labels_like(type, "dead");
+}
+
+// Words are compared without regard to case and surrounding blanks, which costs more than to pass
+// over the jobs that have their status spelt as most have.
+Statuses statuses_of(Relation relation, const char *of) {
+    const Oid type = type_of(relation, "status");
+    if (compares_labels(relation)) {
+        const char *dead = labels_like(type, "dead");
+        return {.final = psprintf("%sstatus IN (%s, %s)", of, labels_like(type, "failed"), dead),
+                .dead = psprintf("%sstatus IN (%s)", of, dead)};
+    }
+    const char *status = psprintf(is_text(type) ? "%sstatus" : "%sstatus::text", of);
+    const char *word = status_word(status);
+    return {.final = psprintf("%s NOT IN ('done', 'succeeded', 'queued', 'running')"
+                              "\n   AND %s IN ('failed', 'dead')",
+                              status, word),
+            .dead = psprintf("%s = 'dead'", word)};
+}
+
+// The error as a text to be compared; null where no error can be "cancelled by admin".
+const char *error_of(Relation relation, const char *of) {
+    const Oid type = type_of(relation, "last_error");
+    if (!OidIsValid(type) || !is_word(type))
+        return nullptr;
+    return psprintf(is_text(type) ? "%slast_error" : "%slast_error::text", of);
+}
+
+// Dead, but for those that somebody cancelled, and failed with the attempts used up. A limit that
+// is not known counts as reached. `of` stands before each column: an alias and a point, or nothing.
+const char *final_failure_condition(Relation relation, const char *of) {
+    const Statuses status = statuses_of(relation, of);
+    const char *error = error_of(relation, of);
+    const char *cancelled =
+        error ? psprintf("\n   AND (NOT %s OR %s IS DISTINCT FROM 'cancelled by admin')",
+                         status.dead, error)
+              : "";
+    return psprintf("%s\n   AND (%s OR (%sattempts >= %smax_attempts) IS NOT FALSE)%s",
+                    status.final, status.dead, of, of, cancelled);
 }
 
 // The steps of each chain with a final failure that did not run: those that did in other chains
@@ -133,16 +230,16 @@ const char *step_of(Relation relation) {
 // chains tell. Rounds that find nothing new do not ask for them, and grouped by the chain as this
 // is, the planner then leaves it out. It reads the table twice for all chains together.
 void append_never_ran(StringInfo query, Relation relation) {
-    const char *chain = "payload->>'chain_started_at'";
+    const char *chain = chain_of(relation);
     const char *step = step_of(relation);
     const char *table = table_name(relation);
     appendStringInfo(query,
                      "\n  LEFT JOIN ("
                      "\n    WITH recent AS ("
-                     "\n        SELECT %s AS chain, %s AS step, finished_at AS ended"
-                     "\n          FROM %s"
-                     "\n         WHERE attempts > 0 AND %s IS NOT NULL"
-                     "\n         ORDER BY finished_at DESC NULLS LAST LIMIT 10000"
+                     "\n        SELECT %s AS chain, %s AS step, j.finished_at AS ended"
+                     "\n          FROM %s j"
+                     "\n         WHERE j.attempts > 0 AND %s IS NOT NULL"
+                     "\n         ORDER BY j.finished_at DESC NULLS LAST LIMIT 10000"
                      "\n    ), placed AS ("
                      "\n        SELECT step, row_number() OVER steps AS place,"
                      "\n               first_value(step) OVER steps AS first"
@@ -154,29 +251,27 @@ void append_never_ran(StringInfo query, Relation relation) {
                      " (PARTITION BY first ORDER BY count(*) DESC, step) AS rank"
                      "\n          FROM placed GROUP BY first, step"
                      "\n    ), ran AS ("
-                     "\n        SELECT %s AS chain, %s AS step, min(finished_at) AS ended"
-                     "\n          FROM %s"
-                     "\n         WHERE attempts > 0 AND %s IN ("
-                     "\n SELECT %s FROM %s",
-                     chain, step, table, chain, chain, step, table, chain, chain, table);
-    append_condition(query, relation);
-    appendStringInfo(
-        query,
-        ")"
-        "\n         GROUP BY 1, 2"
-        "\n    ), begun AS ("
-        "\n        SELECT DISTINCT ON (chain) chain, step AS first"
-        "\n          FROM ran ORDER BY chain, ended, step"
-        "\n    )"
-        "\n    SELECT begun.chain, array_agg(usual.step ORDER BY usual.place,"
-        " usual.step)"
-        "\n      FROM begun JOIN usual ON usual.first = begun.first AND usual.rank <= 50"
-        "\n     WHERE NOT EXISTS (SELECT FROM ran WHERE ran.chain = begun.chain"
-        " AND ran.step = usual.step)"
-        "\n     GROUP BY begun.chain"
-        "\n  ) other (chain_of_steps, steps_never_ran)"
-        "\n    ON chain_of_steps = %s",
-        chain);
+                     "\n        SELECT %s AS chain, %s AS step, min(j.finished_at) AS ended"
+                     "\n          FROM %s j"
+                     "\n         WHERE j.attempts > 0 AND %s IN ("
+                     "\n SELECT %s FROM %s j"
+                     "\n WHERE %s)"
+                     "\n         GROUP BY 1, 2"
+                     "\n    ), begun AS ("
+                     "\n        SELECT DISTINCT ON (chain) chain, step AS first"
+                     "\n          FROM ran ORDER BY chain, ended, step"
+                     "\n    )"
+                     "\n    SELECT begun.chain, array_agg(usual.step ORDER BY usual.place,"
+                     " usual.step)"
+                     "\n      FROM begun JOIN usual ON usual.first = begun.first AND"
+                     " usual.rank <= 50"
+                     "\n     WHERE NOT EXISTS (SELECT FROM ran WHERE ran.chain = begun.chain"
+                     " AND ran.step = usual.step)"
+                     "\n     GROUP BY begun.chain"
+                     "\n  ) other (chain, never_ran)"
+                     "\n    ON other.chain = %s",
+                     chain, step, table, chain, chain, step, table, chain, chain, table,
+                     final_failure_condition(relation, "j."), chain);
 }
 
 } // namespace
@@ -200,6 +295,13 @@ Relation open_jobs(Oid table) {
     if (!has_privs_of_role(GetUserId(), relation->rd_rel->relowner))
         aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(relation));
     return relation;
+}
+
+Relation find_jobs(const char *name) {
+    const RangeVar *variable =
+        makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name)));
+    const Oid table = RangeVarGetRelid(variable, NoLock, true);
+    return OidIsValid(table) ? try_relation_open(table, AccessShareLock) : nullptr;
 }
 
 void check_columns(Relation relation) {
@@ -228,34 +330,54 @@ char *write_failure_query(Relation relation) {
 
     StringInfoData query;
     initStringInfo(&query);
-    appendStringInfo(&query, "SELECT %s::text AS job_id", quote_identifier(key_column(relation)));
+    appendStringInfo(&query, "SELECT %s::text AS job_id", from_j(key_column(relation)));
     for (const JobColumn &column : job_columns)
-        if (has_column(relation, column)) {
-            appendStringInfoString(&query, ",\n       ");
-            appendStringInfo(&query, column.expression, column.name);
-            // Only a domain: a column that becomes text, or loses its time zone, must not be read
-            // on.
-            if (column.fits == is_timestamptz && is_domain(relation, column.name))
-                appendStringInfo(&query, "::%s", column.kind);
-            appendStringInfo(&query, " AS %s", column.result);
-        }
+        if (has_column(relation, column))
+            appendStringInfo(&query, ",\n       %s AS %s", result_of(relation, column),
+                             column.result);
     if (has_steps)
-        appendStringInfoString(&query, ",\n       steps_never_ran AS never_ran");
-    appendStringInfo(&query, "\n  FROM %s", table_name(relation));
+        appendStringInfoString(&query, ",\n       other.never_ran AS never_ran");
+    appendStringInfo(&query, "\n  FROM %s j", table_name(relation));
     if (has_steps)
         append_never_ran(&query, relation);
-    append_condition(&query, relation);
+    appendStringInfo(&query, "\n WHERE %s", final_failure_condition(relation, "j."));
     return query.data;
 }
 
-char *final_failure_condition(const char *status, const char *error) {
-    const char *cancelled =
-        error ? psprintf("\n   AND (%s <> 'dead' OR %s IS DISTINCT FROM 'cancelled by admin')",
-                         status, error)
-              : "";
-    return psprintf("%s IN ('failed', 'dead')"
-                    "\n   AND (%s = 'dead' OR (attempts >= max_attempts) IS NOT FALSE)%s",
-                    status, status, cancelled);
+namespace {
+
+// An index cannot have the text of an enumeration in its condition.
+bool can_be_indexed(Relation relation) {
+    const bool by_text = type_is_enum(type_of(relation, "status")) && !compares_labels(relation);
+    const Oid error = type_of(relation, "last_error");
+    return !by_text && !(OidIsValid(error) && type_is_enum(error));
+}
+
+} // namespace
+
+char *advise_index(Relation relation, const char *query, const char *on) {
+    const char *written = psprintf("\n WHERE %s", final_failure_condition(relation, "j."));
+    const size_t length = strlen(written);
+    if (strlen(query) < length || strcmp(query + strlen(query) - length, written) != 0 ||
+        !can_be_indexed(relation))
+        return nullptr;
+    StringInfoData index;
+    initStringInfo(&index);
+    appendStringInfo(&index,
+                     "CREATE INDEX CONCURRENTLY ON %s (finished_at) INCLUDE (%s, status, "
+                     "attempts, max_attempts) WHERE ",
+                     on, quote_identifier(key_column(relation)));
+    for (const char *rest = final_failure_condition(relation, ""); *rest != '\0'; rest++) {
+        if (*rest == '\n')
+            rest += strspn(rest, "\n ") - 1;
+        appendStringInfoChar(&index, *rest);
+    }
+    appendStringInfoChar(&index, ';');
+    return index.data;
+}
+
+char *status_word(const char *status) {
+    return psprintf("lower(btrim(%s, E' \\t\\r\\n') COLLATE \"C\")", status);
 }
 
 } // namespace job_alerting::server

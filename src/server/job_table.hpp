@@ -12,6 +12,9 @@ namespace job_alerting::server {
 // current user is no member of.
 Relation open_jobs(Oid table);
 
+// The same by its qualified name, without any error: null where there is none.
+Relation find_jobs(const char *name);
+
 // An error that names every required column that is missing or of another type.
 void check_columns(Relation relation);
 
@@ -19,9 +22,12 @@ void check_columns(Relation relation);
 // one column.
 char *write_failure_query(Relation relation);
 
-// Which rows of a job table are final failures: `dead`, but for those that somebody cancelled, and
-// `failed` with the attempts used up. A limit that is not known counts as reached. `status` and
-// `error` are how a query says those columns; no `error`, where there is none.
-char *final_failure_condition(const char *status, const char *error);
+// The statement that makes the index, on that table or partition, which serves a failure query of
+// this table index-only: its condition is the query's, word for word. Null for a query that
+// write_failure_query() would not write now, and where no index can have that condition.
+char *advise_index(Relation relation, const char *query, const char *on);
+
+// A status, in SQL, as it is compared: without regard to case and surrounding blanks.
+char *status_word(const char *status);
 
 } // namespace job_alerting::server

@@ -72,9 +72,17 @@ sub standing {
 
 subtest 'a job whose status is no final failure is never reported' => sub {
     fail_job(status => $_)
-      for qw(queued pending running done succeeded canceled cancelled DEAD Failed deadly), '', ' dead', undef;
+      for qw(queued pending running done succeeded canceled cancelled deadly fail), '', 'de ad', undef;
     fail_job(status => $_, attempts => undef) for qw(queued running done cancelled);
     is_silent('whatever the status');
+};
+
+subtest 'a status is what it is, however it is spelt' => sub {
+    my @jobs = map { fail_job(status => $_) } qw(DEAD Failed fAILED), ' dead', 'dead ', "\tFAILED \r\n";
+    fail_job(status => $_, attempts => 1) for 'FAILED', ' failed ';
+    fail_job(status => ' Dead ', last_error => 'cancelled by admin');
+    reports_now(\@jobs, 'in any case, with blanks around it');
+    is_silent('once');
 };
 
 subtest 'a failed job with attempts left is never reported' => sub {
