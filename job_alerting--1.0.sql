@@ -64,8 +64,8 @@ COMMENT ON SEQUENCE job_alerting.failure_id_seq IS 'numbers of the failures, in 
 COMMENT ON TABLE job_alerting.failure IS 'the ledger: every failure ever seen, once, numbered in the order of recording; written by the rounds only';
 COMMENT ON COLUMN job_alerting.failure.id IS 'number of the failure in the ledger; a digest covers a contiguous stretch of them';
 COMMENT ON COLUMN job_alerting.failure.queue IS 'name of the queue that the job belongs to';
-COMMENT ON COLUMN job_alerting.failure.job_id IS 'the job, as the failure query names it; ''unreadable'' for the failure of the queue itself';
-COMMENT ON COLUMN job_alerting.failure.occurrence IS 'tells one failure of a job from the next: the failure query''s own column, or failed_at in UTC, or ''unknown '' and the time of recording';
+COMMENT ON COLUMN job_alerting.failure.job_id IS 'the job, as the failure query names it; of a name of more than 200 bytes, its first 200 characters and the SHA-256 of the whole; ''unreadable'' for the failure of the queue itself';
+COMMENT ON COLUMN job_alerting.failure.occurrence IS 'tells one failure of a job from the next: the failure query''s own column (a long one as in job_id), or failed_at in UTC, or ''unknown '' and the time of recording';
 COMMENT ON COLUMN job_alerting.failure.source IS 'where the job comes from';
 COMMENT ON COLUMN job_alerting.failure.job_type IS 'what kind of job it is';
 COMMENT ON COLUMN job_alerting.failure.target_type IS 'what kind of thing it worked on';

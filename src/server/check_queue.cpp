@@ -145,16 +145,18 @@ Finding check_plan(const Patient &patient) {
 // fails again, has another identity once.
 Finding check_identity(const Patient &patient) {
     const ScannedQueue scanned = ledger::scanned(patient.queue);
-    Datum identities = 0;
+    Tuplestorestate *before = nullptr;
     std::int64_t unknown = 0;
     for (int i = 0; i < 3; i++) {
         Transaction transaction(lock_timeout_setting());
         transaction.run([&] {
-            const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
-            if (i == 0)
-                identities = PointerGetDatum(construct_empty_array(TEXTOID));
-            unknown = count_unknown(scanned, scan_timeout_setting(), &identities);
-            MemoryContextSwitchTo(before);
+            const MemoryContext context = MemoryContextSwitchTo(TopMemoryContext);
+            Tuplestorestate *now = tuplestore_begin_heap(false, true, work_mem);
+            MemoryContextSwitchTo(context);
+            read_identities(scanned, scan_timeout_setting(), now);
+            if (before)
+                unknown = count_unknown(before, now);
+            before = now;
         });
         transaction.commit();
         if (i > 0 && unknown == 0)

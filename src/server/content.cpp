@@ -88,14 +88,20 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
     const ScannedQueue itself = scanned(queue);
     Change change = {};
     transaction.run([&] { change = find_failures(itself, time_limit); });
-    transaction.stream("SELECT 0, $1, f.job_id, " FAILURE_DETAILS ", false"
-                       // As the ledger would have them: each once.
-                       " FROM (SELECT DISTINCT ON (n.job_id, n.occurrence) n.* FROM found n) f "
-                       "ORDER BY f.failed_at, f.job_id",
+    // What was found and the ledger may both be large.
+    transaction.execute("SET LOCAL enable_nestloop = off");
+    transaction.stream((std::string("SELECT 0, $1, f.job_id, " FAILURE_DETAILS ", false "
+                                    // As the ledger would have them: each once.
+                                    "FROM (SELECT DISTINCT ON (s.job_id, s.occurrence) s.* "
+                                    "      FROM found s WHERE NOT EXISTS ("
+                                    "          SELECT FROM job_alerting.failure f "
+                                    "          WHERE f.queue = $1 AND ") +
+                        same_failure + ")) f ORDER BY f.failed_at, f.job_id")
+                           .c_str(),
                        {queue.name}, [&](const Row &row) { take(failure_of(row)); });
     const std::string stands =
         change.some_cleared
-            ? std::string("EXISTS (SELECT FROM standing s WHERE s.key = ") + ledger_key + ")"
+            ? std::string("EXISTS (SELECT FROM standing s WHERE ") + same_failure + ")"
             : "f.cleared_at IS NULL";
     const Result standing = transaction.execute(("SELECT count(*) FROM job_alerting.failure f "
                                                  "WHERE f.queue = $1 AND f.id < $2::bigint AND " +

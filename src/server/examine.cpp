@@ -8,7 +8,6 @@
 extern "C" {
 #include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
-#include "utils/datum.h"
 #include "utils/regproc.h"
 #include "utils/rls.h"
 }
@@ -35,7 +34,7 @@ SPITupleTable *execute(const char *statement, Datum keys) {
 char *explain(const ScannedQueue &queue, const FailureColumns &columns) {
     SPITupleTable *table =
         execute(psprintf("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) %s",
-                         summary_query(queue.failure_query, columns, since_of(queue))),
+                         identities_query(queue.failure_query, columns, since_of(queue))),
                 PointerGetDatum(construct_empty_array(TEXTOID)));
     return SPI_getvalue(table->vals[0], table->tupdesc, 1);
 }
@@ -149,34 +148,6 @@ QueryFacts examine_query(const ScannedQueue &queue, int time_limit) {
     };
     sandboxed(owner, time_limit, work);
     return facts;
-}
-
-int64 count_unknown(const ScannedQueue &queue, int time_limit, Datum *identities) {
-    const MemoryContext context = CurrentMemoryContext;
-    int64 unknown = 0;
-    auto work = [&] {
-        SPI_connect();
-        const FailureColumns columns = describe_failure_query(queue.failure_query);
-        SPITupleTable *table =
-            execute(psprintf("SELECT CASE WHEN bool_or(s.known) OR cardinality($1) = 0 "
-                             "THEN count(*) FILTER (WHERE NOT s.known AND s.job IN "
-                             "    (SELECT %s FROM unnest($1) b)) ELSE count(*) END, "
-                             "coalesce(array_agg(s.key), '{}') "
-                             "FROM (SELECT k.key, k.key = ANY ($1) AS known, %s AS job "
-                             "      FROM (%s OFFSET 0) k OFFSET 0) s",
-                             job_of_key("b"), job_of_key("k.key"),
-                             standing_keys_query(queue.failure_query, columns, since_of(queue))),
-                    *identities);
-        bool absent;
-        unknown = DatumGetInt64(SPI_getbinval(table->vals[0], table->tupdesc, 1, &absent));
-        const Datum keys = SPI_getbinval(table->vals[0], table->tupdesc, 2, &absent);
-        const MemoryContext before = MemoryContextSwitchTo(context);
-        *identities = datumCopy(keys, false, -1);
-        MemoryContextSwitchTo(before);
-        SPI_finish();
-    };
-    sandboxed(get_role_oid(queue.owner, false), time_limit, work);
-    return unknown;
 }
 
 // Compared as what it is, not as text: then the primary key's index serves.

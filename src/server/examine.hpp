@@ -16,11 +16,6 @@ struct QueryFacts {
 
 QueryFacts examine_query(const ScannedQueue &queue, int time_limit);
 
-// How many failures the query returns that have none of these identities, a text[], although their
-// job has one of them: what fails for the first time is no matter. All, when no identity is left.
-// The identities are then replaced by those of all that it returns.
-int64 count_unknown(const ScannedQueue &queue, int time_limit, Datum *identities);
-
 // How many rows of a table have one of these keys, a text[], as the queue's owner sees it.
 int64 count_rows(const ScannedQueue &queue, int time_limit, const char *table, const char *key,
                  Datum keys);

@@ -14,11 +14,10 @@ constexpr int most_of_its_head = 1495; // the line "..." and its tail have the r
 constexpr int most_of_a_step = 300;
 constexpr int most_steps = 50;
 
-// The key must tell apart whatever a job_id and an occurrence may contain, hence the length in
-// front and '=' before an occurrence that is known; and be compared byte by byte, whatever the
-// collation of the column it is made of.
-#define KEY(job_id, occurrence)                                                                    \
-    "((length(" job_id ") || ':' || " job_id " || " occurrence ") COLLATE \"C\")"
+// The ledger's unique index takes 2,704 bytes: a queue's name, a job_id and an occurrence. A text
+// of more than so many bytes is replaced by so many of its characters and a digest, which is more
+// bytes again, so that it is never equal to a text that was not replaced.
+constexpr int longest_identity = 200;
 
 const char *column_list() {
     StringInfoData list;
@@ -64,15 +63,19 @@ void check_required(const FailureColumns &columns) {
                      errhint("Name the column in the query: ... AS %s.", failure_columns[i].name)));
 }
 
-// What tells one failure of a job from the next, as the query has it; NULL where it has nothing.
-const char *occurrence_of(const FailureColumns &columns) {
-    return columns.present[occurrence]
-               ? "coalesce(q.occurrence, (q.failed_at AT TIME ZONE 'UTC')::text)"
-               : "(q.failed_at AT TIME ZONE 'UTC')::text";
+const char *identity_of(const char *text) {
+    return psprintf(
+        "CASE WHEN octet_length(%s) <= %d THEN %s ELSE left(%s, %d) || '... sha256 ' || "
+        "encode(sha256(convert_to(%s, getdatabaseencoding())), 'hex') END",
+        text, longest_identity, text, text, longest_identity, text);
 }
 
-const char *key_of(const FailureColumns &columns) {
-    return psprintf(KEY("q.job_id", "coalesce('=' || %s, '')"), occurrence_of(columns));
+// NULL where the query has nothing.
+const char *occurrence_of(const FailureColumns &columns) {
+    const char *time = "(q.failed_at AT TIME ZONE 'UTC')::text";
+    return columns.present[occurrence]
+               ? psprintf("coalesce(%s, %s)", identity_of("q.occurrence"), time)
+               : time;
 }
 
 // The failure query as the table q, its last line ended lest it be a comment.
@@ -158,11 +161,17 @@ const FailureColumn failure_columns[failure_column_count] = {
 
 // A failure of unknown time is known as long as it stands: its occurrence in the ledger holds the
 // time of recording, which the query cannot know.
-const char *const ledger_key =
-    KEY("f.job_id", "CASE WHEN f.cleared_at IS NULL AND f.failed_at IS NULL AND f.occurrence = "
-                    "'unknown ' || to_char(f.recorded_at AT TIME ZONE 'UTC', "
-                    "'YYYY-MM-DD HH24:MI:SS.US') "
-                    "THEN '' ELSE '=' || f.occurrence END");
+#define IS_OF_UNKNOWN_TIME                                                                         \
+    "(f.failed_at IS NULL AND f.cleared_at IS NULL AND f.occurrence = "                            \
+    "'unknown ' || to_char(f.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))"
+
+const char *const ledger_identities =
+    "SELECT f.job_id, CASE WHEN " IS_OF_UNKNOWN_TIME " THEN NULL ELSE f.occurrence END "
+    "FROM job_alerting.failure f WHERE f.queue = $1 AND f.cleared_at IS NULL";
+
+const char *const same_failure =
+    "s.job_id = f.job_id AND (s.occurrence IS NULL) = " IS_OF_UNKNOWN_TIME " AND "
+    "coalesce(s.occurrence, '') = CASE WHEN " IS_OF_UNKNOWN_TIME " THEN '' ELSE f.occurrence END";
 
 char *single_select(const char *text) {
     List *statements = parse(text);
@@ -227,24 +236,21 @@ FailureColumns without_steps(FailureColumns columns) {
     return columns;
 }
 
-// OFFSET 0 keeps the planner from merging the levels, which would compute each key several times.
-char *summary_query(const char *query, const FailureColumns &columns, TimestampTz since) {
-    return psprintf(
-        "SELECT count(*) FILTER (WHERE s.is_new), count(*) FILTER (WHERE NOT s.is_new), "
-        "coalesce(sum(hashtextextended(s.key, 0)) FILTER (WHERE NOT s.is_new), 0)::text, "
-        "count(*) FILTER (WHERE s.key IS NULL) "
-        "FROM (SELECT k.key, k.key <> ALL ($1) AS is_new FROM (SELECT %s AS key %s OFFSET 0) k "
-        "OFFSET 0) s",
-        key_of(columns), from_query(query, since));
+char *identities_query(const char *query, const FailureColumns &columns, TimestampTz since) {
+    return psprintf("SELECT %s AS job_id, %s AS occurrence %s", identity_of("q.job_id"),
+                    occurrence_of(columns), from_query(query, since));
 }
 
-char *new_failures_query(const char *query, const FailureColumns &columns, TimestampTz since) {
+char *failures_query(const char *query, const FailureColumns &columns, TimestampTz since,
+                     bool of_jobs) {
     StringInfoData text;
     initStringInfo(&text);
     for (int i = 0; i < failure_column_count; i++) {
         const FailureColumn &column = failure_columns[i];
         appendStringInfoString(&text, i == 0 ? "SELECT " : ", ");
-        if (i == occurrence)
+        if (i == job_id)
+            appendStringInfoString(&text, identity_of("q.job_id"));
+        else if (i == occurrence)
             appendStringInfoString(&text, occurrence_of(columns));
         else if (!columns.present[i])
             appendStringInfo(&text, "NULL::%s", format_type_be(column.type));
@@ -253,16 +259,14 @@ char *new_failures_query(const char *query, const FailureColumns &columns, Times
         else
             appendStringInfo(&text, "q.%s", column.name);
     }
-    appendStringInfo(&text, " %s AND %s <> ALL ($1)", from_query(query, since), key_of(columns));
+    appendStringInfo(&text, " %s", from_query(query, since));
+    if (of_jobs)
+        appendStringInfo(&text, " AND %s = ANY ($1)", job_hash(identity_of("q.job_id")));
     return text.data;
 }
 
-char *job_of_key(const char *key) {
-    return psprintf("left(%s, strpos(%s, ':') + split_part(%s, ':', 1)::integer)", key, key, key);
-}
-
-char *standing_keys_query(const char *query, const FailureColumns &columns, TimestampTz since) {
-    return psprintf("SELECT %s AS key %s", key_of(columns), from_query(query, since));
+char *job_hash(const char *job_id) {
+    return psprintf("hashtextextended((%s) COLLATE \"C\", 0)", job_id);
 }
 
 } // namespace job_alerting::server

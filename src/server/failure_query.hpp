@@ -31,27 +31,32 @@ char *single_select(const char *text);
 // missing, unknown or of the wrong type. Runs in a sandbox, with SPI connected.
 FailureColumns describe_failure_query(const char *query);
 
-// Queries around a failure query. Each takes in $1, a text[], the keys that the ledger has; a key
-// is the identity of a failure within its queue, as one text.
-
 // never_ran, which can take long, and which a digest can do without.
 bool has_steps(const FailureColumns &columns);
 FailureColumns without_steps(FailureColumns columns);
 
-// One row: new failures, known failures, a sum over the keys of the known ones (as text), and
-// rows without job_id.
-char *summary_query(const char *query, const FailureColumns &columns, TimestampTz since);
+// Queries around a failure query.
+//
+// The identity of a failure within its queue is two texts: its job_id, and the occurrence, which
+// tells one failure of a job from the next and is NULL where the query has nothing for it. Of a
+// text too long for an index the identity has its beginning and a digest of the whole.
 
-// The new failures: all of failure_columns, with occurrence NULL where it is not known.
-char *new_failures_query(const char *query, const FailureColumns &columns, TimestampTz since);
+// The identities of all failures that stand now: job_id and occurrence.
+char *identities_query(const char *query, const FailureColumns &columns, TimestampTz since);
 
-// The keys of all failures that stand now.
-char *standing_keys_query(const char *query, const FailureColumns &columns, TimestampTz since);
+// All of failure_columns, with job_id and occurrence as the identity has them. `of_jobs`: only of
+// the jobs whose job_hash() is in $1, a bigint[].
+char *failures_query(const char *query, const FailureColumns &columns, TimestampTz since,
+                     bool of_jobs);
 
-// What a key, in SQL, says of the job alone.
-char *job_of_key(const char *key);
+// In SQL, a number that stands for a job_id. Two jobs may have the same.
+char *job_hash(const char *job_id);
 
-// The key of ledger row f, in SQL.
-extern const char *const ledger_key;
+// The identities that the ledger has of the queue $1, of the failures that stand.
+extern const char *const ledger_identities;
+
+// In SQL, whether the identity s is that of ledger row f. For joins of both in which either side
+// may be large: every plan but a nested loop can use it.
+extern const char *const same_failure;
 
 } // namespace job_alerting::server

@@ -120,7 +120,7 @@ void sandboxed(Oid owner, int time_limit, void (*work)(void *), void *argument) 
     if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && met_limit(start, time_limit))
         error->message = psprintf("the failure query took longer than job_alerting.scan_timeout "
                                   "(%d ms)",
-                                  time_limit);
+                                  scan_timeout_setting());
     ReThrowError(error);
 }
 

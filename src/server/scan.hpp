@@ -27,8 +27,8 @@ void record_failures(const ScannedQueue &queue, int time_limit);
 
 // What a scan found that the ledger does not know yet.
 struct Change {
-    Tuplestorestate *found;    // new failures
-    Tuplestorestate *standing; // the keys of all that stand, when some_cleared
+    Tuplestorestate *found;    // new failures, and others of their jobs
+    Tuplestorestate *standing; // the identities of all that stand
     bool some_cleared;         // or stand again
 };
 
@@ -37,5 +37,12 @@ struct Change {
 // is committed.
 Change find_failures(const ScannedQueue &queue, int time_limit);
 void forget(const Change &change);
+
+// Adds to a store the identities of all failures that stand.
+void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate *store);
+
+// How many identities of `now` are not in `before`, although that has their job: a job that fails
+// for the first time is no matter. All, when none is in both. Once in a transaction.
+int64 count_unknown(Tuplestorestate *before, Tuplestorestate *now);
 
 } // namespace job_alerting::server

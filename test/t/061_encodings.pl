@@ -205,6 +205,24 @@ subtest 'an answer is kept in ASCII, and a digest in doubt in its bytes, whateve
     }
 };
 
+subtest 'of a job_id too long for an index, the digest is one of its bytes, whatever the encoding' => sub {
+    my %character = (win1252 => '81', latin1 => 'fc', euc_jp => 'a9a1', sql_ascii => 'ff');
+    for my $db (sort keys %character) {
+        my $id = sub { "convert_from(decode(repeat('$character{$db}', 3000) || '$_[0]', 'hex'), getdatabaseencoding())" };
+        $node->safe_psql($db, <<"SQL");
+CREATE TABLE endless AS SELECT id, now() AS failed_at FROM unnest(ARRAY[${\ $id->('31') }, ${\ $id->('32') }]) id;
+SELECT job_alerting.watch_query('endless', 'SELECT id AS job_id, failed_at FROM public.endless');
+SQL
+        is round($db)->{outcomes}, 'log:accepted:2 sendgrid:accepted:2', "$db: two that differ at the end are told";
+        is $node->safe_psql($db, <<'SQL'), 2, "$db: and known again";
+SELECT count(*) FROM job_alerting.failure f JOIN endless e
+ON f.job_id = left(e.id, 200) || '... sha256 ' || encode(sha256(convert_to(e.id, getdatabaseencoding())), 'hex')
+SQL
+        is_silent($db);
+        $node->safe_psql($db, q(SELECT job_alerting.unwatch('endless')));
+    }
+};
+
 subtest 'UTF8: text is what it was' => sub {
     JobAlerting::create_jobs($node);
     my $job = fail_with('postgres', Encode::encode_utf8('größer als € 5'));

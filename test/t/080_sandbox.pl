@@ -410,25 +410,35 @@ SQL
     nothing_is_gained('a cast');
 };
 
-subtest 'what a scan does to its own meaning while it runs ends the scan, not the server' => sub {
+subtest 'what a scan does to its own meaning ends the scan, not the server' => sub {
+    # The input of a domain runs a function of hers while the query is parsed: once to learn its
+    # columns, and once to run it, when the names of the query already mean something else.
     mallory(<<'SQL');
-CREATE FUNCTION m.turn() RETURNS timestamptz LANGUAGE plpgsql AS
-    $$ BEGIN PERFORM set_config('search_path', 'm, pg_catalog', false); RETURN '2026-01-01'; END $$;
+CREATE TABLE m.turns (armed boolean);
+CREATE FUNCTION m.turn(int) RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN IF EXISTS (SELECT FROM m.turns) THEN PERFORM set_config('search_path', 'm, pg_catalog', false); END IF;
+        RETURN true; END $$;
+CREATE DOMAIN m.turning AS int CHECK (m.turn(VALUE));
+CREATE TYPE m.turned AS (n m.turning);
 CREATE FUNCTION m.left(text, int) RETURNS lseg LANGUAGE sql
     AS $$ SELECT '[(1e-150,1e200),(7e77,8e88)]'::lseg $$;
-CREATE FUNCTION m.lower(text) RETURNS text LANGUAGE sql AS $$ SELECT 'x'::text $$;
 CREATE FUNCTION m.upper(text) RETURNS bytea LANGUAGE sql AS $$ SELECT '\xffff'::bytea $$;
+CREATE FUNCTION m.octet_length(text) RETURNS int LANGUAGE sql AS $$ SELECT 0 $$;
 DROP FUNCTION m.length(text);
 SQL
-    watch_query('aa left', q(SELECT 'j' AS job_id, m.turn() AS failed_at, 'hello' AS error));
-    innocent_is_heard('a function of ours replaced by hers');
-    like queue('aa left')->{last_error} // 'none', qr/does not match/, 'another type is refused';
-    unwatch('aa left');
-    watch_query('aa job_id', q(SELECT upper('j') AS job_id, m.turn() AS failed_at));
-    innocent_is_heard('a column of another type at its second reading');
-    like queue('aa job_id')->{last_error} // 'none', qr/does not match/, 'another type is refused';
-    unwatch('aa job_id');
-    mallory('DROP FUNCTION m.left, m.lower, m.upper');
+    my %query = (
+        'a function of ours replaced by hers' => q('j' AS job_id, '2026-01-01'::timestamptz AS failed_at, 'hello' AS status),
+        'a column of another type' => q('j' AS job_id, '2026-01-01'::timestamptz AS failed_at, upper('j') AS occurrence),
+    );
+    for my $attack (sort keys %query) {
+        watch_query('aa turn', "SELECT $query{$attack} WHERE '(1)'::m.turned IS NOT NULL");
+        mallory('INSERT INTO m.turns VALUES (true)');
+        innocent_is_heard($attack);
+        like queue('aa turn')->{last_error} // 'none', qr/does not (?:match|exist)/, "$attack: refused";
+        mallory('DELETE FROM m.turns');
+        unwatch('aa turn');
+    }
+    mallory('DROP FUNCTION m.left, m.upper, m.octet_length; DROP TYPE m.turned; DROP DOMAIN m.turning; DROP TABLE m.turns');
     nothing_is_gained('changed meanings');
 };
 
