@@ -222,15 +222,35 @@ Finding check_deletion(const Patient &patient) {
                             : "."));
 }
 
+// Over what stands failed now, as far as that is read at all.
+Finding check_columns(const Patient &patient) {
+    const ScannedQueue scanned = ledger::scanned(patient.queue);
+    Trial trial = {};
+    Transaction transaction(lock_timeout_setting());
+    transaction.run([&] {
+        trial = try_failure_query(scanned.failure_query, get_role_oid(scanned.owner, false),
+                                  since_of(scanned), scan_timeout_setting());
+    });
+    if (!trial.omission.columns)
+        return ok("all its columns can be read");
+    return warning(std::string("new failures are told without ") + trial.omission.columns + ": " +
+                       trial.omission.error,
+                   "Correct the rows that stand failed, or the failure query.");
+}
+
 struct QueueItem {
     const char *name;
     Finding (*check)(const Patient &patient);
 };
 
 const QueueItem queue_items[] = {
-    {"identity", check_identity}, {"deletion", check_deletion},
-    {"plan", check_plan},         {"row-level security", check_row_security},
-    {"owner", check_owner},       {"time zone", check_time_zone},
+    {"columns", check_columns},
+    {"identity", check_identity},
+    {"deletion", check_deletion},
+    {"plan", check_plan},
+    {"row-level security", check_row_security},
+    {"owner", check_owner},
+    {"time zone", check_time_zone},
 };
 
 // Runs one look at a queue; what goes wrong with it is a finding, too.

@@ -16,12 +16,6 @@ namespace job_alerting::server {
 
 namespace {
 
-TimestampTz since_of(const ScannedQueue &queue) {
-    return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
-                                                   ObjectIdGetDatum(InvalidOid),
-                                                   Int32GetDatum(-1)));
-}
-
 SPITupleTable *execute(const char *statement, Datum keys) {
     Oid types[] = {TEXTARRAYOID};
     Datum values[] = {keys};

@@ -96,10 +96,12 @@ const char *clipped_error() {
                     most_of_an_error, most_of_its_head, most_of_an_error - most_of_its_head - 5);
 }
 
-// The query may return any number of steps of any length.
+// The query may return any number of steps of any length. The inner SELECT keeps the planner from
+// computing them to know how many there are.
 const char *clipped_steps() {
     return psprintf("(SELECT array_agg(left(step.name, %d) ORDER BY step.place) "
-                    "FROM unnest(q.never_ran) WITH ORDINALITY step(name, place) "
+                    "FROM (SELECT q.never_ran AS names OFFSET 0) s, "
+                    "unnest(s.names) WITH ORDINALITY step(name, place) "
                     "WHERE step.place <= %d AND step.name IS NOT NULL)",
                     most_of_a_step, most_steps);
 }
@@ -233,6 +235,18 @@ bool has_steps(const FailureColumns &columns) {
 
 FailureColumns without_steps(FailureColumns columns) {
     columns.present[never_ran] = false;
+    return columns;
+}
+
+FailureColumns without_details(FailureColumns columns) {
+    for (int i = 0; i < failure_column_count; i++)
+        columns.present[i] &= failure_columns[i].required || i == occurrence;
+    return columns;
+}
+
+FailureColumns common(FailureColumns columns, const FailureColumns &others) {
+    for (int i = 0; i < failure_column_count; i++)
+        columns.present[i] &= others.present[i];
     return columns;
 }
 

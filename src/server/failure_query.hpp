@@ -35,6 +35,12 @@ FailureColumns describe_failure_query(const char *query);
 bool has_steps(const FailureColumns &columns);
 FailureColumns without_steps(FailureColumns columns);
 
+// Of all columns just those that a failure's identity is made of.
+FailureColumns without_details(FailureColumns columns);
+
+// Those that are in both.
+FailureColumns common(FailureColumns columns, const FailureColumns &others);
+
 // Queries around a failure query.
 //
 // The identity of a failure within its queue is two texts: its job_id, and the occurrence, which

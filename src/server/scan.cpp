@@ -2,7 +2,6 @@
 
 #include "server/scan.hpp"
 
-#include "server/failure_query.hpp"
 #include "server/plan.hpp"
 #include "server/receiver.hpp"
 #include "server/round_lock.hpp"
@@ -43,12 +42,6 @@ int64 number_of(SPITupleTable *table, int column) {
 // who reads it and then wants to write would wait for REINDEX.
 void lock_ledger() {
     execute("LOCK TABLE job_alerting.failure IN ROW EXCLUSIVE MODE", 0, nullptr, nullptr);
-}
-
-TimestampTz since_of(const ScannedQueue &queue) {
-    return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
-                                                   ObjectIdGetDatum(InvalidOid),
-                                                   Int32GetDatum(-1)));
 }
 
 // Makes the rows of a store a table that the next statements can name.
@@ -162,54 +155,43 @@ Difference compare_with_ledger(const char *queue) {
     return difference;
 }
 
-// `asks_steps`: in, whether to ask what did not run of a chain; out, whether that was begun.
-void read_failures(const ScannedQueue &queue, const Difference &difference, int time_limit,
-                   volatile bool &asks_steps, Tuplestorestate *found) {
-    const bool with_steps = asks_steps;
-    asks_steps = false;
-    const MemoryContext context = CurrentMemoryContext;
-    const bool of_jobs = difference.fresh <= most_chosen;
-    auto work = [&] {
-        SPI_connect();
-        FailureColumns columns = describe_failure_query(queue.failure_query);
-        if (!with_steps)
-            columns = without_steps(columns);
-        asks_steps = with_steps && has_steps(columns);
-        run(failures_query(queue.failure_query, columns, since_of(queue), of_jobs),
-            of_jobs ? parameter(INT8ARRAYOID, difference.jobs) : nullptr,
-            checked(into(found, context), failure_description(), nullptr));
-        SPI_finish();
-    };
-    sandboxed(get_role_oid(queue.owner, false), time_limit, work);
+void prolong_deadline(int time_limit) {
+    shared::set_deadline(MyDatabaseId, time_limit);
 }
 
-// The failures matter more than what did not run after them, which may take reading a large table
-// whole: where the time is up over that, they are asked for alone.
+void tell_omission(const char *queue, const Omission &omission) {
+    if (omission.columns)
+        ereport(LOG, (errmsg("job_alerting recorded new failures of queue \"%s\" without %s: %s",
+                             queue, omission.columns, omission.error)));
+}
+
+// Reads the new failures into `found`, which is replaced by what another try reads.
 void read_failures(const ScannedQueue &queue, const Difference &difference, int left,
-                   int time_limit, bool is_round, Tuplestorestate *found) {
+                   int time_limit, bool is_round, Tuplestorestate *&found) {
     const MemoryContext context = CurrentMemoryContext;
-    const TimestampTz start = GetCurrentTimestamp();
-    volatile bool asks_steps = true;
-    volatile bool again = false;
-    PG_TRY();
-    { read_failures(queue, difference, left, asks_steps, found); }
-    PG_CATCH();
-    {
-        if (!asks_steps || geterrcode() != ERRCODE_QUERY_CANCELED || left == 0 ||
-            !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), left))
-            PG_RE_THROW();
-        MemoryContextSwitchTo(context);
-        FlushErrorState();
-        again = true;
-    }
-    PG_END_TRY();
-    if (!again)
-        return;
-    tuplestore_clear(found);
-    asks_steps = false;
+    const Oid owner = get_role_oid(queue.owner, false);
+    const bool of_jobs = difference.fresh <= most_chosen;
+    Tuplestorestate *tried = tuplestore_begin_heap(false, false, work_mem);
+    auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
+        tuplestore_clear(tried);
+        auto work = [&] {
+            SPI_connect();
+            progress.columns = describe_failure_query(queue.failure_query);
+            progress.in_details = true;
+            run(failures_query(queue.failure_query, common(progress.columns, wanted),
+                               since_of(queue), of_jobs),
+                of_jobs ? parameter(INT8ARRAYOID, difference.jobs) : nullptr,
+                checked(into(tried, context), failure_description(), nullptr));
+            SPI_finish();
+        };
+        sandboxed(owner, limit, work);
+        std::swap(found, tried);
+    };
+    const Omission omission =
+        read_details(attempt, left, time_limit, is_round ? prolong_deadline : nullptr);
+    tuplestore_end(tried);
     if (is_round)
-        shared::set_deadline(MyDatabaseId, time_limit);
-    read_failures(queue, difference, time_limit, asks_steps, found);
+        tell_omission(queue.name, omission);
 }
 
 // Of a time limit, which is one for all that a scan asks; 0 for none.
@@ -241,15 +223,30 @@ Change look(const ScannedQueue &queue, int time_limit, bool is_round) {
 
 } // namespace
 
-void try_failure_query(const char *query, Oid owner, TimestampTz since) {
-    auto work = [&] {
+Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int time_limit) {
+    Trial trial = {};
+    auto read_all = [&] {
         SPI_connect();
         const FailureColumns columns = describe_failure_query(query);
         run(identities_query(query, columns, since), nullptr,
             checked(None_Receiver, identity_description(), nullptr));
         SPI_finish();
     };
-    sandboxed(owner, 0, work);
+    sandboxed(owner, time_limit, read_all);
+    trial.identities_read = GetCurrentTimestamp();
+    auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
+        auto work = [&] {
+            SPI_connect();
+            progress.columns = describe_failure_query(query);
+            progress.in_details = true;
+            run(failures_query(query, common(progress.columns, wanted), since, false), nullptr,
+                checked(None_Receiver, failure_description(), nullptr));
+            SPI_finish();
+        };
+        sandboxed(owner, limit, work);
+    };
+    trial.omission = read_details(attempt, time_limit, time_limit, nullptr);
+    return trial;
 }
 
 void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate *store) {
@@ -298,6 +295,12 @@ int64 count_unknown(Tuplestorestate *before, Tuplestorestate *now) {
             1);
     });
     return unknown;
+}
+
+TimestampTz since_of(const ScannedQueue &queue) {
+    return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
+                                                   ObjectIdGetDatum(InvalidOid),
+                                                   Int32GetDatum(-1)));
 }
 
 void forget(const Change &change) {

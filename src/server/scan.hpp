@@ -5,7 +5,7 @@
 
 #pragma once
 
-#include "server/prelude.hpp"
+#include "server/details.hpp"
 
 namespace job_alerting::server {
 
@@ -16,9 +16,17 @@ struct ScannedQueue {
     const char *since; // a timestamptz, as text
 };
 
+// What is known of a failure query that was tried.
+struct Trial {
+    Omission omission;           // details that cannot be read
+    TimestampTz identities_read; // when it had returned what each round reads of it
+};
+
 // Runs a failure query once, as its owner, and throws the result away. An error when it is not
-// fit to be watched. For a user's session; needs no SPI.
-void try_failure_query(const char *query, Oid owner, TimestampTz since);
+// fit to be watched. A time limit only in a worker; needs no SPI.
+Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int time_limit);
+
+TimestampTz since_of(const ScannedQueue &queue);
 
 // Records the queue's new failures, and marks those that it no longer returns as cleared. Runs
 // in a worker's transaction, with SPI connected, as the extension's owner. An error means that the

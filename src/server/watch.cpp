@@ -74,9 +74,9 @@ bool write_queue(const char *statement, const char *name, const char *query, Oid
 }
 
 // The trial has no time limit but that of its session.
-void warn_where_slow(const char *name, TimestampTz start) {
+void warn_where_slow(const char *name, TimestampTz start, const Trial &trial) {
     const int limit = scan_timeout_setting();
-    if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), limit))
+    if (TimestampDifferenceExceeds(start, trial.identities_read, limit))
         ereport(WARNING,
                 (errmsg("the failure query of queue \"%s\" took longer than "
                         "job_alerting.scan_timeout, %d ms",
@@ -86,14 +86,26 @@ void warn_where_slow(const char *name, TimestampTz start) {
                          "job_alerting.scan_timeout.")));
 }
 
+void warn_of_omission(const char *name, const Trial &trial) {
+    const Omission &omission = trial.omission;
+    if (omission.columns)
+        ereport(WARNING,
+                (errmsg("queue \"%s\" is watched, but not all of its columns can be read: %s", name,
+                        omission.columns),
+                 errdetail("The error was: %s", omission.error),
+                 errhint("Correct the rows, or describe the failures with "
+                         "job_alerting.watch_query().")));
+}
+
 // Tries the query, and stores it under the name. Whose the name is gets examined before the query
 // is tried, and again after it: meanwhile somebody else may have taken it.
 void store(const char *name, const char *query, Oid owner, TimestampTz since) {
     check_name(name);
     check_existing(name);
     const TimestampTz start = GetCurrentTimestamp();
-    try_failure_query(query, owner, since);
-    warn_where_slow(name, start);
+    const Trial trial = try_failure_query(query, owner, since, 0);
+    warn_where_slow(name, start, trial);
+    warn_of_omission(name, trial);
     const char *insert =
         "INSERT INTO job_alerting.queue (name, failure_query, owner, since, watched_at) "
         "VALUES ($1, $2, $3::name, $4::timestamptz, clock_timestamp()) "

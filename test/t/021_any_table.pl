@@ -32,6 +32,10 @@ sub said {
     return decode_utf8($said);
 }
 
+sub logged {
+    return PostgreSQL::Test::Utils::slurp_file($node->logfile);
+}
+
 sub name {
     my ($name) = @_;
     return '"' . $name =~ s/"/""/gr . '"';
@@ -88,6 +92,65 @@ subtest 'whatever a table, its schema and its columns are called, its failures a
     ok !(grep { $_->{state} ne 'ok' && $_->{item} =~ /queue/ } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()')),
       'check() finds nothing wrong with any';
     sql('SELECT job_alerting.unwatch(name, true) FROM job_alerting.queue; DROP SCHEMA jobs CASCADE');
+};
+
+# One round: what its digest tells, by job, as the ledger has it.
+sub told {
+    my ($queue, $columns) = @_;
+    my ($row) = JobAlerting::run_digest($node);
+    is $row->{outcome}, 'accepted', 'a digest';
+    return sql("SELECT job_id, $columns FROM job_alerting.failure
+        WHERE queue = '$queue' AND id IN (SELECT id FROM job_alerting.digest_failure WHERE digest_id = $row->{digest_id})
+        ORDER BY job_id::int");
+}
+
+subtest 'json that no text can hold hides no failure, and no other chain' => sub {
+    sql(<<'SQL');
+CREATE TABLE odd_json (id int PRIMARY KEY, status text, finished_at timestamptz DEFAULT now(), attempts bigint DEFAULT 3,
+    max_attempts bigint DEFAULT 3, source text DEFAULT 's', last_error json, payload json);
+INSERT INTO odd_json (id, status, payload) VALUES (1, 'done', '{"chain_started_at": "old", "x": "\u0000"}');
+SELECT job_alerting.watch('odd_json');
+INSERT INTO odd_json (id, status, last_error, payload)
+SELECT 10 + n, 'dead', '"\u0000"', format('{"chain_started_at": "now", "x": "%s"}', x)::json
+FROM unnest(ARRAY['plain', '\u00e9', '\ud83d\ude00', '\ud83d\ude00\ud83d\ude00', '\ud83d', '\ude00', '\ude00\ud83d', '\ud83dx', '\u0000', '\\u0000'])
+    WITH ORDINALITY v(x, n);
+UPDATE odd_json SET attempts = 3000000000, max_attempts = -3000000000 WHERE id = 11;
+SQL
+    is told('odd_json', 'coalesce(chain, \'-\'), attempts, max_attempts, error') =~ s/\|3\|3\|"\\u0000"$//gmr,
+      "11|now|2147483647|-2147483648|\"\\u0000\"\n12|now\n13|now\n14|now\n15|-\n16|-\n17|-\n18|-\n19|-\n20|-", 'all are told';
+    unlike logged(), qr/without chain/, 'by the query itself';
+    sql(q(SELECT job_alerting.unwatch('odd_json')));
+};
+
+subtest 'a failure is told without the columns that cannot be read' => sub {
+    sql(<<'SQL');
+CREATE TYPE odd AS (a text);
+CREATE FUNCTION odd_text(odd) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
+    $$ BEGIN IF $1.a = 'bad' THEN RAISE 'no text for it' USING DETAIL = 'It is odd.'; END IF; RETURN $1.a; END $$;
+CREATE CAST (odd AS text) WITH FUNCTION odd_text(odd);
+CREATE TABLE odd_source (id int PRIMARY KEY, status text, finished_at timestamptz DEFAULT now(), attempts int DEFAULT 3,
+    max_attempts int, source odd, job_type text DEFAULT 't', target_type odd, last_error text DEFAULT 'boom', payload jsonb);
+INSERT INTO odd_source VALUES (0, 'done', now(), 1, 1, '(bad)', 't', NULL, NULL, '{"chain_started_at": "old"}');
+SQL
+    like said(q(SELECT job_alerting.watch('odd_source'))), qr/\A\z/, 'the rows that stand failed have no fault';
+    my $columns = 'source, job_type, target_type, error, chain, never_ran';
+    sql(q(INSERT INTO odd_source (id, status, source, payload) VALUES (1, 'dead', '(good)', '{"chain_started_at": "c"}')));
+    is told('odd_source', $columns), '1|good|t||boom|c|', 'another row takes but what it is needed for: what never ran';
+    like logged(), qr/LOG:  job_alerting recorded new failures of queue "odd_source" without never_ran: no text for it\. It is odd\.$/m, 'which the log says';
+    sql(q(INSERT INTO odd_source (id, status, source, target_type) VALUES (2, 'dead', '(bad)', '(good)'), (3, 'dead', '(good)', '(good)')));
+    is told('odd_source', $columns), "2||t|good|boom||\n3||t|good|boom||", 'a column is left out for all of a round';
+    is sql(q(SELECT last_error IS NULL FROM job_alerting.queue WHERE name = 'odd_source')), 't', 'the queue is not broken';
+    sql(q(INSERT INTO odd_source (id, status, source, target_type) VALUES (4, 'dead', '(bad)', '(bad)')));
+    is told('odd_source', $columns), '4||t||boom||', 'two columns';
+    sql(q(INSERT INTO odd_source (id, status, source) VALUES (5, 'dead', '(good)')));
+    is told('odd_source', $columns), '5|good|t||boom||', 'and is back in the next';
+    like said(q(SELECT job_alerting.watch('odd_source'))),
+      qr/WARNING:  queue "odd_source" is watched, but not all of its columns can be read: source, target_type, never_ran\nDETAIL:  The error was: no text for it\. It is odd\./, 'watch() says it';
+    my ($finding) = grep { $_->{item} eq 'columns of queue odd_source' } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()');
+    is "$finding->{state}: $finding->{detail}", 'warning: new failures are told without source, target_type, never_ran: no text for it. It is odd.', 'and check()';
+    my (undef, undef, $error) = $node->psql('postgres', q(SELECT job_alerting.watch_query('q', 'SELECT (1 / 0)::text AS job_id, now() AS failed_at')));
+    like $error, qr/ERROR:  division by zero/, 'a failure that has no identity is no failure';
+    sql(q(SELECT job_alerting.unwatch('odd_source')));
 };
 
 $node->stop;
