@@ -59,6 +59,8 @@ CREATE TABLE job_alerting.failure (
     UNIQUE (queue, job_id, occurrence)
 );
 CREATE INDEX failure_cleared ON job_alerting.failure (cleared_at) WHERE cleared_at IS NOT NULL;
+CREATE INDEX failure_standing ON job_alerting.failure (id) WHERE cleared_at IS NULL;
+COMMENT ON INDEX job_alerting.failure_standing IS 'for what stands between the digests of a channel';
 COMMENT ON INDEX job_alerting.failure_cleared IS 'for pruning, which must not read the whole ledger each round';
 COMMENT ON SEQUENCE job_alerting.failure_id_seq IS 'numbers of the failures, in the order of recording';
 COMMENT ON TABLE job_alerting.failure IS 'the ledger: every failure ever seen, once, numbered in the order of recording; written by the rounds only';
@@ -145,6 +147,45 @@ COMMENT ON COLUMN job_alerting.home.timeline IS 'timeline of the cluster; anothe
 COMMENT ON COLUMN job_alerting.home.backup IS 'where the base backup began that the cluster was restored from; empty for none';
 COMMENT ON COLUMN job_alerting.home.came_by IS 'what the last change was: copy or promotion; NULL when there was none';
 COMMENT ON COLUMN job_alerting.home.since IS 'when rounds began here';
+
+-- The one definition of what a channel has still to tell; rounds, status and preview() use it. The
+-- digests of a channel are disjoint stretches of the ledger. Before its newest, what stands is
+-- untold: it had cleared, and stands again. After its newest, everything is. A channel's first
+-- digest begins at the oldest failure that stands.
+CREATE VIEW job_alerting.untold AS
+    SELECT c.channel, oldest.id AS first_failure, newest.id AS last_failure
+    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('slack')) c(channel)
+    CROSS JOIN LATERAL (
+        SELECT lag(d.last_failure, 1, 0::bigint) OVER (ORDER BY d.last_failure) AS after,
+               d.first_failure AS before
+        FROM job_alerting.digest d WHERE d.channel = c.channel
+    ) gap
+    CROSS JOIN LATERAL (SELECT f.id FROM job_alerting.failure f
+                        WHERE f.cleared_at IS NULL AND f.id > gap.after AND f.id < gap.before
+                        ORDER BY f.id LIMIT 1) oldest
+    CROSS JOIN LATERAL (SELECT f.id FROM job_alerting.failure f
+                        WHERE f.cleared_at IS NULL AND f.id > gap.after AND f.id < gap.before
+                        ORDER BY f.id DESC LIMIT 1) newest
+    WHERE gap.before - gap.after > 1
+    UNION ALL
+    SELECT c.channel, oldest.id, newest.id
+    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('slack')) c(channel)
+    CROSS JOIN LATERAL (SELECT max(d.last_failure) AS id FROM job_alerting.digest d
+                        WHERE d.channel = c.channel) told
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN told.id IS NULL
+               THEN (SELECT f.id FROM job_alerting.failure f WHERE f.cleared_at IS NULL
+                     ORDER BY f.id LIMIT 1)
+               ELSE (SELECT f.id FROM job_alerting.failure f WHERE f.id > told.id
+                     ORDER BY f.id LIMIT 1)
+               END AS id
+    ) oldest
+    CROSS JOIN LATERAL (SELECT max(f.id) AS id FROM job_alerting.failure f) newest
+    WHERE oldest.id IS NOT NULL;
+COMMENT ON VIEW job_alerting.untold IS 'what each channel, configured or not, has still to tell: the stretches of the ledger that no digest of it covers and that are to be in one';
+COMMENT ON COLUMN job_alerting.untold.channel IS 'log, sendgrid or slack';
+COMMENT ON COLUMN job_alerting.untold.first_failure IS 'ledger number of the first failure of the stretch';
+COMMENT ON COLUMN job_alerting.untold.last_failure IS 'ledger number of the last failure of the stretch';
 
 CREATE VIEW job_alerting.digest_failure AS
     SELECT d.id AS digest_id, d.channel, d.state AS digest_state, f.*
@@ -259,19 +300,18 @@ CREATE VIEW job_alerting.status AS
         SELECT d.* FROM server s JOIN job_alerting.digest d ON d.channel = ANY (s.channels)
         WHERE d.state <> 'accepted'
     ), stretch AS (
-        -- What no digest of a channel has yet; its first begins with what still stands.
-        SELECT CASE WHEN max(d.last_failure) IS NOT NULL THEN max(d.last_failure) + 1
-                    ELSE (SELECT f.id FROM job_alerting.failure f WHERE f.cleared_at IS NULL
-                          ORDER BY f.id LIMIT 1)
-               END AS first_failure, 9223372036854775807 AS last_failure
-        FROM server s CROSS JOIN unnest(s.channels) c(channel)
-        LEFT JOIN job_alerting.digest d ON d.channel = c.channel
-        GROUP BY c.channel
+        SELECT u.first_failure, u.last_failure
+        FROM server s JOIN job_alerting.untold u ON u.channel = ANY (s.channels)
         UNION ALL
         SELECT w.first_failure, w.last_failure FROM waiting w
-    ), untold AS (
-        SELECT count(DISTINCT f.id) AS failures, min(f.recorded_at) AS since
-        FROM stretch s JOIN job_alerting.failure f ON f.id BETWEEN s.first_failure AND s.last_failure
+    ), backlog AS (
+        -- Each failure counts once, in whatever channels it waits.
+        SELECT coalesce(sum(w.failures), 0)::bigint AS failures, min(w.since) AS since
+        FROM (SELECT unnest(range_agg(int8range(s.first_failure, s.last_failure, '[]'))) AS numbers
+              FROM stretch s) r
+        CROSS JOIN LATERAL (SELECT count(*) AS failures, min(f.recorded_at) AS since
+                            FROM job_alerting.failure f
+                            WHERE f.id >= lower(r.numbers) AND f.id < upper(r.numbers)) w
     ), broken AS (
         SELECT count(*) AS queues, (array_agg(q.name ORDER BY q.broken_since, q.name))[1] AS name,
                (array_agg(q.last_error ORDER BY q.broken_since, q.name))[1] AS error
@@ -328,7 +368,7 @@ CREATE VIEW job_alerting.status AS
                AS last_accepted_at,
            u.failures AS failures_waiting, (SELECT count(*) FROM waiting) AS digests_waiting,
            u.since AS oldest_waiting_since, b.queues AS queues_broken
-    FROM server s CROSS JOIN verdict v CROSS JOIN untold u CROSS JOIN broken b;
+    FROM server s CROSS JOIN verdict v CROSS JOIN backlog u CROSS JOIN broken b;
 COMMENT ON VIEW job_alerting.status IS 'one row: whether alerts arrive, and if not, the first reason and what to do; pg_monitor may read it';
 COMMENT ON COLUMN job_alerting.status.healthy IS 'whether all is well: rounds come by themselves, there is something to watch and somewhere to tell it, every queue can be read, and no digest has failed or is in doubt';
 COMMENT ON COLUMN job_alerting.status.reason IS 'the first thing that is not well, and what to do; NULL when healthy';

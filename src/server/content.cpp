@@ -112,10 +112,16 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
     return number(standing.rows[0][0]);
 }
 
-std::int64_t standing_before(Transaction &transaction, const DigestRow &digest) {
-    const Result result = transaction.execute("SELECT count(*) FROM job_alerting.failure f "
-                                              "WHERE f.id < $1::bigint AND f.cleared_at IS NULL",
-                                              {value(digest.first_failure)});
+std::int64_t standing_told(Transaction &transaction, ChannelKind channel, const DigestRow &digest) {
+    // All that stands is in this digest, in another of the channel, or untold.
+    const Result result = transaction.execute(
+        "SELECT (SELECT count(*) FROM job_alerting.failure f WHERE f.cleared_at IS NULL) "
+        "- (SELECT count(*) FROM job_alerting.failure f WHERE f.cleared_at IS NULL "
+        "   AND f.id BETWEEN $1::bigint AND $2::bigint) "
+        "- (SELECT count(*) FROM job_alerting.untold u JOIN job_alerting.failure f "
+        "   ON f.id BETWEEN u.first_failure AND u.last_failure "
+        "   WHERE u.channel = $3 AND f.cleared_at IS NULL)",
+        {value(digest.first_failure), value(digest.last_failure), to_string(channel)});
     return number(result.rows[0][0]);
 }
 
@@ -142,10 +148,11 @@ std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind 
 
 std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const DigestRow &digest) {
     const Result result = transaction.execute(
-        "SELECT count(*) FROM job_alerting.failure f WHERE f.id < $1::bigint AND f.cleared_at > "
+        "SELECT count(*) FROM job_alerting.failure f "
+        "WHERE f.id NOT BETWEEN $1::bigint AND $2::bigint AND f.cleared_at > "
         "(SELECT max(d.composed_at) FROM job_alerting.digest d "
-        " WHERE d.channel = $2 AND d.state = 'accepted')",
-        {value(digest.first_failure), to_string(channel)});
+        " WHERE d.channel = $3 AND d.state = 'accepted')",
+        {value(digest.first_failure), value(digest.last_failure), to_string(channel)});
     return number(result.rows[0][0]);
 }
 
@@ -222,12 +229,13 @@ std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel) {
 }
 
 std::optional<Wait> waited(Transaction &transaction, ChannelKind channel, const DigestRow &digest) {
-    // Five minutes: a round itself may take some.
+    // Five minutes: a round itself may take some. One of the digest before that was composed after
+    // the failure did not wait for it.
     const Result result = transaction.execute(
         "SELECT before.id, to_char(f.recorded_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') "
-        "FROM (SELECT d.id, d.updated_at FROM job_alerting.digest d "
+        "FROM (SELECT d.id, d.composed_at, d.updated_at FROM job_alerting.digest d "
         "      WHERE d.channel = $1 AND d.id < $2::bigint ORDER BY d.id DESC LIMIT 1) before, "
-        "job_alerting.failure f WHERE f.id = $3::bigint "
+        "job_alerting.failure f WHERE f.id = $3::bigint AND f.recorded_at > before.composed_at "
         "AND f.recorded_at < least(before.updated_at, now() - interval '5 minutes')",
         {to_string(channel),
          value(digest.id > 0 ? digest.id : std::numeric_limits<std::int64_t>::max()),

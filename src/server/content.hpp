@@ -36,16 +36,18 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
                      const DigestRow &digest,
                      const std::function<void(const core::Failure &)> &take);
 
-// How many failures from before the digest still stand.
-std::int64_t standing_before(Transaction &transaction, const DigestRow &digest);
+// How many failures that other digests of the channel tell still stand.
+std::int64_t standing_told(Transaction &transaction, ChannelKind channel, const DigestRow &digest);
+
+// How many failures of the queue from before the digest still stand.
 std::int64_t standing_before(Transaction &transaction, const DigestRow &digest,
                              const std::string &queue);
 
 // The last digest of the channel that was accepted, and when.
 std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind channel);
 
-// How many failures from before the digest were cleared since the channel's last
-// accepted one was composed.
+// How many failures that are not in the digest were cleared since the channel's last accepted one
+// was composed.
 std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const DigestRow &digest);
 
 // Gives to `take` the newest failures from before the digest, `most` of them, the newest first,

@@ -48,7 +48,8 @@ public:
 private:
     bool resend_doubtful();
     void resend(DigestRow &digest);
-    void send_minimal(const core::Outcome &refusal);
+    core::State deliver(const DigestRow &digest);
+    core::State send_minimal(const core::Outcome &refusal);
     std::optional<DigestRow> compose(const core::Outcome *refusal = nullptr);
     bool begin(Transaction &transaction, DigestRow &digest, const core::Outcome *refusal = nullptr);
     core::Digest gather(Transaction &transaction, const DigestRow &digest) const;
@@ -69,13 +70,16 @@ private:
 void Delivery::run() {
     if (!resend_doubtful())
         return;
-    const std::optional<DigestRow> digest = compose();
-    if (!digest)
-        return;
-    const core::Outcome outcome = send(*digest);
-    settle(*digest, outcome);
-    if (outcome.content_refused)
-        send_minimal(outcome);
+    // What was not accepted is not tried again at once.
+    while (const std::optional<DigestRow> digest = compose())
+        if (deliver(*digest) != core::State::accepted)
+            return;
+}
+
+core::State Delivery::deliver(const DigestRow &digest) {
+    const core::Outcome outcome = send(digest);
+    settle(digest, outcome);
+    return outcome.content_refused ? send_minimal(outcome) : outcome.state;
 }
 
 // Returns false when something is still in doubt that newer digests have to wait for.
@@ -116,14 +120,15 @@ void Delivery::resend(DigestRow &digest) {
 }
 
 // What it says may be why a digest is refused: its failures are told all the same, by number.
-void Delivery::send_minimal(const core::Outcome &refusal) {
+core::State Delivery::send_minimal(const core::Outcome &refusal) {
     const std::optional<DigestRow> digest = compose(&refusal);
     if (!digest)
-        return;
+        return refusal.state;
     const core::Outcome outcome = send(*digest);
     settle(*digest, outcome);
     if (outcome.state == core::State::accepted)
         warn("digest " + std::to_string(digest->id) + ": " + digest->note);
+    return outcome.state;
 }
 
 // The open digest as it is now to be sent, committed; nothing when there is none, or none is due.
@@ -131,9 +136,9 @@ void Delivery::send_minimal(const core::Outcome &refusal) {
 std::optional<DigestRow> Delivery::compose(const core::Outcome *refusal) {
     Transaction transaction(lock_timeout_setting());
     std::optional<DigestRow> digest = ledger::open_digest(transaction, report_.channel);
-    if (digest && digest->failures == 0) {
+    while (digest && digest->failures == 0) {
         ledger::drop_digest(transaction, *digest);
-        digest.reset();
+        digest = ledger::open_digest(transaction, report_.channel);
     }
     if (digest) {
         tell(*digest, core::State::pending, digest->error);
@@ -180,7 +185,7 @@ core::Digest Delivery::gather(Transaction &transaction, const DigestRow &digest)
     content.id = digest.id;
     content.database = to_utf8(ledger::database_name(transaction));
     content.cluster = to_utf8(cluster_name ? cluster_name : "");
-    content.standing = ledger::standing_before(transaction, digest);
+    content.standing = ledger::standing_told(transaction, report_.channel, digest);
     content.previous = ledger::last_accepted(transaction, report_.channel);
     content.cleared = ledger::cleared_since(transaction, report_.channel, digest);
     mark_known(transaction, report_.channel, digest, true, content);
@@ -277,7 +282,8 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
                                  if (report.digest > 0)
                                      history.take(failure, report);
                              });
-    history.finish(taken < most_history);
+    // Of a digest that is not the newest, later ones may have told the same.
+    history.finish(row.newest && taken < most_history);
     if (const std::vector<std::string> chains = history.chains(); !chains.empty())
         ledger::earlier_breaks(transaction, channel, row, chains,
                                [&](const core::Failure &failure, const core::Report &report) {

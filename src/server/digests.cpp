@@ -31,7 +31,10 @@ constexpr const char *digest_columns =
     "d.state = 'in_doubt' AND d.held IS NOT NULL AS held, "
     "d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking, "
     "(SELECT count(*) FROM job_alerting.failure f "
-    " WHERE f.id BETWEEN d.first_failure AND d.last_failure) AS failures, coalesce(d.note, '')";
+    " WHERE f.id BETWEEN d.first_failure AND d.last_failure) AS failures, coalesce(d.note, ''), "
+    "NOT EXISTS (SELECT FROM job_alerting.digest later "
+    "            WHERE later.channel = d.channel AND later.last_failure > d.last_failure) AS "
+    "newest";
 
 std::vector<Value> digest_parameters(const std::string &channel) {
     return {channel,
@@ -50,10 +53,21 @@ DigestRow digest_of(const Row &row) {
             .told_to_wait = flag(row[8]),
             .held = flag(row[10]),
             .blocking = flag(row[11]),
+            .newest = flag(row[14]),
             .error = row[7].value(),
             .note = row[13].value(),
             .failures = number(row[12])};
 }
+
+// What could be composed now: nothing in doubt keeps it back, nor the open digest, which is
+// extended only where it is the newest. $1: channels.
+constexpr const char *untold_now =
+    "job_alerting.untold u WHERE u.channel = ANY ($1::text[]) "
+    "AND NOT EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = u.channel AND "
+    "    ((d.state = 'in_doubt' AND d.held IS NULL AND d.first_attempt_at > now() - interval '1 "
+    "day') "
+    "     OR (d.state = 'pending' AND EXISTS (SELECT FROM job_alerting.digest later "
+    "         WHERE later.channel = d.channel AND later.last_failure > d.last_failure))))";
 
 std::string array_of(const std::vector<ChannelKind> &channels) {
     std::string list = "{";
@@ -74,17 +88,12 @@ void hold_past(Transaction &transaction, const std::vector<ChannelKind> &channel
         "message_id = CASE WHEN state <> 'pending' THEN message_id END "
         "WHERE state <> 'accepted'",
         {error});
-    transaction.execute(
-        "INSERT INTO job_alerting.digest "
-        "(channel, first_failure, last_failure, state, held, error) "
-        "SELECT c.channel, min(f.id), max(f.id), 'in_doubt', 'copy', $1 "
-        "FROM (SELECT d.channel FROM job_alerting.digest d "
-        "      UNION SELECT unnest($2::text[]) COLLATE \"C\") c "
-        "CROSS JOIN LATERAL (SELECT max(d.last_failure) AS last FROM job_alerting.digest d "
-        "                    WHERE d.channel = c.channel) covered "
-        "JOIN job_alerting.failure f ON f.id > coalesce(covered.last, 0) "
-        "     AND (covered.last IS NOT NULL OR f.cleared_at IS NULL) GROUP BY c.channel",
-        {error, array_of(channels)});
+    transaction.execute("INSERT INTO job_alerting.digest "
+                        "(channel, first_failure, last_failure, state, held, error) "
+                        "SELECT u.channel, u.first_failure, u.last_failure, 'in_doubt', 'copy', $1 "
+                        "FROM job_alerting.untold u WHERE u.channel = ANY ($2::text[]) "
+                        "OR EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = u.channel)",
+                        {error, array_of(channels)});
 }
 
 // The former primary may have sent an open digest in moments that were lost. What comes now has
@@ -142,14 +151,9 @@ void move_in(Transaction &transaction, const Home &here, const std::vector<Chann
 }
 
 bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels) {
-    const Result result = transaction.execute(
-        "SELECT EXISTS (SELECT FROM unnest($1::text[]) c(channel) "
-        "WHERE (SELECT max(d.last_failure) FROM job_alerting.digest d WHERE d.channel = c.channel) "
-        "    < (SELECT max(f.id) FROM job_alerting.failure f) "
-        "AND NOT EXISTS (SELECT FROM job_alerting.digest d "
-        "                WHERE d.channel = c.channel AND d.state = 'in_doubt' "
-        "                AND d.held IS NULL))",
-        {array_of(channels)});
+    const Result result =
+        transaction.execute((std::string("SELECT EXISTS (SELECT FROM ") + untold_now + ")").c_str(),
+                            {array_of(channels)});
     return flag(result.rows[0][0]);
 }
 
@@ -162,21 +166,18 @@ bool has_open(Transaction &transaction, const std::vector<ChannelKind> &channels
 }
 
 std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind channel) {
-    // A channel's first digest begins at the oldest failure that still stands.
+    // One that lies before others keeps its stretch.
     transaction.execute(
-        "WITH covered AS (SELECT max(d.last_failure) AS id FROM job_alerting.digest d "
-        "                 WHERE d.channel = $1), "
-        "newest AS (SELECT max(f.id) AS id FROM job_alerting.failure f), "
-        "extended AS (UPDATE job_alerting.digest d SET last_failure = newest.id "
-        "             FROM newest WHERE d.channel = $1 AND d.state = 'pending' "
-        "             AND newest.id > d.last_failure) "
+        "WITH open AS (SELECT d.id, d.last_failure, d.last_failure = "
+        "    (SELECT max(n.last_failure) FROM job_alerting.digest n WHERE n.channel = $1) AS "
+        "newest "
+        "    FROM job_alerting.digest d WHERE d.channel = $1 AND d.state = 'pending'), "
+        "extended AS (UPDATE job_alerting.digest d SET last_failure = f.id "
+        "    FROM open, (SELECT max(f.id) AS id FROM job_alerting.failure f) f "
+        "    WHERE d.id = open.id AND open.newest AND f.id > d.last_failure) "
         "INSERT INTO job_alerting.digest (channel, first_failure, last_failure) "
-        "SELECT $1, oldest.id, newest.id FROM newest, covered, "
-        "LATERAL (SELECT f.id FROM job_alerting.failure f WHERE f.id > coalesce(covered.id, 0) "
-        "         AND (covered.id IS NOT NULL OR f.cleared_at IS NULL) "
-        "         ORDER BY f.id LIMIT 1) oldest "
-        "WHERE NOT EXISTS (SELECT FROM job_alerting.digest d "
-        "      WHERE d.channel = $1 AND d.state = 'pending')",
+        "SELECT u.channel, u.first_failure, u.last_failure FROM job_alerting.untold u "
+        "WHERE u.channel = $1 AND NOT EXISTS (SELECT FROM open) ORDER BY u.first_failure LIMIT 1",
         {to_string(channel)});
     const Result result = transaction.execute((std::string("SELECT ") + digest_columns +
                                                " FROM job_alerting.digest d "
@@ -210,6 +211,7 @@ std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind ch
 }
 
 DigestRow next_digest(Transaction &transaction, const std::string &channel) {
+    constexpr std::int64_t end = std::numeric_limits<std::int64_t>::max();
     DigestRow digest;
     const Result open = transaction.execute((std::string("SELECT ") + digest_columns +
                                              " FROM job_alerting.digest d "
@@ -219,16 +221,20 @@ DigestRow next_digest(Transaction &transaction, const std::string &channel) {
     if (!open.rows.empty()) {
         digest = digest_of(open.rows[0]);
     } else {
-        const Result first =
-            transaction.execute("SELECT coalesce(min(f.id), 9223372036854775807) "
-                                "FROM (SELECT max(d.last_failure) AS id FROM job_alerting.digest d "
-                                "      WHERE d.channel = $1) covered, job_alerting.failure f "
-                                "WHERE f.id > coalesce(covered.id, 0) "
-                                "AND (covered.id IS NOT NULL OR f.cleared_at IS NULL)",
-                                {channel});
-        digest.first_failure = number(first.rows[0][0]);
+        const Result first = transaction.execute(
+            "SELECT u.first_failure, u.last_failure, NOT EXISTS (SELECT FROM job_alerting.digest d "
+            "    WHERE d.channel = u.channel AND d.last_failure > u.last_failure) "
+            "FROM job_alerting.untold u WHERE u.channel = $1 ORDER BY u.first_failure LIMIT 1",
+            {channel});
+        digest.first_failure = end;
+        if (!first.rows.empty()) {
+            digest.first_failure = number(first.rows[0][0]);
+            digest.last_failure = number(first.rows[0][1]);
+            digest.newest = flag(first.rows[0][2]);
+        }
     }
-    digest.last_failure = std::numeric_limits<std::int64_t>::max();
+    if (digest.newest)
+        digest.last_failure = end;
     return digest;
 }
 
@@ -289,12 +295,11 @@ void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
     transaction.execute(
         "DELETE FROM job_alerting.failure f "
         "WHERE f.cleared_at < now() - make_interval(secs => $2::float8) "
-        "AND NOT EXISTS (SELECT FROM unnest($1::text[]) c(channel) "
-        "    WHERE f.id > coalesce((SELECT max(d.last_failure) FROM job_alerting.digest d "
-        "                           WHERE d.channel = c.channel), 0) "
-        "    OR EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = c.channel "
-        "               AND d.state <> 'accepted' "
-        "               AND f.id BETWEEN d.first_failure AND d.last_failure))",
+        "AND NOT EXISTS (SELECT FROM job_alerting.untold u WHERE u.channel = ANY ($1::text[]) "
+        "                AND f.id BETWEEN u.first_failure AND u.last_failure) "
+        "AND NOT EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
+        "                AND d.state <> 'accepted' "
+        "                AND f.id BETWEEN d.first_failure AND d.last_failure)",
         {array_of(channels), std::to_string(retention)});
     // The newest digest of a channel stays: it says how far the channel has come.
     transaction.execute(
@@ -310,14 +315,19 @@ void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
 std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     // What waits behind a digest in doubt is due when that is.
     const Result result = transaction.execute(
-        "WITH waiting AS (SELECT d.id, d.channel, d.state, d.next_attempt_at, "
-        "    d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking "
-        "    FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
-        "    AND (d.state = 'pending' "
-        "         OR (d.state = 'in_doubt' AND d.held IS NULL))) "
-        "SELECT extract(epoch FROM min(greatest(w.next_attempt_at, now())) - now())::float8 "
-        "FROM waiting w WHERE NOT EXISTS (SELECT FROM waiting b WHERE b.channel = w.channel "
-        "    AND b.blocking AND (w.state = 'pending' OR b.id < w.id))",
+        ("WITH waiting AS (SELECT d.id, d.channel, d.state, d.next_attempt_at, "
+         "    d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking "
+         "    FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
+         "    AND (d.state = 'pending' "
+         "         OR (d.state = 'in_doubt' AND d.held IS NULL))) "
+         "SELECT extract(epoch FROM min(greatest(t.due, now())) - now())::float8 FROM ("
+         "SELECT w.next_attempt_at AS due FROM waiting w WHERE NOT EXISTS ("
+         "    SELECT FROM waiting b WHERE b.channel = w.channel "
+         "    AND b.blocking AND (w.state = 'pending' OR b.id < w.id)) "
+         // Where an operator has settled what kept it back while the round went on.
+         "UNION ALL SELECT now() FROM " +
+         std::string(untold_now) + ") t")
+            .c_str(),
         {array_of(channels)});
     const Value &seconds = result.rows[0][0];
     return seconds ? std::optional(std::stod(*seconds)) : std::nullopt;

@@ -24,6 +24,7 @@ struct DigestRow {
     bool told_to_wait = false; // it was the provider who asked for the wait
     bool held = false;         // in doubt, and not sent again until an operator says so
     bool blocking = false;     // in doubt, and first tried less than a day ago
+    bool newest = true;        // no digest of the channel tells later failures
     std::string error;
     std::string note;          // that it was sent in its minimal form, and why; verdicts
     std::int64_t failures = 0; // how many of its failures the ledger holds
@@ -39,15 +40,15 @@ void doubt_interrupted(Transaction &transaction);
 // Comes after queues(), or a round could record before anything is noted.
 void move_in(Transaction &transaction, const Home &here, const std::vector<ChannelKind> &channels);
 
-// Whether a round recorded failures but did not get as far as composing them. Not when something in
-// doubt keeps them back.
+// Whether a channel has something to tell that nothing keeps back: a round recorded it but did not
+// get as far as composing it.
 bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels);
 
 // Whether some digest of theirs is not accepted.
 bool has_open(Transaction &transaction, const std::vector<ChannelKind> &channels);
 
-// The open digest of a channel, extended to the newest failure, or a new one when there are
-// failures that no digest of the channel has; nothing when there are none.
+// The open digest of a channel, extended to the newest failure unless others tell later ones; or a
+// new one, of the oldest stretch that the channel has still to tell; nothing when there is none.
 std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind channel);
 
 // Holds the digests of a channel that are in doubt, or lets them go, as the setting wants it now.
@@ -57,7 +58,7 @@ void hold_doubtful(Transaction &transaction, ChannelKind channel, bool hold);
 std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind channel);
 
 // What open_digest() would give, without writing anything; one without a number where no digest is
-// open yet. It ends with the ledger.
+// open yet. The newest ends with the ledger.
 DigestRow next_digest(Transaction &transaction, const std::string &channel);
 
 // Drops an open digest whose failures are all gone from the ledger.

@@ -46,6 +46,7 @@ private:
     void take_recorded();
     void look_at(const Queue &queue);
     void look_at_unreadable(const Queue &queue, const ServerError &error);
+    void add_new(const core::Failure &failure);
     void add(const core::Failure &failure);
     core::Digest finish(Transaction &transaction);
 
@@ -87,7 +88,7 @@ void Preview::look_at(const Queue &queue) {
     try {
         Transaction transaction(lock_timeout_setting());
         standing_ += ledger::look_at(transaction, queue, scan_timeout_setting(), digest_,
-                                     [&](const core::Failure &failure) { add(failure); });
+                                     [&](const core::Failure &failure) { add_new(failure); });
         transaction.commit();
     } catch (const ServerError &error) {
         look_at_unreadable(queue, error);
@@ -99,8 +100,14 @@ void Preview::look_at_unreadable(const Queue &queue, const ServerError &error) {
     Transaction transaction(lock_timeout_setting());
     standing_ += ledger::standing_before(transaction, digest_, queue.name);
     if (const auto failure = failure_of_itself(queue, error))
-        add(*failure);
+        add_new(*failure);
     transaction.commit();
+}
+
+// What a round would record now is told by the newest digest only.
+void Preview::add_new(const core::Failure &failure) {
+    if (digest_.newest)
+        add(failure);
 }
 
 void Preview::add(const core::Failure &failure) {

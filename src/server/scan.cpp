@@ -98,16 +98,8 @@ void clear_failures(const char *queue) {
                      "AND NOT EXISTS (SELECT FROM standing s WHERE %s)",
                      same_failure),
             1, types, values);
-    // One that stands again under the same identity is no new failure; unless no channel heard of
-    // it, since its first digest began later: then it takes a new number, to be in a later one.
-    execute(psprintf("UPDATE job_alerting.failure f SET id = DEFAULT "
-                     "WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
-                     "AND EXISTS (SELECT FROM standing s WHERE %s) "
-                     "AND EXISTS (SELECT FROM job_alerting.digest d WHERE d.first_failure > f.id) "
-                     "AND NOT EXISTS (SELECT FROM job_alerting.digest d "
-                     "                WHERE f.id BETWEEN d.first_failure AND d.last_failure)",
-                     same_failure),
-            1, types, values);
+    // One that stands again under the same identity is no new failure. A channel that has not told
+    // it tells it (view untold).
     execute(psprintf("UPDATE job_alerting.failure f SET cleared_at = NULL "
                      "WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
                      "AND EXISTS (SELECT FROM standing s WHERE %s)",

@@ -39,7 +39,7 @@ SELECT pg_temp.lines_are(
     'it is for superusers, not relocatable, not trusted, and names no schema that could be adopted');
 SELECT has_schema('job_alerting');
 SELECT tables_are('job_alerting', ARRAY['queue', 'failure', 'digest', 'home']);
-SELECT views_are('job_alerting', ARRAY['digest_failure', 'status']);
+SELECT views_are('job_alerting', ARRAY['digest_failure', 'status', 'untold']);
 SELECT sequences_are('job_alerting', ARRAY['failure_id_seq', 'digest_id_seq']);
 SELECT functions_are('job_alerting', ARRAY['watch', 'watch_query', 'unwatch', 'run_digest', 'preview', 'check', 'send_test',
                                          'settle', 'server_state']);
@@ -147,6 +147,10 @@ SELECT pg_temp.columns_are('job_alerting.status', ARRAY[
     'digests_waiting bigint',
     'oldest_waiting_since timestamp with time zone',
     'queues_broken bigint']);
+SELECT pg_temp.columns_are('job_alerting.untold', ARRAY[
+    'channel text',
+    'first_failure bigint',
+    'last_failure bigint']);
 SELECT pg_temp.columns_are('job_alerting.digest_failure', ARRAY[
     'digest_id bigint',
     'channel text',
