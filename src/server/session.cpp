@@ -91,11 +91,12 @@ void set_fixed() {
         {"row_security", "on"},
         {"check_function_bodies", "on"},
         {"exit_on_error", "off"},
+        // A round waits for this machine's disk, and for no standby: one that does not answer would
+        // keep every alert from coming.
+        {"synchronous_commit", "local"},
     };
     for (const auto &setting : settings)
         SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_OVERRIDE);
-    if (synchronous_commit < SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
-        SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
     pgstat_report_appname(MyBgworkerEntry->bgw_name);
 }
 

@@ -47,7 +47,8 @@ public:
     // Runs server code of the C regime in this transaction. Throws ServerError.
     template <typename Work> void run(Work &&work) { guarded(work); }
 
-    // Durable on this machine when it returns, whatever synchronous_commit says.
+    // Durable on this machine when it returns, whatever synchronous_commit says; waits for no
+    // standby.
     void commit();
 
 private:

@@ -18,7 +18,7 @@ use JobAlerting;
 use JobAlerting::Deliveries;
 
 my $stub = JobAlerting::Stub->start;
-my $node = JobAlerting::node('main', stub => $stub, streaming => 1, conf => <<'CONF');
+my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
 job_alerting.lock_timeout = '60s'
 job_alerting.http_timeout = '60s'
 CONF
@@ -70,36 +70,9 @@ sub launcher {
     return sql(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting launcher'));
 }
 
-sub wait_for_commit {
-    return JobAlerting::poll(sub { sql(<<'SQL') eq '1' }, 10, 'the worker to wait for its commit');
-        SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'job_alerting worker' AND wait_event = 'SyncRep'
-SQL
-}
-
 sub wake {
     my ($round) = @_;
     kill CONT => $round->{worker} if $round->{stopped};
-    return;
-}
-
-# From then on commits wait for a standby that never comes: somebody has been seen to.
-sub hold_commits {
-    sql(q(ALTER SYSTEM SET synchronous_standby_names = 'nobody'));
-    $node->reload;
-    my $probe;
-    JobAlerting::poll(sub {
-        $probe = JobAlerting::Call->start($node, undef, q(SET application_name = 'probe'),
-            q(SELECT pg_logical_emit_message(true, 'probe', ''))) if !$probe || !$probe->running;
-        return sql(q(SELECT pg_cancel_backend(pid) FROM pg_stat_activity
-                     WHERE application_name = 'probe' AND wait_event = 'SyncRep')) eq 't';
-    }, 10, 'commits to wait');
-    $probe->finish;
-    return;
-}
-
-sub let_commits {
-    sql('ALTER SYSTEM RESET synchronous_standby_names');
-    $node->reload;
     return;
 }
 
@@ -165,16 +138,6 @@ sub before_compose_commits {
     begin($round);
     wait_until_blocked();
     return sub { JobAlerting::let_go($held) };
-}
-
-# The commit is on disk, but waits for a standby.
-sub after_compose_commits {
-    my ($round) = @_;
-    my $let_compose = before_compose_commits($round);
-    hold_commits();
-    $let_compose->();
-    wait_for_commit();
-    return \&let_commits;
 }
 
 sub while_connecting {
@@ -293,7 +256,6 @@ sub kill_postmaster {
 my @points = (
     [ 'before record',             \&before_record,             came => 0, times => [1] ],
     [ 'before compose commits',    \&before_compose_commits,    came => 0, times => [1] ],
-    [ 'after compose commits',     \&after_compose_commits,     came => 0, times => [1], outlives => ['SIGINT'] ],
     [ 'while connecting',          \&while_connecting,          came => 0, times => [1] ],
     [ 'mid-upload',                \&mid_upload,                came => 0, times => [1] ],
     [ 'after upload',              \&after_upload,              came => 1, times => [2] ],

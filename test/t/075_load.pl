@@ -267,16 +267,20 @@ subtest 'a fast shutdown while a digest waits for its next try' => sub {
     is_deeply told(), [$job], 'and it is delivered after the start';
 };
 
-subtest 'a fast shutdown while an answer waits for a standby that does not come' => sub {
-    my $stalled = stall();
+subtest 'a synchronous standby that does not answer holds up no round, and no shutdown' => sub {
     $node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
     $node->reload;
-    JobAlerting::poll(sub { sql('SHOW synchronous_standby_names') eq 'nobody' }, 10, 'the setting');
-    $stub->release;
-    my $waits = "SELECT wait_event FROM pg_stat_activity WHERE pid = $stalled->{worker}";
-    JobAlerting::poll(sub { sql($waits) eq 'SyncRep' }, 10, 'the worker to wait for the standby');
+    # Other sessions do wait for it.
+    my $probe = JobAlerting::Call->start($node, undef, q(SELECT pg_logical_emit_message(true, 'probe', '')));
+    my $waits = q(SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep');
+    JobAlerting::poll(sub { sql($waits) eq '1' }, 10, 'a session to wait for the standby');
+    # The job's own transaction does not, or it would not commit.
+    my $job = sql(q(SET synchronous_commit = local; INSERT INTO research_jobs (source, job_type, status, finished_at)
+        VALUES ('apple', 'refresh_catalog', 'dead', now()) RETURNING id));
+    is_deeply told(), [$job], 'a round ends, and tells the failure';
+    is sql($waits), 1, 'the other session still waits';
     cmp_ok seconds_to_stop(), '<', 10, 'the server stops';
-    $stalled->{call}->finish;
+    $probe->finish;
     $node->append_conf('postgresql.conf', "synchronous_standby_names = ''");
     $node->start;
     is sql('SELECT state FROM job_alerting.digest ORDER BY id DESC LIMIT 1'), 'accepted', 'the answer is kept';
