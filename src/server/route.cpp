@@ -3,6 +3,7 @@
 #include "server/route.hpp"
 
 #include "server/guard.hpp"
+#include "server/time_limit.hpp"
 
 #include "http/client.hpp"
 #include "http/endpoint.hpp"
@@ -39,10 +40,12 @@ void check_route(const Settings &settings) {
 }
 
 core::Answer post(const core::Request &request, const Settings &settings) {
+    const SparedConnections spared;
     return http::post(request, options(settings, settings.http_timeout), serve_interrupts);
 }
 
 core::Answer get(const std::string &url, const Settings &settings, int time_limit) {
+    const SparedConnections spared;
     return http::get(url, options(settings, std::min(settings.http_timeout, time_limit)),
                      serve_interrupts);
 }

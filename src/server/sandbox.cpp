@@ -3,22 +3,11 @@
 #include "server/sandbox.hpp"
 
 #include "server/settings.hpp"
+#include "server/time_limit.hpp"
 
 namespace job_alerting::server {
 
 namespace {
-
-// What a query may have swallowed once, it is not asked again.
-constexpr int grace = 1000;
-
-TimeoutId process_limit;
-
-// Signal handler: the process ends at its next check for interrupts, which no query can prevent.
-void end_process() {
-    ProcDiePending = true;
-    InterruptPending = true;
-    SetLatch(MyLatch);
-}
 
 void confine(Oid owner) {
     char limit[16];
@@ -38,13 +27,6 @@ void confine(Oid owner) {
                       false);
     XactReadOnly = true;
     SetUserIdAndSecContext(owner, SECURITY_RESTRICTED_OPERATION | SECURITY_LOCAL_USERID_CHANGE);
-}
-
-void start_limits(int time_limit) {
-    if (time_limit == 0)
-        return;
-    enable_timeout_after(STATEMENT_TIMEOUT, time_limit);
-    enable_timeout_after(process_limit, time_limit + grace);
 }
 
 bool met_limit(TimestampTz start, int time_limit) {
@@ -67,18 +49,17 @@ void clip_texts(ErrorData *error) {
     clip(error->internalquery);
 }
 
-void stop_limits(int time_limit) {
-    if (time_limit == 0)
-        return;
-    disable_timeout(STATEMENT_TIMEOUT, false);
-    disable_timeout(process_limit, false);
+// Where a connection was cut since the time was over, that is what is wrong, and nothing else.
+void tell_limit(ErrorData *error) {
+    error->sqlerrcode = ERRCODE_QUERY_CANCELED;
+    error->message = psprintf("the failure query took longer than job_alerting.scan_timeout "
+                              "(%d ms)",
+                              scan_timeout_setting());
+    error->detail = nullptr;
+    error->hint = nullptr;
 }
 
 } // namespace
-
-void prepare_time_limits() {
-    process_limit = RegisterTimeout(USER_TIMEOUT, end_process);
-}
 
 bool is_limit(int sqlstate) {
     return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_QUERY_CANCELED;
@@ -94,15 +75,18 @@ void sandboxed(Oid owner, int time_limit, void (*work)(void *), void *argument) 
     PG_TRY();
     {
         confine(owner);
-        start_limits(time_limit);
+        if (time_limit > 0)
+            start_time_limit(time_limit);
         work(argument);
-        stop_limits(time_limit);
+        if (time_limit > 0)
+            stop_cancelling();
         // A limit that was met at the very end must not cancel what comes next.
         CHECK_FOR_INTERRUPTS();
     }
     PG_CATCH();
     {
-        stop_limits(time_limit);
+        if (time_limit > 0)
+            stop_cancelling();
         if (met_limit(start, time_limit))
             QueryCancelPending = false; // it is over
         MemoryContextSwitchTo(context);
@@ -111,16 +95,18 @@ void sandboxed(Oid owner, int time_limit, void (*work)(void *), void *argument) 
         FlushErrorState();
     }
     PG_END_TRY();
+    // Foreign servers are told, too, and may not answer: the limit lasts until they have.
     RollbackAndReleaseCurrentSubTransaction();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = resources;
+    if (time_limit > 0)
+        stop_time_limit();
 
     if (!error)
         return;
-    if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && met_limit(start, time_limit))
-        error->message = psprintf("the failure query took longer than job_alerting.scan_timeout "
-                                  "(%d ms)",
-                                  scan_timeout_setting());
+    if (met_limit(start, time_limit) &&
+        (error->sqlerrcode == ERRCODE_QUERY_CANCELED || has_cut_connections()))
+        tell_limit(error);
     ReThrowError(error);
 }
 

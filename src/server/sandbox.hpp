@@ -11,8 +11,8 @@ namespace job_alerting::server {
 // SET ROLE, no temporary objects), with search_path = pg_catalog, pg_temp and lock_timeout as
 // job_alerting.lock_timeout says.
 //
-// `time_limit` milliseconds (0: none): past it the work is cancelled; when it swallows the
-// cancellation, the process ends a second later. Only a worker may set one.
+// `time_limit` milliseconds (0: none): past it the work is cancelled; where that does not end it,
+// connections are cut, and then the process ends (time_limit.hpp). Only a worker may set one.
 //
 // An error of the work passes, after the subtransaction is rolled back.
 void sandboxed(Oid owner, int time_limit, void (*work)(void *), void *argument);
@@ -22,9 +22,6 @@ template <typename Work> void sandboxed(Oid owner, int time_limit, Work &work) {
     sandboxed(
         owner, time_limit, [](void *argument) { (*static_cast<Work *>(argument))(); }, &work);
 }
-
-// Makes the time limits work in this process; called once by each worker.
-void prepare_time_limits();
 
 // Whether an error says that a lock or a time limit ended the work, rather than that it is wrong.
 bool is_limit(int sqlstate);

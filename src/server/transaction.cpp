@@ -3,6 +3,8 @@
 #include "server/transaction.hpp"
 
 #include "server/extension.hpp"
+#include "server/settings.hpp"
+#include "server/time_limit.hpp"
 
 namespace job_alerting::server {
 
@@ -110,7 +112,9 @@ void Transaction::roll_back() noexcept {
     open_ = false;
     try {
         guarded([] {
+            start_connection_limit(lock_timeout_setting());
             AbortOutOfAnyTransaction();
+            stop_time_limit();
             pgstat_report_stat(false);
             pgstat_report_activity(STATE_IDLE, nullptr);
         });
@@ -183,7 +187,9 @@ void Transaction::commit() {
         SPI_finish();
         PopActiveSnapshot();
         SetUserIdAndSecContext(GetSessionUserId(), 0);
+        start_connection_limit(lock_timeout_setting());
         CommitTransactionCommand();
+        stop_time_limit();
         pgstat_report_stat(false);
         pgstat_report_activity(STATE_IDLE, nullptr);
     });

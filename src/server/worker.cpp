@@ -12,10 +12,10 @@
 #include "server/round.hpp"
 #include "server/round_lock.hpp"
 #include "server/rows.hpp"
-#include "server/sandbox.hpp"
 #include "server/send_test.hpp"
 #include "server/session.hpp"
 #include "server/shared.hpp"
+#include "server/time_limit.hpp"
 #include "server/transaction.hpp"
 
 extern "C" PGDLLEXPORT void job_alerting_worker_main(Datum);
