@@ -5,12 +5,31 @@
 #include "server/extension.hpp"
 #include "server/rows.hpp"
 
+#include <csignal>
+
 namespace job_alerting::server {
 
 namespace {
 
 constexpr int longest_shortage = 5000; // ms to wait for a free worker slot
 constexpr int shortage_pause = 50;
+
+// Called when this process leaves the segment, whatever the reason.
+void abandon(dsm_segment *, Datum argument) {
+    Report *report = reinterpret_cast<Report *>(DatumGetPointer(argument));
+    if (move_to(report, stage_abandoned) && report->worker != 0)
+        kill(report->worker, SIGTERM);
+}
+
+// When this process leaves the segment before the worker has fixed what it does, the worker is
+// ended: nobody waits for it any more.
+Report *prepare_report(dsm_segment *segment) {
+    Report *report = static_cast<Report *>(dsm_segment_address(segment));
+    memset(report, 0, sizeof(*report));
+    pg_atomic_init_u32(&report->stage, stage_asked);
+    on_dsm_detach(segment, abandon, PointerGetDatum(report));
+    return report;
+}
 
 BackgroundWorkerHandle *start_for_caller(const WorkOrder &order) {
     BackgroundWorkerHandle *handle = try_to_start(order);
@@ -46,9 +65,8 @@ void refuse_where_no_worker_serves(const char *function) {
 Question prepare_question(Task task) {
     Question question = {};
     question.segment = dsm_create(rows_offset + rows_size, 0);
+    question.report = prepare_report(question.segment);
     char *memory = static_cast<char *>(dsm_segment_address(question.segment));
-    question.report = reinterpret_cast<Report *>(memory);
-    memset(question.report, 0, sizeof(Report));
     question.queue = shm_mq_create(memory + rows_offset, rows_size);
     shm_mq_set_receiver(question.queue, MyProc);
     question.order = {.database = MyDatabaseId,
@@ -96,9 +114,10 @@ void raise_what_failed(const Report *report, const char *what, const char *commi
                         report->hint[0] ? errhint("%s", report->hint) : 0));
 }
 
-bool await_end(BackgroundWorkerHandle *handle, const Report *report) {
+bool await_end(BackgroundWorkerHandle *handle, Report *report) {
     if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
         proc_exit(1);
+    move_to(report, stage_fixed); // nobody is left to be ended
     pg_read_barrier();
     return report->finished;
 }

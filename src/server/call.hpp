@@ -27,9 +27,9 @@ void ask_worker(FunctionCallInfo fcinfo, Task task, const char *what,
 // Starts a worker; waits, interruptibly, for a free slot. Null when none became free.
 BackgroundWorkerHandle *try_to_start(const WorkOrder &order);
 
-// Waits for the worker's end. Cancelling ends this wait, not the worker. Returns whether it came to
-// the end of what was asked for.
-bool await_end(BackgroundWorkerHandle *handle, const Report *report);
+// Waits for the worker's end. Cancelling ends this wait, and not a round that has begun. Returns
+// whether it came to the end of what was asked for.
+bool await_end(BackgroundWorkerHandle *handle, Report *report);
 
 // Raises as an error what the worker reported, or that it reported nothing. `what` was asked for:
 // "the round"; `committed`: what stays of it, none for what only looks.

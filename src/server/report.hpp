@@ -9,6 +9,11 @@
 namespace job_alerting::server {
 
 struct Report {
+    // Whether somebody waits for it: a Stage. And who works on it; 0 before that process has come
+    // to where it can be told that nobody does.
+    pg_atomic_uint32 stage;
+    pid_t worker;
+
     // Written last. False after the worker ended: it was ended before its round was over.
     bool finished;
 
@@ -21,6 +26,16 @@ struct Report {
 
     bool did_all; // a round, and nothing in it went wrong
 };
+
+// What is asked for goes on without its caller once it is a round that has begun. Before that, and
+// where it is no round, it is given up with the caller.
+enum Stage : uint32 { stage_asked, stage_fixed, stage_abandoned };
+
+// Moves a report on from stage_asked. Returns false when it is in another stage.
+inline bool move_to(Report *report, Stage stage) {
+    uint32 expected = stage_asked;
+    return pg_atomic_compare_exchange_u32(&report->stage, &expected, stage);
+}
 
 // Copies a text into `size` bytes, cut on a character boundary. Raises no error.
 void copy_text(char *target, size_t size, const char *text);

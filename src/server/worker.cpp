@@ -168,6 +168,14 @@ void work_guarded(const WorkOrder &order, dsm_segment *segment, Report &report) 
     }
 }
 
+// From here on the caller, when it goes, ends this process; unless it has gone already.
+void serve_caller(Report *report) {
+    report->worker = MyProcPid;
+    pg_memory_barrier();
+    if (pg_atomic_read_u32(&report->stage) == stage_abandoned)
+        proc_exit(0);
+}
+
 // What the status will say of it. Returns whether it is another failure than that of the round
 // before.
 bool round_failed(const Report &report) {
@@ -219,22 +227,26 @@ extern "C" void job_alerting_worker_main(Datum) {
     connect_session(order.database);
     prepare_time_limits();
 
+    static Report own;
+    dsm_segment *segment = order.report ? dsm_attach(order.report) : nullptr;
+    if (order.report && !segment)
+        proc_exit(0); // the caller has not waited
+    Report *report = segment ? static_cast<Report *>(dsm_segment_address(segment)) : &own;
+    serve_caller(report);
+
     const bool is_round = order.task == Task::round;
     // A round by hand is under way: it does what this one would, and tells the launcher.
     if (is_round && !take_round_lock(order.by_hand)) {
         shared::round_skipped(order.database);
         proc_exit(0);
     }
-
-    static Report own;
-    // Gone when the caller has not waited; a round is run all the same.
-    dsm_segment *segment = order.report ? dsm_attach(order.report) : nullptr;
-    if (!segment && !is_round)
+    // A round that has begun is finished, caller or none.
+    if (is_round && !move_to(report, stage_fixed))
         proc_exit(0);
-    Report *report = segment ? static_cast<Report *>(dsm_segment_address(segment)) : &own;
     work_guarded(order, segment, *report);
     pg_write_barrier();
     report->finished = true;
+    move_to(report, stage_fixed);
     if (report->did_all)
         send_heartbeat_guarded();
     if (!is_round)

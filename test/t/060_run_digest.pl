@@ -241,6 +241,20 @@ subtest 'statement_timeout ends the wait, not the round' => sub {
     is $stub->count, $stalled->{before} + 1, 'one request';
 };
 
+subtest 'callers who give up while a round is in progress leave no worker, and the round goes on' => sub {
+    my $stalled = stall();
+    my $since = sql('SELECT clock_timestamp()');
+    my @calls = map { JobAlerting::begin_digest($node, before => [q(SET statement_timeout = '500ms')]) } 1 .. 6;
+    like $_->error, qr/57014/, 'a caller gives up' for @calls;
+    my $workers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'job_alerting worker');
+    ok JobAlerting::poll(sub { sql($workers) == 1 }, 10, 'their workers to end'), 'their workers end';
+    ok $stalled->{call}->running, 'the round goes on';
+    $stub->release;
+    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'to its end';
+    is $stub->count, $stalled->{before} + 1, 'one request';
+    is_silent();
+};
+
 # ---------------------------------------------------------------- settings
 
 subtest "the caller's session settings have no part in the round" => sub {
