@@ -283,11 +283,14 @@ CREATE FUNCTION job_alerting.server_state(OUT preloaded boolean, OUT launcher_pi
                                           OUT last_round_at timestamptz,
                                           OUT next_round_at timestamptz,
                                           OUT round_interval interval, OUT unended_rounds integer,
-                                          OUT channels text[], OUT trouble text)
+                                          OUT channels text[], OUT trouble text,
+                                          OUT round_since timestamptz, OUT round_pid integer,
+                                          OUT asked_to_end boolean, OUT awaited_database text,
+                                          OUT awaited_since timestamptz)
     RETURNS record LANGUAGE c VOLATILE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'job_alerting_server_state';
 COMMENT ON FUNCTION job_alerting.server_state() IS
-'What the server''s memory knows of the rounds in this database; the view status reads it. unended_rounds: rounds in succession that did not come to their end, with the one under way; channels: those of the last round; trouble: what kept the last round, or would keep a digest, from its end.';
+'What the server''s memory knows of the rounds in this database; the view status reads it. unended_rounds: rounds in succession that did not come to their end; channels: those of the last round; trouble: what kept the last round, or would keep a digest, from its end; round_since and round_pid: the round that is ordered or under way, NULL when none is; asked_to_end: it outlived its limits, and its process was asked to end; awaited_database: where the round is that the launcher waits for.';
 
 --
 -- Whether all is well
@@ -320,6 +323,15 @@ CREATE VIEW job_alerting.status AS
         SELECT w.* FROM waiting w WHERE w.state = 'pending' AND w.attempts > 0 ORDER BY w.id LIMIT 1
     ), doubtful AS (
         SELECT w.* FROM waiting w WHERE w.state = 'in_doubt' ORDER BY w.id LIMIT 1
+    ), cut_off AS (
+        -- A round that has ended since this transaction began may have settled it.
+        SELECT w.* FROM waiting w CROSS JOIN server s
+        WHERE w.state = 'sending' AND s.round_since IS NULL
+          AND coalesce(s.last_round_at, '-infinity') < now()
+        ORDER BY w.id LIMIT 1
+    ), scan AS (
+        SELECT q.name, q.scan_started_at FROM job_alerting.queue q CROSS JOIN server s
+        WHERE q.scan_started_at >= s.round_since ORDER BY q.scan_started_at DESC LIMIT 1
     ), verdict AS (
         SELECT CASE
             WHEN pg_is_in_recovery() THEN
@@ -331,12 +343,35 @@ CREATE VIEW job_alerting.status AS
             WHEN (SELECT t.datistemplate FROM pg_database t WHERE t.datname = current_database()) THEN
                 format('no round comes by itself in a template database: ALTER DATABASE %I IS_TEMPLATE false',
                        current_database())
+            WHEN s.asked_to_end AND s.round_pid IS NOT NULL THEN
+                format('the round that began at %s outlives its limits, and its process %s was asked to end and has not: this database has no round until it has',
+                       date_trunc('second', s.round_since), s.round_pid)
+            WHEN s.round_since < clock_timestamp() - interval '45 seconds' THEN
+                format('the round that began at %s has not ended yet%s: see process %s in pg_stat_activity',
+                       date_trunc('second', s.round_since),
+                       (SELECT format('; it has been reading queue %s since %s', n.name,
+                                      date_trunc('second', n.scan_started_at)) FROM scan n),
+                       coalesce(s.round_pid::text, '''job_alerting worker'''))
             WHEN s.trouble IS NOT NULL THEN
                 format('%s; mend that, then call job_alerting.run_digest()', s.trouble)
-            WHEN s.unended_rounds > 1 THEN
-                format('%s cut off before the end: see the server''s log',
-                       CASE s.unended_rounds WHEN 2 THEN 'the last round was'
-                       ELSE format('the last %s rounds were', s.unended_rounds - 1) END)
+            WHEN c.id IS NOT NULL THEN
+                format('digest %s through %s was being sent when its round was cut off: the next round, due at %s, %s',
+                       c.id, c.channel, date_trunc('second', s.next_round_at),
+                       CASE WHEN current_setting('job_alerting.on_in_doubt', true) = 'hold'
+                            THEN 'holds it as in doubt' ELSE 'sends it again' END)
+            WHEN s.unended_rounds > 0 THEN
+                format('%s cut off before the end: see the server''s log; the next is due at %s',
+                       CASE s.unended_rounds WHEN 1 THEN 'the last round was'
+                       ELSE format('the last %s rounds were', s.unended_rounds) END,
+                       date_trunc('second', s.next_round_at))
+            WHEN s.round_since IS NULL
+                 AND coalesce(s.next_round_at, s.awaited_since)
+                     < clock_timestamp() - interval '30 seconds' THEN
+                format('the round that was due at %s has not begun: %s',
+                       date_trunc('second', coalesce(s.next_round_at, s.awaited_since)),
+                       CASE WHEN s.awaited_database IS NULL THEN 'see the server''s log'
+                       ELSE format('the launcher waits for the round in database %s, which began at %s',
+                                   s.awaited_database, date_trunc('second', s.awaited_since)) END)
             WHEN s.last_round_at IS NULL THEN
                 'no round has ended yet since the server started: one comes by itself, or call job_alerting.run_digest()'
             WHEN s.last_round_at < clock_timestamp() - 2 * s.round_interval - interval '5 minutes' THEN
@@ -362,6 +397,7 @@ CREATE VIEW job_alerting.status AS
                        d.id, d.channel, d.error, date_trunc('second', d.next_attempt_at), d.id)
             END AS reason
         FROM server s CROSS JOIN broken b LEFT JOIN refused r ON true LEFT JOIN doubtful d ON true
+             LEFT JOIN cut_off c ON true
     )
     SELECT v.reason IS NULL AS healthy, v.reason, s.launcher_pid, s.last_round_at, s.next_round_at,
            (SELECT max(d.updated_at) FROM job_alerting.digest d WHERE d.state = 'accepted')

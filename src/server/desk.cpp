@@ -41,7 +41,7 @@ void check_preload(ReturnSetInfo *result) {
 }
 
 void check_launcher(ReturnSetInfo *result) {
-    const pid_t pid = shared::launcher();
+    const pid_t pid = shared::launcher().pid;
     add(result, "launcher", pid != 0,
         pid != 0 ? psprintf("it runs as process %d", static_cast<int>(pid)) : "it is not running",
         shared::exists() ? "Unless it is back in 10 seconds, see the server's log."

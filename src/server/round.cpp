@@ -35,14 +35,14 @@ std::vector<Queue> begin(const Settings &settings) {
 }
 
 // Whether the round before this one did not come to its end.
-bool was_cut_off(const Settings &settings, bool by_hand) {
+bool was_cut_off(const Settings &settings) {
     const std::vector<ChannelKind> kinds = known_channels(settings);
     if (kinds.empty())
         return false; // nothing can be sent, but all can be recorded
-    // The launcher has counted this round already.
+    // This round counts already.
     shared::DatabaseState state = {};
     guarded([&] { shared::find(MyDatabaseId, &state); });
-    if (state.unended > (by_hand ? 0 : 1))
+    if (state.unended > 1)
         return true;
     Transaction transaction(lock_timeout_setting());
     const bool uncomposed = ledger::has_uncomposed(transaction, kinds);
@@ -209,7 +209,7 @@ RoundReport run_round(bool by_hand) {
     const std::vector<Queue> queues = begin(settings);
     // A scan may be the end of this process, as it may have been that of the last: then what has
     // been recorded is sent before each.
-    const bool cut_off = was_cut_off(settings, by_hand);
+    const bool cut_off = was_cut_off(settings);
     const auto before_each = [&] {
         if (cut_off)
             deliver_now();

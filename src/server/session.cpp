@@ -2,6 +2,8 @@
 
 #include "server/session.hpp"
 
+#include "server/settings.hpp"
+
 extern "C" {
 #include "catalog/pg_db_role_setting.h"
 #include "utils/guc_tables.h"
@@ -104,6 +106,9 @@ void set_fixed() {
 
 void connect_session(Oid database) {
     List *server = server_settings();
+    // The database itself may be locked (ALTER DATABASE ... RENAME).
+    SetConfigOption("lock_timeout", psprintf("%d", lock_timeout_setting()), PGC_SUSET,
+                    PGC_S_OVERRIDE);
     BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
     undo_role_settings(server);
     set_fixed();

@@ -5,6 +5,8 @@
 #include "server/report.hpp"
 #include "server/settings.hpp"
 
+#include <csignal>
+
 namespace job_alerting::server::shared {
 
 namespace {
@@ -14,7 +16,7 @@ constexpr int most_databases = 1024;
 constexpr const char *tranche = "job_alerting";
 
 struct Header {
-    pid_t launcher; // 0 when none runs
+    LauncherState launcher;
     Latch *latch;
 };
 
@@ -76,13 +78,46 @@ void wake_launcher() {
     if (!databases)
         return;
     LWLockAcquire(lock, LW_SHARED);
-    if (header->launcher != 0)
+    if (header->launcher.pid != 0)
         SetLatch(header->latch);
     LWLockRelease(lock);
 }
 
 TimestampTz from_now(double seconds) {
     return GetCurrentTimestamp() + static_cast<TimestampTz>(seconds * USECS_PER_SEC);
+}
+
+// C regime, as all below. `each` must leave the table as it is.
+template <typename Each> void for_each(Each &&each) {
+    HASH_SEQ_STATUS sequence;
+    hash_seq_init(&sequence, databases);
+    while (void *entry = hash_seq_search(&sequence))
+        each(*static_cast<DatabaseState *>(entry));
+}
+
+void count_round(DatabaseState &state) {
+    constexpr int most_doublings = 16;
+    const int64 pause = short_pause * (INT64CONST(1) << Min(state.unended, most_doublings));
+    state.absent = false;
+    state.unended++;
+    state.due = from_now(static_cast<double>(Min(pause, interval_setting())));
+}
+
+void forget_round(DatabaseState &state) {
+    state.since = 0;
+    state.worker = 0;
+    state.deadline = 0;
+    state.settling = 0;
+}
+
+void withdraw_worker(int, Datum) {
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    for_each([](DatabaseState &state) {
+        if (state.worker == MyProcPid)
+            forget_round(state);
+    });
+    LWLockRelease(lock);
+    wake_launcher();
 }
 
 void withdraw_launcher(int, Datum) {
@@ -103,7 +138,13 @@ void request() {
 void announce_launcher() {
     before_shmem_exit(withdraw_launcher, 0);
     LWLockAcquire(lock, LW_EXCLUSIVE);
-    *header = {.launcher = MyProcPid, .latch = MyLatch};
+    *header = {.launcher = {.pid = MyProcPid, .awaited = InvalidOid, .awaited_since = 0},
+               .latch = MyLatch};
+    // What its predecessor ordered may never have started.
+    for_each([](DatabaseState &state) {
+        if (state.worker == 0)
+            forget_round(state);
+    });
     LWLockRelease(lock);
 }
 
@@ -111,13 +152,20 @@ bool exists() {
     return databases != nullptr;
 }
 
-pid_t launcher() {
+LauncherState launcher() {
     if (!databases)
-        return 0;
+        return {};
     LWLockAcquire(lock, LW_SHARED);
-    const pid_t pid = header->launcher;
+    const LauncherState state = header->launcher;
     LWLockRelease(lock);
-    return pid;
+    return state;
+}
+
+void launcher_awaits(Oid database) {
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    header->launcher.awaited = database;
+    header->launcher.awaited_since = OidIsValid(database) ? GetCurrentTimestamp() : 0;
+    LWLockRelease(lock);
 }
 
 bool find(Oid database, DatabaseState *state) {
@@ -138,6 +186,7 @@ void round_ended(Oid database, double due_in, const char *channels, const char *
         state.unended = 0;
         state.due = from_now(due_in);
         state.deadline = 0;
+        state.settling = 0;
         copy_text(state.channels, sizeof(state.channels), channels);
         copy_text(state.trouble, sizeof(state.trouble), trouble);
     });
@@ -155,20 +204,61 @@ bool round_failed(Oid database, const char *trouble) {
     return news;
 }
 
-void round_begins(Oid database) {
-    constexpr int most_doublings = 16;
-    change(database, [](DatabaseState &state) {
-        const int64 pause = short_pause * (INT64CONST(1) << Min(state.unended, most_doublings));
-        state.absent = false;
-        state.unended++;
-        state.due = from_now(static_cast<double>(Min(pause, interval_setting())));
-        state.deadline = 0;
-        state.settling = 0;
+bool round_ordered(Oid database, int connect_limit) {
+    bool ordered = true;
+    change(database, [&](DatabaseState &state) {
+        ordered = state.since == 0;
+        if (!ordered)
+            return;
+        count_round(state);
+        state.since = GetCurrentTimestamp();
+        state.deadline = from_now(connect_limit / 1000.0);
     });
+    return ordered;
+}
+
+void announce_worker() {
+    if (databases)
+        before_shmem_exit(withdraw_worker, 0);
+}
+
+bool worker_starts(Oid database) {
+    bool starts = true;
+    change(database, [&](DatabaseState &state) {
+        starts = state.worker == 0;
+        if (starts)
+            state.worker = MyProcPid;
+    });
+    return starts;
+}
+
+void round_begins(Oid database, bool by_hand) {
+    change(database, [&](DatabaseState &state) {
+        if (by_hand)
+            count_round(state);
+        forget_round(state);
+        state.since = GetCurrentTimestamp();
+        state.worker = MyProcPid;
+        state.asked = 0;
+        state.stays = false;
+    });
+}
+
+void worker_ended(Oid database, bool took_long) {
+    change(database, [&](DatabaseState &state) {
+        if (state.worker == 0)
+            forget_round(state);
+        state.took_long = took_long;
+    });
+}
+
+void worker_left(Oid database) {
+    change(database, [](DatabaseState &state) { state.took_long = true; });
 }
 
 void round_postponed(Oid database) {
     change(database, [](DatabaseState &state) {
+        forget_round(state);
         state.unended = Max(state.unended - 1, 0);
         state.due = GetCurrentTimestamp();
         strlcpy(state.trouble,
@@ -200,6 +290,27 @@ void set_deadline(Oid database, int milliseconds) {
 void set_settling(Oid database, bool settling) {
     change(database,
            [&](DatabaseState &state) { state.settling = settling ? GetCurrentTimestamp() : 0; });
+}
+
+void ask_to_end(Oid database, pid_t worker) {
+    // It withdraws under the same lock: the process is still the worker.
+    change(database, [&](DatabaseState &state) {
+        if (state.worker != worker)
+            return;
+        state.asked = GetCurrentTimestamp();
+        kill(worker, SIGTERM);
+    });
+}
+
+void give_up(Oid database) {
+    change(database, [](DatabaseState &state) { state.stays = true; });
+}
+
+void end_noticed(Oid database) {
+    change(database, [](DatabaseState &state) {
+        state.asked = 0;
+        state.stays = false;
+    });
 }
 
 bool heartbeat_ended(Oid database, bool failed) {

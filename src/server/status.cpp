@@ -45,26 +45,39 @@ extern "C" Datum job_alerting_server_state(PG_FUNCTION_ARGS) {
         elog(ERROR, "return type must be a row type");
     shared::DatabaseState state = {};
     shared::find(MyDatabaseId, &state);
-    const pid_t launcher = shared::launcher();
+    const shared::LauncherState launcher = shared::launcher();
     // Before its first round a database has only its settings.
     const char *channels = state.last_round != 0
                                ? state.channels
                                : GetConfigOption("job_alerting.channels", false, false);
+    const char *awaited =
+        OidIsValid(launcher.awaited) ? get_database_name(launcher.awaited) : nullptr;
+    const int under_way = state.since != 0 ? 1 : 0;
     Datum values[] = {BoolGetDatum(shared::exists()),
-                      Int32GetDatum(launcher),
+                      Int32GetDatum(launcher.pid),
                       TimestampTzGetDatum(state.last_round),
                       TimestampTzGetDatum(state.due),
                       seconds(interval_setting()),
-                      Int32GetDatum(state.unended),
+                      Int32GetDatum(Max(state.unended - under_way, 0)),
                       words_of(channels),
-                      CStringGetTextDatum(state.trouble)};
+                      CStringGetTextDatum(state.trouble),
+                      TimestampTzGetDatum(state.since),
+                      Int32GetDatum(state.worker),
+                      BoolGetDatum(state.asked != 0),
+                      awaited ? CStringGetTextDatum(awaited) : static_cast<Datum>(0),
+                      TimestampTzGetDatum(launcher.awaited_since)};
     bool nulls[] = {false,
-                    launcher == 0,
+                    launcher.pid == 0,
                     state.last_round == 0,
-                    launcher == 0 || state.absent || state.due == 0,
+                    launcher.pid == 0 || state.absent || state.due == 0,
                     false,
                     false,
                     false,
-                    state.trouble[0] == '\0'};
+                    state.trouble[0] == '\0',
+                    state.since == 0,
+                    state.worker == 0,
+                    false,
+                    !awaited,
+                    !awaited};
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(columns, values, nulls)));
 }

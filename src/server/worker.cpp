@@ -168,12 +168,56 @@ void work_guarded(const WorkOrder &order, dsm_segment *segment, Report &report) 
     }
 }
 
+// A round is under way: it does what this one would, and tells the launcher.
+[[noreturn]] void leave_out(const WorkOrder &order) {
+    shared::round_skipped(order.database);
+    proc_exit(0);
+}
+
+const char *database_name() {
+    return MyBgworkerEntry->bgw_name + strlen("job_alerting worker for ");
+}
+
+// Somebody may hold the database itself, so that no session begins in it.
+[[noreturn]] void tell_held_database(Oid database) {
+    const char *why =
+        "no session can begin in the database, since a lock is held on it, as by ALTER "
+        "DATABASE ... RENAME (see pg_locks)";
+    LWLockReleaseAll();
+    FlushErrorState();
+    if (shared::round_failed(database, why))
+        ereport(WARNING,
+                (errmsg("job_alerting round in database \"%s\": %s", database_name(), why)));
+    proc_exit(0);
+}
+
+void connect(const WorkOrder &order) {
+    PG_TRY();
+    { connect_session(order.database); }
+    PG_CATCH();
+    {
+        if (order.report == 0 && geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
+            tell_held_database(order.database);
+        PG_RE_THROW();
+    }
+    PG_END_TRY();
+}
+
 // From here on the caller, when it goes, ends this process; unless it has gone already.
 void serve_caller(Report *report) {
     report->worker = MyProcPid;
     pg_memory_barrier();
     if (pg_atomic_read_u32(&report->stage) == stage_abandoned)
         proc_exit(0);
+}
+
+// Takes the lock of the rounds. A round that has begun is finished, caller or none.
+void begin_round(const WorkOrder &order, Report *report) {
+    if (!take_round_lock(order.by_hand))
+        leave_out(order);
+    if (!move_to(report, stage_fixed))
+        proc_exit(0);
+    shared::round_begins(order.database, order.by_hand);
 }
 
 // What the status will say of it. Returns whether it is another failure than that of the round
@@ -224,7 +268,11 @@ extern "C" void job_alerting_worker_main(Datum) {
 
     WorkOrder order;
     memcpy(&order, MyBgworkerEntry->bgw_extra, sizeof(order));
-    connect_session(order.database);
+    const bool is_round = order.task == Task::round;
+    shared::announce_worker();
+    if (is_round && !order.by_hand && !shared::worker_starts(order.database))
+        leave_out(order);
+    connect(order);
     prepare_time_limits();
 
     static Report own;
@@ -233,16 +281,8 @@ extern "C" void job_alerting_worker_main(Datum) {
         proc_exit(0); // the caller has not waited
     Report *report = segment ? static_cast<Report *>(dsm_segment_address(segment)) : &own;
     serve_caller(report);
-
-    const bool is_round = order.task == Task::round;
-    // A round by hand is under way: it does what this one would, and tells the launcher.
-    if (is_round && !take_round_lock(order.by_hand)) {
-        shared::round_skipped(order.database);
-        proc_exit(0);
-    }
-    // A round that has begun is finished, caller or none.
-    if (is_round && !move_to(report, stage_fixed))
-        proc_exit(0);
+    if (is_round)
+        begin_round(order, report);
     work_guarded(order, segment, *report);
     pg_write_barrier();
     report->finished = true;
@@ -258,8 +298,7 @@ extern "C" void job_alerting_worker_main(Datum) {
     if (report == &own && news) {
         ereport(WARNING, (errcode(own.sqlstate),
                           errmsg("job_alerting round in database \"%s\" failed: %s",
-                                 MyBgworkerEntry->bgw_name + strlen("job_alerting worker for "),
-                                 own.message),
+                                 database_name(), own.message),
                           own.detail[0] ? errdetail("%s", own.detail) : 0,
                           own.hint[0] ? errhint("%s", own.hint) : 0));
         proc_exit(1);

@@ -239,7 +239,8 @@ SELECT pg_temp.lines_are(
       'send_test(OUT channel text, OUT outcome text, OUT detail text) SETOF record',
       'server_state(OUT preloaded boolean, OUT launcher_pid integer, OUT last_round_at timestamp with time zone, '
         'OUT next_round_at timestamp with time zone, OUT round_interval interval, OUT unended_rounds integer, '
-        'OUT channels text[], OUT trouble text) record',
+        'OUT channels text[], OUT trouble text, OUT round_since timestamp with time zone, OUT round_pid integer, '
+        'OUT asked_to_end boolean, OUT awaited_database text, OUT awaited_since timestamp with time zone) record',
       'settle(digest_id bigint, arrived boolean) text',
       'unwatch(name text, forget boolean DEFAULT false) boolean',
       'watch(jobs regclass, name text DEFAULT NULL::text, '

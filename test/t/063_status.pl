@@ -121,14 +121,15 @@ subtest 'the launcher is away' => sub {
 subtest 'the launcher is stuck' => sub {
     my $pid = status()->{launcher_pid};
     kill STOP => $pid;
-    $clock->pass($node, 2 * $hour + 280);
+    my $until_due = sql('SELECT ceil(extract(epoch FROM next_round_at - clock_timestamp())) FROM job_alerting.status');
+    $clock->pass($node, $until_due + 5);
     my $before = status();
-    $clock->pass($node, 30);
+    $clock->pass($node, 35);
     my $after = status();
     kill CONT => $pid;
-    ok $before->{healthy}, 'no round for two intervals: not yet' or diag $before->{reason};
-    ok !$after->{healthy}, 'for two intervals and five minutes: not healthy';
-    like $after->{reason}, qr/no round has ended since .*server's log/, 'the reason';
+    ok $before->{healthy}, 'a round that is due for less than 30 s: not yet' or diag $before->{reason};
+    ok !$after->{healthy}, 'for longer: not healthy';
+    like $after->{reason}, qr/the round that was due at 20.* has not begun: see the server's log/, 'the reason';
     wait_until_healthy();
     is_healthy('healthy when it goes on');
 };
@@ -378,6 +379,45 @@ subtest 'in doubt' => sub {
     $stub->mode('202');
     run_digest();
     is_healthy('accepted, and healthy');
+};
+
+# A round by hand is terminated. It is an hour until the next by the interval, and nobody calls.
+sub is_taken_up {
+    my ($came, $times, $reason, $held) = @_;
+    my $worker = JobAlerting::worker($node);
+    ok status()->{healthy}, 'healthy while it is under way' or diag status()->{reason};
+    is sql("SELECT pg_terminate_backend($worker, 10000)"), 't', 'terminated';
+    JobAlerting::let_go($held) if $held;
+    is_unhealthy($reason, 'the status knows');
+    ok sql(q(SELECT next_round_at < clock_timestamp() + interval '11 s' FROM job_alerting.status)) eq 't', 'the next is due within 10 s';
+    $clock->pass($node, 11);
+    wait_until_healthy();
+    my @requests = $came->();
+    is scalar @requests, $times, 'the launcher has taken it up';
+    is $requests[-1]{body}, $requests[0]{body}, 'each time with the same bytes';
+    return;
+}
+
+subtest 'a round by hand is ended while its digest is on its way' => sub {
+    $stub->modes('stall', '202');
+    my $came = $stub->from_now;
+    JobAlerting::fail_job($node);
+    my $call = JobAlerting::begin_digest($node);
+    JobAlerting::poll(sub { $came->() == 1 }, 10, 'the request');
+    my $id = waiting()->{id};
+    is_taken_up($came, 2,
+        qr/digest $id through sendgrid was being sent when its round was cut off: the next round, due at 20.*, sends it again/);
+};
+
+subtest 'a round by hand is ended between record and compose' => sub {
+    my $came = $stub->from_now;
+    JobAlerting::fail_job($node);
+    # Another open digest that is not committed: the round waits whether it may have its own.
+    my $held = JobAlerting::hold($node,
+        q(UPDATE job_alerting.digest SET state = 'pending' WHERE id = (SELECT max(id) FROM job_alerting.digest)));
+    my $call = JobAlerting::begin_digest($node);
+    JobAlerting::poll(sub { sql(q(SELECT count(*) FROM pg_locks WHERE NOT granted)) eq '1' }, 10, 'it to wait');
+    is_taken_up($came, 1, qr/the last round was cut off before the end: see the server's log; the next is due at 20/, $held);
 };
 
 subtest 'two channels wait for the same failures' => sub {

@@ -1,5 +1,6 @@
-# A worker that is stuck beyond all its limits, so that not even its own alarm ends it, is ended by the
-# launcher; and rounds go on. A stopped process stands for one that a broken disk or library holds.
+# A worker that is stuck beyond all its limits, so that not even its own alarm ends it: the launcher asks
+# it to end, leaves it behind and goes on with the other databases. A stopped process stands for one that
+# a broken disk or library holds.
 
 use strict;
 use warnings;
@@ -11,14 +12,20 @@ use Time::HiRes ();
 use lib "$FindBin::Bin/../support";
 use JobAlerting;
 
-# What the launcher adds to what a worker announced, in seconds.
-my $grace = 30;
+# What the launcher adds to what a worker announced, in seconds, where the limits are so short.
+my $grace = 5;
 
 my $stub = JobAlerting::Stub->start;
-my $node = JobAlerting::node('main', stub => $stub, interval => '1s', conf => 'job_alerting.http_timeout = 1s');
+my $node = JobAlerting::node('main', stub => $stub, interval => '1s', conf => <<'CONF');
+job_alerting.http_timeout = 1s
+job_alerting.scan_timeout = 1s
+job_alerting.lock_timeout = 1s
+CONF
 JobAlerting::create_jobs($node);
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+JobAlerting::create_jobs($node, 'other');
 # The launcher, which may have looked before there was the extension, would look again in 10 s.
-JobAlerting::run_digest($node);
+JobAlerting::run_digest($node, $_) for qw(postgres other);
 
 my $stopped;
 
@@ -33,36 +40,77 @@ sub logged {
     return scalar PostgreSQL::Test::Utils::slurp_file($node->logfile);
 }
 
-my $warning = qr/WARNING: +job_alerting worker for database "postgres" outlives its limits and is ended/;
+sub status {
+    my ($db) = @_;
+    return (JobAlerting::rows($node, $db, 'SELECT * FROM job_alerting.status'))[0];
+}
 
-$stub->modes('stall', '202');
-my $job = JobAlerting::fail_job($node);
-$stub->wait_for(1);
-my $start = Time::HiRes::time();
-$stopped = JobAlerting::worker($node);
-kill STOP => $stopped;
-my $since = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
+my $worker = 'job_alerting worker for database "postgres"';
+my $asked = qr/WARNING: +$worker outlives its limits and is asked to end/;
+my $stays = qr/WARNING: +$worker does not end/;
+my $ended = qr/LOG: +$worker, which outlived its limits, has ended/;
 
-JobAlerting::poll(sub { logged() =~ $warning }, $grace + 20, 'the launcher to end it');
-cmp_ok Time::HiRes::time() - $start, '>=', $grace, 'not before its time is over by far';
-my $worker = JobAlerting::worker($node);
-is $worker, $stopped, 'no other worker is started while it lasts';
+# In whichever way the round came about.
+sub outlives {
+    my ($begin) = @_;
+    my $before = $stub->count;
+    my $mark = length logged();
+    my $since_then = sub { substr logged(), $mark };
+    $stub->modes('stall', '202');
+    my $job = JobAlerting::fail_job($node);
+    my $call = $begin->();
+    $stub->wait_for($before + 1);
+    my $start = Time::HiRes::time();
+    $stopped = JobAlerting::worker($node);
+    kill STOP => $stopped;
+    my $since = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
 
-kill CONT => $stopped;
-JobAlerting::poll(sub { !kill 0, $stopped }, 5, 'its end');
-# It would end by itself, too, once it goes on: its request is out of time.
-like logged(), qr/\[$stopped\].* FATAL: +terminating background worker "job_alerting worker/, 'it was told to end';
-undef $stopped;
+    my $elsewhere = JobAlerting::fail_job($node, db => 'other');
+    $stub->wait_for($before + 2);
+    is_deeply [ JobAlerting::named_jobs(($stub->requests)[ $before + 1 ]) ], [$elsewhere], 'the other database is told of';
+    cmp_ok Time::HiRes::time() - $start, '<', 2 + 1 + $grace + 8, 'after the limits';
 
-my @requests = $stub->wait_for(2);
-is_deeply [ map { JobAlerting::named_jobs($_) } @requests ], [ $job, $job ], 'its digest, in doubt, comes again';
-is $requests[1]{body}, $requests[0]{body}, 'byte for byte';
-my $next = JobAlerting::fail_job($node);
-$stub->wait_for(3);
-is_deeply [ JobAlerting::named_jobs(($stub->requests)[2]) ], [$next], 'and rounds go on';
-my @warnings = logged() =~ /$warning/g;
-is scalar @warnings, 1, 'it was said once';
-is $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';
+    JobAlerting::poll(sub { $since_then->() =~ $asked }, 60 + $grace + 20, 'it to be asked to end');
+    cmp_ok Time::HiRes::time() - $start, '>=', $grace, 'not before its time is over by far';
+    my $status = status();
+    ok !$status->{healthy}, 'the status knows';
+    like $status->{reason}, qr/outlives its limits, and its process $stopped was asked to end/, 'and says so';
+    JobAlerting::poll(sub { $since_then->() =~ $stays }, $grace + 20, 'it to be given up');
+    unlike $since_then->(), $ended, 'nobody says that it has ended';
+    is JobAlerting::worker($node), $stopped, 'no other worker is started beside it';
+    is $stub->count, $before + 2, 'nothing of it is sent';
+    ok status('other')->{healthy}, 'the other database is well' or diag status('other')->{reason};
+
+    kill CONT => $stopped;
+    JobAlerting::wait_for_end($stopped);
+    # It would end by itself, too, once it goes on: its request is out of time.
+    like $since_then->(), qr/\[$stopped\].* FATAL: +terminating background worker "job_alerting worker/, 'it was told to end';
+    JobAlerting::poll(sub { $since_then->() =~ $ended }, 20, 'the log to say that it has ended');
+    undef $stopped;
+    $call->finish if $call;
+
+    my @requests = ($stub->wait_for($before + 3))[ $before, $before + 2 ];
+    is_deeply [ map { JobAlerting::named_jobs($_) } @requests ], [ $job, $job ], 'its digest, in doubt, comes again';
+    is $requests[1]{body}, $requests[0]{body}, 'byte for byte';
+    my $next = JobAlerting::fail_job($node);
+    $stub->wait_for($before + 4);
+    is_deeply [ JobAlerting::named_jobs(($stub->requests)[ $before + 3 ]) ], [$next], 'and rounds go on';
+    JobAlerting::poll(sub { status()->{healthy} }, 20, 'the database to be well');
+    for my $what ($asked, $stays, $ended) {
+        my @lines = $since_then->() =~ /$what/g;
+        is scalar @lines, 1, 'it was said once';
+    }
+    is $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';
+    return;
+}
+
+subtest 'a round of the launcher' => sub { outlives(sub { return }) };
+
+subtest 'a round by hand' => sub {
+    # So that it is the first to find the failure.
+    JobAlerting::configure($node, interval => '6s');
+    outlives(sub { JobAlerting::begin_digest($node) });
+};
 
 $node->stop;
 done_testing();

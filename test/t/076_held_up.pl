@@ -1,0 +1,248 @@
+# What holds up the rounds of one database, and of no other: somebody who has locked the database itself,
+# and foreign servers that do not answer.
+
+use strict;
+use warnings;
+
+use FindBin;
+use IO::Select;
+use Socket qw(AF_INET INADDR_LOOPBACK SOCK_STREAM pack_sockaddr_in unpack_sockaddr_in);
+use POSIX ();
+use Test::More;
+use Time::HiRes ();
+
+use lib "$FindBin::Bin/../support";
+use JobAlerting;
+
+my $stub = JobAlerting::Stub->start;
+my $node = JobAlerting::node('main', stub => $stub, interval => '1s', conf => <<'CONF');
+job_alerting.lock_timeout = '1s'
+job_alerting.scan_timeout = '2s'
+job_alerting.http_timeout = '5s'
+autovacuum = off
+CONF
+
+# Two intervals, what a worker may take to get into a database and to read, and slack for a slow machine.
+my $soon = 2 + 1 + 2 + 2 + 8;
+
+sub sql {
+    my ($statement, $db) = @_;
+    return $node->safe_psql($db // 'postgres', $statement);
+}
+
+sub status {
+    my ($db) = @_;
+    return (JobAlerting::rows($node, $db, 'SELECT * FROM job_alerting.status'))[0];
+}
+
+sub log_end { return -s $node->logfile }
+
+sub logged_since {
+    my ($mark) = @_;
+    return PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
+}
+
+sub workers_for {
+    my ($db) = @_;
+    return sql(<<"SQL");
+SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'job_alerting worker' AND application_name LIKE '% for $db'
+SQL
+}
+
+# A failure in a database is told by a round that comes by itself, and within `$soon` seconds.
+sub is_told {
+    my ($db, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $came = $stub->from_now;
+    my $job = JobAlerting::fail_job($node, db => $db);
+    my $start = Time::HiRes::time();
+    my $is_there = sub {
+        return grep {
+            my $request = $_;
+            $request->{json}{subject} =~ m{ in main/\Q$db\E:} && grep { $_ eq $job } JobAlerting::named_jobs($request)
+        } $came->();
+    };
+    my $there = eval { JobAlerting::poll($is_there, 60, "the mail of $db") };
+    my $seconds = Time::HiRes::time() - $start;
+    ok $there && $seconds < $soon, $name or diag sprintf '%s after %.1f s', $there ? 'it came' : 'no mail', $seconds;
+    return;
+}
+
+sub create_database {
+    my ($db) = @_;
+    sql("CREATE DATABASE $db");
+    JobAlerting::create_jobs($node, $db);
+    JobAlerting::run_digest($node, $db);
+    return;
+}
+
+JobAlerting::create_jobs($node);
+create_database('well');
+JobAlerting::run_digest($node);
+my $since = sql('SELECT pg_postmaster_start_time()');
+is_told($_, "$_: rounds come") for qw(postgres well);
+
+# ---------------------------------------------------------------- a database that is locked
+
+subtest 'an open ALTER DATABASE ... RENAME holds up the rounds of that database only' => sub {
+    create_database('locked');
+    is_told('locked', 'its rounds come');
+    my $job = JobAlerting::fail_job($node, db => 'locked', status => 'running');
+    my $mark = log_end();
+    my $told = qr/WARNING: +job_alerting round in database "locked": no session can begin in the database/;
+    my $held = JobAlerting::hold($node, 'ALTER DATABASE locked RENAME TO other');
+    JobAlerting::poll(sub { logged_since($mark) =~ $told }, $soon, 'a round that cannot begin');
+    is_told($_, "$_ goes on") for qw(postgres well);
+    ok status()->{healthy}, 'they are not late' or diag status()->{reason};
+    my @lines = logged_since($mark) =~ /$told/g;
+    is scalar @lines, 1, 'the log says it once';
+    is logged_since($mark) =~ /outlives its limits/, '', 'and nothing that is not so';
+    JobAlerting::let_go($held);
+    is_told('locked', 'let go, its rounds come again');
+    JobAlerting::poll(sub { status('locked')->{healthy} }, 20, 'it to be well');
+    sql('DROP DATABASE locked');
+};
+
+# ---------------------------------------------------------------- foreign servers
+
+# Each returns where it listens, and what must live as long as it is to.
+
+sub listener {
+    my ($queue) = @_;
+    socket my $listener, AF_INET, SOCK_STREAM, 0 or die "no socket: $!";
+    bind $listener, pack_sockaddr_in(0, INADDR_LOOPBACK) or die "cannot bind: $!";
+    listen $listener, $queue or die "cannot listen: $!";
+    my ($port) = unpack_sockaddr_in getsockname $listener;
+    return ($port, $listener);
+}
+
+# The kernel makes the connection, and nobody reads from it.
+sub accepts_only { return listener(50) }
+
+# Its queue is full: the connection is not made.
+sub never_connects {
+    my ($port, $listener) = listener(0);
+    my @full = map {
+        socket my $client, AF_INET, SOCK_STREAM, 0 or die "no socket: $!";
+        $client->blocking(0);
+        connect $client, getsockname $listener;
+        $client;
+    } 1 .. 3;
+    return ($port, [ $listener, @full ]);
+}
+
+# It lets a client in, and answers no statement.
+sub lets_in_only {
+    my ($port, $listener) = listener(50);
+    my $parent = $$;
+    my $pid = fork // die "cannot fork: $!";
+    if (!$pid) {
+        $SIG{TERM} = 'DEFAULT';
+        my @clients;
+        while (getppid == $parent) {
+            next if !IO::Select->new($listener)->can_read(1);
+            accept my $client, $listener or next;
+            my $bytes;
+            sysread $client, $bytes, 8;
+            if (unpack('x4 N', $bytes) == 80877103) {
+                # No TLS.
+                syswrite $client, 'N';
+                sysread $client, $bytes, 8;
+            }
+            sysread $client, $bytes, 4096;
+            # AuthenticationOk, the server's version, ReadyForQuery.
+            syswrite $client, pack('A N N', 'R', 8, 0) . pack('A N Z* Z*', 'S', 4 + 15 + 5, 'server_version', '15.0') . pack('A N A', 'Z', 5, 'I');
+            push @clients, $client;
+        }
+        POSIX::_exit(0);
+    }
+    return ($port, bless { pid => $pid }, 'Child');
+}
+
+sub Child::DESTROY {
+    local ($?, $!, $@);
+    kill TERM => $_[0]{pid};
+    waitpid $_[0]{pid}, 0;
+    return;
+}
+
+sub watch_remote {
+    my ($port) = @_;
+    sql(<<"SQL", 'remote');
+CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '$port');
+CREATE USER MAPPING FOR CURRENT_USER SERVER far;
+CREATE FOREIGN TABLE public.far (id text, at timestamptz) SERVER far;
+CREATE VIEW public.far_jobs AS SELECT id AS job_id, at AS failed_at FROM public.far;
+SQL
+    # Watched while nothing is asked of it.
+    sql(q(CREATE OR REPLACE VIEW public.seen AS SELECT ''::text AS job_id, now() AS failed_at WHERE false), 'remote');
+    sql(q(SELECT job_alerting.watch_query('far', 'SELECT * FROM public.seen')), 'remote');
+    sql(q(CREATE OR REPLACE VIEW public.seen AS SELECT * FROM public.far_jobs), 'remote');
+    return;
+}
+
+sub unwatch_remote {
+    sql(q(SELECT job_alerting.unwatch('far', true); DROP VIEW public.seen; DROP SERVER far CASCADE), 'remote');
+    return;
+}
+
+create_database('remote');
+sql('CREATE EXTENSION postgres_fdw', 'remote');
+
+for my $way ([ 'accepts and never answers', \&accepts_only ], [ 'does not complete a connection', \&never_connects ],
+    [ 'lets a client in and answers no statement', \&lets_in_only ]) {
+    my ($does, $begin) = @$way;
+    subtest "a foreign server that $does holds up nobody else" => sub {
+        my ($port, $keep) = $begin->();
+        my $mark = log_end();
+        watch_remote($port);
+        my $start = Time::HiRes::time();
+        is_told($_, "$_ goes on") for qw(well postgres);
+        JobAlerting::poll(sub { !status('remote')->{healthy} }, 60, 'the status to say so');
+        cmp_ok Time::HiRes::time() - $start, '<', 60, 'the status says so within a minute';
+        is_told('remote', 'other queues of the database go on, too');
+        my $queue = sub { (JobAlerting::rows($node, 'remote', q(SELECT * FROM job_alerting.queue WHERE name = 'far')))[0] };
+        JobAlerting::poll(sub { ($queue->()->{last_error} // '') =~ /took longer than job_alerting\.scan_timeout \(2000 ms\)/ },
+            30, 'the queue to say why');
+        is_told('well', 'nor later');
+        cmp_ok workers_for('remote'), '<=', 1, 'one worker at most is in the database';
+        unlike logged_since($mark), qr/outlives its limits/, 'none outlives its limits';
+        is sql('SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';
+        unwatch_remote();
+        JobAlerting::poll(sub { status('remote')->{healthy} }, 30, 'the database to be well again');
+    };
+}
+
+# The worker that has connected to a server which accepts only.
+sub waiting_worker {
+    my ($listener, $db) = @_;
+    IO::Select->new($listener)->can_read(30) or die "nobody connects\n";
+    accept my $client, $listener or die "cannot accept: $!";
+    return { client => $client, pid => sql("SELECT pid FROM pg_stat_activity WHERE datname = '$db' AND backend_type = 'job_alerting worker'") };
+}
+
+subtest 'a worker that waits for a foreign server ends when it is told to' => sub {
+    JobAlerting::configure($node, scan_timeout => '10min', interval => '1h');
+    my ($port, $listener) = accepts_only();
+    watch_remote($port);
+    my $call = JobAlerting::begin_digest($node, db => 'remote');
+    my $waiting = waiting_worker($listener, 'remote');
+    is sql("SELECT pg_terminate_backend($waiting->{pid}, 10000)"), 't', 'terminated, it ends';
+    like $call->error, qr/was ended before it was over/, 'as its caller is told';
+    is sql('SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';
+
+    my $preview = JobAlerting::Call->start($node, 'remote', q(SET statement_timeout = '2s'), 'SELECT * FROM job_alerting.preview()');
+    $waiting = waiting_worker($listener, 'remote');
+    like $preview->error, qr/57014/, 'a preview that is cancelled';
+    JobAlerting::wait_for_end($waiting->{pid});
+    pass 'ends its worker';
+
+    $call = JobAlerting::begin_digest($node, db => 'remote');
+    $waiting = waiting_worker($listener, 'remote');
+    my $start = Time::HiRes::time();
+    $node->stop('fast');
+    cmp_ok Time::HiRes::time() - $start, '<', 10, 'and a fast shutdown succeeds';
+    $call->finish;
+};
+
+done_testing();
