@@ -33,6 +33,11 @@ std::string copy_note(const std::string &since) {
            "original's last round and the copying may be told by both.";
 }
 
+std::string unfinished_note() {
+    return "The ledger is large, and looking for earlier failures took too long. A cause without a "
+           "mark may be new or known, and a chain may have broken earlier than is said here.";
+}
+
 std::string promotion_note(const std::string &since) {
     return "This server was promoted; rounds run here since " + since +
            ". Failures that the former primary reported in its last moments may be told here "

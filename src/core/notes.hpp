@@ -22,6 +22,9 @@ std::string doubt_note(std::int64_t digest, std::int64_t failures, const std::st
 // It is the first since this database became a copy of another.
 std::string copy_note(const std::string &since);
 
+// It does not say all that it could of earlier failures.
+std::string unfinished_note();
+
 // It is the first since the server was promoted.
 std::string promotion_note(const std::string &since);
 

@@ -72,6 +72,24 @@ std::vector<Value> stretch(const DigestRow &digest) {
     "f.chain, " /* A step a line; a line break within a step is a space. */                        \
     "array_to_string(translate(f.never_ran::text, E'\\n', ' ')::text[], E'\\n')"
 
+// Of what kind a failure is, as a number: two kinds may have the same.
+#define KIND(f)                                                                                    \
+    "hashtextextended(coalesce(" f ".job_type, ''), hashtextextended(coalesce(" f ".source, ''), " \
+    "hashtextextended(" f ".queue, 0)))"
+
+// The kinds of a digest's failures, as a comma list; nothing when there are too many for it.
+std::optional<std::string> kinds_of(Transaction &transaction, const DigestRow &digest) {
+    constexpr std::int64_t most = 100000;
+    std::vector<Value> parameters = stretch(digest);
+    parameters.push_back(value(most));
+    const Result kinds = transaction.execute(
+        "SELECT CASE WHEN count(*) <= $3::bigint THEN string_agg(k.kind::text, ',') END "
+        "FROM (SELECT DISTINCT " KIND("n") " AS kind FROM job_alerting.failure n "
+                                           "      WHERE n.id BETWEEN $1::bigint AND $2::bigint) k",
+        parameters);
+    return kinds.rows[0][0];
+}
+
 } // namespace
 
 void failures_of(Transaction &transaction, const DigestRow &digest,
@@ -160,25 +178,24 @@ void earlier_failures(
     Transaction &transaction, ChannelKind channel, const DigestRow &digest, std::int64_t most,
     bool of_its_kinds,
     const std::function<void(const core::Failure &, const core::Report &)> &take) {
-    // Those of no accepted digest are read as well, since they count towards the limit.
-    std::vector<Value> parameters = stretch(digest);
-    parameters.insert(parameters.end(),
-                      {to_string(channel), value(most), of_its_kinds ? "t" : "f"});
+    const std::optional<std::string> kinds =
+        of_its_kinds ? kinds_of(transaction, digest) : std::nullopt;
+    // Read from the newest on, and compared with a hash table: neither many kinds nor many failures
+    // make it slow. Those of no accepted digest are read as well, since they count towards the
+    // limit.
     transaction.stream(
         (std::string("SELECT f.queue, f.job_id, f.source, f.job_type, f.status, f.error, d.id, ") +
          moment_of("d.updated_at") +
          " FROM (SELECT e.* FROM job_alerting.failure e WHERE e.id < $1::bigint "
-         "      AND (NOT $5::bool OR (e.queue, coalesce(e.source, ''), coalesce(e.job_type, '')) "
-         "IN ("
-         "          SELECT n.queue, coalesce(n.source, ''), coalesce(n.job_type, '') "
-         "          FROM job_alerting.failure n WHERE n.id BETWEEN $1::bigint AND $2::bigint)) "
-         "      ORDER BY e.id DESC LIMIT $4::bigint) f "
-         "LEFT JOIN LATERAL (SELECT c.* FROM job_alerting.digest c "
-         "    WHERE c.channel = $3 AND c.last_failure >= f.id "
-         "    ORDER BY c.last_failure LIMIT 1) d "
-         "ON d.first_failure <= f.id AND d.state = 'accepted' ORDER BY f.id DESC")
+         "      AND ($3 IS NULL OR " KIND(
+             "e") " = ANY (string_to_array($3, ',')::bigint[])) "
+                  "      ORDER BY e.id DESC LIMIT $4::bigint) f "
+                  "LEFT JOIN LATERAL (SELECT c.* FROM job_alerting.digest c "
+                  "    WHERE c.channel = $2 AND c.last_failure >= f.id "
+                  "    ORDER BY c.last_failure LIMIT 1) d "
+                  "ON d.first_failure <= f.id AND d.state = 'accepted' ORDER BY f.id DESC")
             .c_str(),
-        parameters, [&](const Row &row) {
+        {value(digest.first_failure), to_string(channel), kinds, value(most)}, [&](const Row &row) {
             core::Failure failure;
             failure.queue = to_utf8(row[0].value());
             failure.job_id = to_utf8(row[1].value());

@@ -7,6 +7,7 @@
 #include "server/digests.hpp"
 #include "server/encoding.hpp"
 #include "server/shared.hpp"
+#include "server/within.hpp"
 
 #include "core/digest.hpp"
 #include "core/headline.hpp"
@@ -23,6 +24,7 @@ namespace job_alerting::server {
 namespace {
 
 constexpr std::int64_t most_history = 10000; // earlier failures that are compared with new ones
+constexpr int longest_history = 5000;        // ms that a mail waits for such a comparison
 constexpr long settle_pause = 1000;          // ms between two attempts to commit an answer
 
 // No cancellation and no end of the process while it is in scope. An error of the server lets
@@ -155,7 +157,8 @@ bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Ou
     core::Digest content = gather(transaction, digest);
     if (refusal)
         content = core::minimal(std::move(content));
-    content.notes = notes_on(transaction, report_.channel, digest, refusal);
+    for (const std::string &note : notes_on(transaction, report_.channel, digest, refusal))
+        content.notes.push_back(note);
     // A verdict stays; what was noted of the form of an earlier try does not.
     if (digest.state != core::State::in_doubt)
         digest.note = refusal ? "sent in its minimal form only, after " + refusal->error : "";
@@ -276,19 +279,27 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
                 core::Digest &digest) {
     core::History history(digest);
     std::int64_t taken = 0;
-    ledger::earlier_failures(transaction, channel, row, most_history, recorded,
-                             [&](const core::Failure &failure, const core::Report &report) {
-                                 ++taken;
-                                 if (report.digest > 0)
-                                     history.take(failure, report);
-                             });
+    const int limit = std::min(longest_history, scan_timeout_setting());
+    const bool told = within(limit, [&] {
+        ledger::earlier_failures(transaction, channel, row, most_history, recorded,
+                                 [&](const core::Failure &failure, const core::Report &report) {
+                                     ++taken;
+                                     if (report.digest > 0)
+                                         history.take(failure, report);
+                                 });
+    });
     // Of a digest that is not the newest, later ones may have told the same.
-    history.finish(row.newest && taken < most_history);
-    if (const std::vector<std::string> chains = history.chains(); !chains.empty())
-        ledger::earlier_breaks(transaction, channel, row, chains,
-                               [&](const core::Failure &failure, const core::Report &report) {
-                                   history.take_break(failure, report);
-                               });
+    history.finish(row.newest && told && taken < most_history);
+    const std::vector<std::string> chains = history.chains();
+    const bool broke =
+        chains.empty() || within(limit, [&] {
+            ledger::earlier_breaks(transaction, channel, row, chains,
+                                   [&](const core::Failure &failure, const core::Report &report) {
+                                       history.take_break(failure, report);
+                                   });
+        });
+    if (!told || !broke)
+        digest.notes.push_back(core::unfinished_note());
 }
 
 std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,

@@ -34,7 +34,8 @@ void deliver(const Settings &settings, bool by_hand, ChannelReport &report);
 // Marks the causes of a digest that were told before, and those that are new. Where the newest
 // failures do not tell, a cause is marked neither as new nor as known. Also says which of its
 // chains broke before, and are so still by what the last round saw. `recorded`: all its failures
-// are in the ledger.
+// are in the ledger. Over a ledger that takes too long to read, the digest goes without, and a note
+// says so.
 void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &row, bool recorded,
                 core::Digest &digest);
 

@@ -125,7 +125,8 @@ core::Digest Preview::finish(Transaction &transaction) {
         content.previous = ledger::last_accepted(transaction, *channel_);
         content.cleared = ledger::cleared_since(transaction, *channel_, digest_);
         mark_known(transaction, *channel_, digest_, false, content);
-        content.notes = notes_on(transaction, *channel_, digest_, nullptr);
+        for (const std::string &note : notes_on(transaction, *channel_, digest_, nullptr))
+            content.notes.push_back(note);
     }
     return content;
 }

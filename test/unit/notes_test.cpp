@@ -30,6 +30,10 @@ TEST(Notes, a_digest_in_doubt_is_named_with_both_verdicts) {
     EXPECT_NE(note.find("job_alerting.settle(17, false)"), note.npos);
 }
 
+TEST(Notes, a_digest_whose_history_is_unfinished_says_what_that_means) {
+    EXPECT_NE(unfinished_note().find("may be new or known"), std::string::npos);
+}
+
 TEST(Notes, a_copy_and_a_promoted_server_say_since_when) {
     EXPECT_NE(copy_note("2026-07-14T03:00:00+02:00").find("2026-07-14T03:00:00+02:00"),
               std::string::npos);
