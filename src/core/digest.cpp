@@ -1,6 +1,7 @@
 #include "core/digest.hpp"
 
 #include "core/text.hpp"
+#include "core/trace.hpp"
 
 #include <algorithm>
 #include <string_view>
@@ -42,7 +43,7 @@ Failure fit_to_keep(const Failure &failure) {
     kept.chain = cleaned_or_none(failure.chain);
     kept.cleared = failure.cleared;
     if (failure.error)
-        kept.error = first_lines(*failure.error, most_error_lines, most_error);
+        kept.error = excerpt(*failure.error, most_error_lines, most_error);
     return kept;
 }
 
@@ -119,7 +120,7 @@ Cause cause_of(const Failure &failure) {
 Break break_at(const Failure &failure) {
     return {.step = joined(cause_of(failure).kind(), " ", cleaned_or_empty(failure.target_type)),
             .job_id = cleaned(failure.job_id),
-            .error = failure.error ? first_lines(*failure.error, 1, most_name) : "",
+            .error = failure.error ? clip(telling_line(*failure.error), most_name) : "",
             .failed_at = failure.failed_at,
             .cleared = failure.cleared};
 }

@@ -56,7 +56,7 @@ Cause cause_of(const Failure &failure);
 struct Break {
     std::string step; // what kind of job, and on what kind of target
     std::string job_id;
-    std::string error; // its first line; empty where none was recorded
+    std::string error; // its telling line; empty where none was recorded
     std::optional<Moment> failed_at;
     bool cleared = false;
     std::optional<Report> reported = {}; // the digest that has it, if that is an earlier one

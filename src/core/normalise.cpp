@@ -1,14 +1,13 @@
 // Two errors have one cause when they differ only in what differs from job to job.
 
-#include "core/reader.hpp"
 #include "core/text.hpp"
+#include "core/trace.hpp"
 
 namespace job_alerting::core {
 
 namespace {
 
-constexpr std::size_t most_read = 2000; // characters of the line that are looked at
-constexpr std::size_t most_kept = 200;  // characters of what is made of it
+constexpr std::size_t most_kept = 200; // characters
 constexpr char masked = '#';
 
 bool is_digit(char c) {
@@ -162,32 +161,10 @@ private:
     bool unclosed_[quotes.size()] = {};
 };
 
-std::string first_line(std::string_view hostile) {
-    std::string line;
-    std::size_t length = 0;
-    bool gap = false;
-    Reader reader(hostile);
-    for (Character c = reader.next(); !c.is_end() && length < most_read; c = reader.next()) {
-        if (is_space(c.code)) {
-            if (c.code == '\n' && !line.empty())
-                break;
-            gap = !line.empty();
-            continue;
-        }
-        if (gap) {
-            line += ' ';
-            gap = false;
-        }
-        line += c.bytes;
-        ++length;
-    }
-    return line;
-}
-
 } // namespace
 
 std::string normalise_error(std::string_view hostile) {
-    const std::string line = first_line(hostile);
+    const std::string line = telling_line(hostile);
     return clip(Masker(line).mask(), most_kept);
 }
 

@@ -16,7 +16,7 @@ struct JobPhrases {
     std::string name;               // empty, like facts and link, where it is of a queue itself
     std::string facts;              // status, attempts, time
     std::string link;               // an http address
-    std::vector<std::string> error; // its first lines
+    std::vector<std::string> error; // its telling line, and more
     std::string no_error;           // what is said in their place
 };
 

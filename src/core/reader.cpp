@@ -101,6 +101,15 @@ Character Reader::next() {
     return read;
 }
 
+std::string_view Reader::plain() {
+    const auto end = std::find_if_not(rest_.begin(), rest_.end(), is_plain);
+    const std::string_view run(rest_.begin(), end);
+    rest_.remove_prefix(run.size());
+    if (!run.empty())
+        before_ = static_cast<char32_t>(run.back());
+    return run;
+}
+
 Character Reader::find() {
     while (!rest_.empty()) {
         if (is_plain(rest_.front())) {

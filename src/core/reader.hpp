@@ -22,6 +22,9 @@ public:
     // The next character of what clean() makes of the text.
     Character next();
 
+    // The printable ASCII characters that come next, all at once; none where another one comes.
+    std::string_view plain();
+
 private:
     Character find();
 

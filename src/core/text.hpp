@@ -30,8 +30,8 @@ std::string clip(std::string_view clean_text, std::size_t most);
 // The first lines of an error: at most `lines` non-empty ones and `most` characters, a cut marked.
 std::string first_lines(std::string_view hostile, std::size_t lines, std::size_t most);
 
-// What two errors of one cause have in common: the first non-empty line, with digits, UUIDs, hex
-// numbers, quoted strings and timestamps masked. Bounded in length and linear in time.
+// What two errors of one cause have in common: the telling line (trace.hpp), with digits, UUIDs,
+// hex numbers, quoted strings and timestamps masked. Bounded in length and linear in time.
 std::string normalise_error(std::string_view hostile);
 
 // RFC 3986 percent-encoding of everything but unreserved characters.

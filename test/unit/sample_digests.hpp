@@ -6,6 +6,7 @@
 #include "core/notes.hpp"
 
 #include "samples.hpp"
+#include "traces.hpp"
 
 #include <string>
 #include <utility>
@@ -129,6 +130,20 @@ inline Digest ordinary_digest() {
     return digest;
 }
 
+// Two jobs of each of three languages, with the stack traces that their workers stored.
+inline Digest digest_of_traces() {
+    std::vector<Failure> failures;
+    for (const Trace &trace : traces()) {
+        if (trace.name != "Python" && trace.name != "Java" && trace.name != "Node, a cause")
+            continue;
+        for (const int line : {17, 1204}) {
+            failures.push_back(sample_failure(static_cast<std::int64_t>(failures.size() + 1)));
+            failures.back().error = filled_in(trace.text, trace.one, line);
+        }
+    }
+    return digest_of(failures);
+}
+
 inline std::vector<SampleDigest> sample_digests() {
     Digest hostile = digest_of({hostile_failure(), unreadable_queue(hostile_text)});
     hostile.database = hostile.cluster = hostile_text;
@@ -150,6 +165,7 @@ inline std::vector<SampleDigest> sample_digests() {
             {"bare", digest_of({Failure(), bare_failure()})},
             {"hostile", std::move(hostile)},
             {"scripts", digest_of(failures_in_scripts())},
+            {"traces", digest_of_traces()},
             {"one_cause", digest_of(std::vector<Failure>(100000, sample_failure()))},
             {"many_causes", digest_of(failures_of_kinds(100000, 100000))},
             {"late", std::move(late)},

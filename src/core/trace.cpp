@@ -1,0 +1,103 @@
+#include "core/trace.hpp"
+
+#include "core/telling.hpp"
+#include "core/text.hpp"
+#include "core/trace_text.hpp"
+
+#include <vector>
+
+namespace job_alerting::core {
+
+namespace {
+
+constexpr std::size_t most_telling = 2000; // characters
+
+std::vector<std::string_view> shown_lines(const TraceText &text, const Telling &telling);
+
+} // namespace
+
+std::string telling_line(std::string_view hostile) {
+    std::string line(hostile);
+    for (;;) {
+        const TraceText text(line);
+        const std::string next = text.next(0) < text.size()
+                                     ? one_line(telling_of(text).text, most_telling)
+                                     : one_line(line, most_telling); // blank at both its ends
+        if (next == line || next.empty())
+            return one_line(line, most_telling);
+        line = next;
+    }
+}
+
+std::string excerpt(std::string_view hostile, std::size_t lines, std::size_t most) {
+    const TraceText text(hostile);
+    if (text.next(0) == text.size())
+        return first_lines(hostile, lines, most);
+    std::string shown = telling_line(hostile);
+    for (const std::string_view line : shown_lines(text, telling_of(text)))
+        (shown += '\n') += line;
+    return first_lines(shown, lines, most);
+}
+
+namespace {
+
+// A line that points into the one above it.
+bool is_pointer(std::string_view line) {
+    return line.find_first_not_of(" ^~") == line.npos;
+}
+
+void add_frames(std::vector<std::string_view> &shown, const TraceText &text, std::size_t from,
+                std::size_t end) {
+    for (std::size_t line = from; line < end; ++line)
+        if (!is_blank(text[line]) && !is_pointer(text[line]) && !is_divider(text[line]))
+            shown.push_back(text[line]);
+}
+
+// The exception that another one caused, or the line of a log above the trace; none is size().
+std::size_t context_of(const TraceText &text, const Telling &telling) {
+    const Found outer = above_frames(text);
+    const std::size_t first = text.next(0);
+    if (outer && outer->line < telling.line)
+        return outer->line;
+    return first < telling.line && !is_noise(text[first]) ? first : text.size();
+}
+
+// The last two frames of Python above a line; the line itself where there are none.
+std::size_t last_python_frames(const TraceText &text, std::size_t below) {
+    std::size_t begin = below;
+    std::size_t frames = 0;
+    for (std::size_t line = below; line-- > 0 && frames < 2;)
+        if (is_python_frame(text[line])) {
+            begin = line;
+            ++frames;
+        }
+    return begin;
+}
+
+// What is worth its place behind the telling line, in that order, and a mark where there is more.
+std::vector<std::string_view> shown_lines(const TraceText &text, const Telling &telling) {
+    std::vector<std::string_view> shown;
+    std::size_t below = telling.line + 1;
+    while (below < text.size() && !(telling.is_trace && is_noise(text[below])))
+        shown.push_back(text[below++]);
+    std::size_t hidden = telling.line; // above this line
+    if (telling.is_trace) {
+        if (const std::size_t context = context_of(text, telling); context < text.size())
+            shown.push_back(text[context]);
+        hidden = last_python_frames(text, telling.line);
+        if (hidden < telling.line)
+            add_frames(shown, text, hidden, telling.line);
+        else
+            add_frames(shown, text, below, text.size());
+    }
+    for (std::size_t line = 0; line < hidden; ++line)
+        if (telling.is_trace ? is_frame(text[line]) : !is_blank(text[line])) {
+            shown.push_back("...");
+            break;
+        }
+    return shown;
+}
+
+} // namespace
+
+} // namespace job_alerting::core

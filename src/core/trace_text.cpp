@@ -1,0 +1,130 @@
+#include "core/trace_text.hpp"
+
+#include "core/reader.hpp"
+
+#include <algorithm>
+
+namespace job_alerting::core {
+
+namespace {
+
+constexpr std::size_t most_of_an_end = 32768; // bytes
+
+bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+// Whether a digit follows the text somewhere in the line: a line number, say.
+bool has_number_after(std::string_view line, std::string_view text) {
+    for (auto at = line.find(text); at != line.npos; at = line.find(text, at + 1))
+        if (at + text.size() < line.size() && is_digit(line[at + text.size()]))
+            return true;
+    return false;
+}
+
+std::string with_plain_spaces(std::string_view hostile) {
+    std::string text;
+    Reader reader(hostile);
+    for (;;) {
+        text += reader.plain();
+        const Character c = reader.next();
+        if (c.is_end())
+            return text;
+        if (c.code != '\n' && is_space(c.code))
+            text += ' ';
+        else
+            text += c.bytes;
+    }
+}
+
+bool is_group_heading(std::string_view line) {
+    return line.ends_with("Exception Group Traceback (most recent call last):");
+}
+
+} // namespace
+
+TraceText::TraceText(std::string_view hostile) {
+    if (hostile.size() <= 2 * most_of_an_end)
+        text_ = with_plain_spaces(hostile);
+    else
+        text_ = with_plain_spaces(hostile.substr(0, most_of_an_end)) + '\n' +
+                with_plain_spaces(hostile.substr(hostile.size() - most_of_an_end));
+    std::string_view rest = text_;
+    while (!rest.empty()) {
+        const std::size_t end = std::min(rest.find('\n'), rest.size());
+        lines_.push_back(rest.substr(0, end));
+        rest.remove_prefix(std::min(end + 1, rest.size()));
+    }
+    if (std::any_of(lines_.begin(), lines_.end(), is_group_heading))
+        take_off_bars();
+}
+
+// An exception group stands behind a bar for each level.
+void TraceText::take_off_bars() {
+    for (std::string_view &line : lines_) {
+        const std::string_view inner = trimmed(line);
+        if (inner.starts_with("| "))
+            line = inner.substr(2);
+    }
+}
+
+std::size_t TraceText::next(std::size_t line) const {
+    while (line < size() && is_blank(lines_[line]))
+        ++line;
+    return line;
+}
+
+std::string_view trimmed(std::string_view line) {
+    const std::size_t begin = line.find_first_not_of(' ');
+    if (begin == line.npos)
+        return {};
+    return line.substr(begin, line.find_last_not_of(' ') + 1 - begin);
+}
+
+std::size_t indentation(std::string_view line) {
+    return std::min(line.find_first_not_of(' '), line.size());
+}
+
+bool is_blank(std::string_view line) {
+    return trimmed(line).empty();
+}
+
+bool is_python_frame(std::string_view line) {
+    std::string_view text = trimmed(line);
+    if (text.starts_with("> "))
+        text.remove_prefix(2);
+    return text.starts_with("File \"") && has_number_after(text, "\", line ");
+}
+
+bool is_at_frame(std::string_view line) {
+    const std::string_view text = trimmed(line);
+    return indentation(line) > 0 && text.starts_with("at ") &&
+           (text.find('(') != text.npos || has_number_after(text, ":"));
+}
+
+bool is_frame(std::string_view line) {
+    const std::string_view text = trimmed(line);
+    return is_python_frame(line) || is_at_frame(line) ||
+           (text.starts_with("goroutine ") && text.ends_with("]:")) ||
+           (text.starts_with("from ") && has_number_after(text, ":")) ||
+           (text.starts_with("(") && has_number_after(text, ".ex:")) ||
+           (text.starts_with("#") && has_number_after(text, "#")) || text == "Stack trace:" ||
+           text == "stack backtrace:" || text == "Stack backtrace:";
+}
+
+bool is_noise(std::string_view line) {
+    const std::string_view text = trimmed(line);
+    return text.empty() || text == "..." || is_frame(line) || is_divider(line) ||
+           text.ends_with("(most recent call last):");
+}
+
+bool is_divider(std::string_view line) {
+    const std::string_view text = trimmed(line);
+    return text.starts_with("+---") || opens_group(line);
+}
+
+bool opens_group(std::string_view line) {
+    return trimmed(line).starts_with("+-+---");
+}
+
+} // namespace job_alerting::core
