@@ -75,7 +75,7 @@ COMMENT ON COLUMN job_alerting.failure.target_id IS 'which thing it worked on';
 COMMENT ON COLUMN job_alerting.failure.status IS 'status of the job when it was recorded; ''unreadable'' for the failure of the queue itself';
 COMMENT ON COLUMN job_alerting.failure.attempts IS 'attempts made when it was recorded';
 COMMENT ON COLUMN job_alerting.failure.max_attempts IS 'attempts allowed when it was recorded';
-COMMENT ON COLUMN job_alerting.failure.error IS 'its error when it was recorded; of a longer one than 4000 characters the beginning and the end, between them a line "..."';
+COMMENT ON COLUMN job_alerting.failure.error IS 'its error when it was recorded; of a longer one than 4000 characters the beginning and the end, between them a line "..."; empty where the job had none, so that its worker probably died; NULL where the failure query returns no error';
 COMMENT ON COLUMN job_alerting.failure.failed_at IS 'when the job failed, as the job table says; NULL when it does not say';
 COMMENT ON COLUMN job_alerting.failure.chain IS 'the chain of jobs that it is a step of';
 COMMENT ON COLUMN job_alerting.failure.never_ran IS 'steps of that chain that had not run when it was recorded, in their order';

@@ -103,6 +103,8 @@ std::string Cause::identity() const {
     all += separator;
     if (unreadable_queue)
         all += separator;
+    if (is_lost_worker())
+        (all += separator) += separator;
     return all += error;
 }
 
@@ -112,15 +114,18 @@ Cause cause_of(const Failure &failure) {
     cause.source = cleaned_or_empty(failure.source);
     cause.job_type = cleaned_or_empty(failure.job_type);
     cause.unreadable_queue = failure.is_unreadable_queue();
+    cause.tells_error = failure.error.has_value();
     if (failure.error)
         cause.error = normalise_error(*failure.error);
     return cause;
 }
 
 Break break_at(const Failure &failure) {
-    return {.step = joined(cause_of(failure).kind(), " ", cleaned_or_empty(failure.target_type)),
+    const Cause cause = cause_of(failure);
+    return {.step = joined(cause.kind(), " ", cleaned_or_empty(failure.target_type)),
             .job_id = cleaned(failure.job_id),
             .error = failure.error ? clip(telling_line(*failure.error), most_name) : "",
+            .lost_worker = cause.is_lost_worker(),
             .failed_at = failure.failed_at,
             .cleared = failure.cleared};
 }

@@ -26,9 +26,10 @@ struct Report {
 
 struct Cause {
     std::string queue;
-    std::string source;   // cleaned, empty where the job has none
-    std::string job_type; // likewise
-    std::string error;    // normalised; empty where none was recorded
+    std::string source;       // cleaned, empty where the job has none
+    std::string job_type;     // likewise
+    std::string error;        // normalised; empty where none was recorded
+    bool tells_error = false; // whether an error would be known of
     bool unreadable_queue = false;
     std::int64_t count = 0;
     std::int64_t cleared = 0;       // of them
@@ -45,7 +46,7 @@ struct Cause {
     std::string identity() const;
 
     // Nothing was raised: whoever worked on it is gone.
-    bool is_lost_worker() const { return error.empty() && !unreadable_queue; }
+    bool is_lost_worker() const { return tells_error && error.empty() && !unreadable_queue; }
 };
 
 // The cause of a failure, of which nothing is counted yet.
@@ -57,6 +58,7 @@ struct Break {
     std::string step; // what kind of job, and on what kind of target
     std::string job_id;
     std::string error; // its telling line; empty where none was recorded
+    bool lost_worker = false;
     std::optional<Moment> failed_at;
     bool cleared = false;
     std::optional<Report> reported = {}; // the digest that has it, if that is an earlier one
@@ -100,7 +102,7 @@ inline constexpr std::size_t most_steps = 300; // of all steps of a chain that n
 inline constexpr std::size_t most_causes = 10000;
 
 // More jobs than fit into a mail, whatever they are.
-inline constexpr std::size_t most_listed = 500;
+inline constexpr std::size_t most_listed = 1000;
 
 // Takes the failures of a digest one by one, in the order of the ledger.
 class DigestBuilder {

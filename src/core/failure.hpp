@@ -32,7 +32,7 @@ struct Failure {
     std::optional<std::string> status;
     std::optional<int> attempts;
     std::optional<int> max_attempts;
-    std::optional<std::string> error;
+    std::optional<std::string> error; // empty where none was recorded; none where none is known of
     std::optional<Moment> failed_at;
     std::optional<std::string> chain;
     std::vector<std::string> never_ran; // steps of its chain

@@ -90,7 +90,9 @@ std::string preheader(const Layout &layout) {
     const bool broke = section.broke && !section.broke->reported;
     const std::string what = broke ? section.broke->step : cause.kind();
     const std::string error = broke ? section.broke->error : first_error_of(cause);
-    return one_line(what + ": " + (error.empty() ? "worker lost" : error), most_preheader);
+    const bool lost = broke ? section.broke->lost_worker : cause.is_lost_worker();
+    const std::string why = error.empty() && lost ? "worker lost" : error;
+    return one_line(what + (why.empty() ? "" : ": " + why), most_preheader);
 }
 
 std::vector<std::string> notes_of(const Digest &digest, std::size_t most) {
@@ -220,7 +222,7 @@ JobPhrases job_of(const Failure &job, const std::string &job_url) {
     phrases.facts = facts_of(job);
     phrases.link = job_link(job_url, job);
     phrases.error = error_of(job);
-    if (phrases.error.empty())
+    if (phrases.error.empty() && job.error)
         phrases.no_error = "No error was recorded: the worker probably died.";
     return phrases;
 }

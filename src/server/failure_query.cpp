@@ -88,9 +88,12 @@ const char *from_query(const char *query, TimestampTz since) {
 }
 
 // A stack trace names its exception at the end in some languages and at the beginning in others,
-// so both ends of a long error stay. The inner SELECT computes the error just once.
+// so both ends of a long error stay. An error that is NULL was not recorded, and is kept as an
+// empty one: NULL stands for a query that tells no errors. The inner SELECT computes the error just
+// once.
 const char *clipped_error() {
-    return psprintf("(SELECT CASE WHEN length(e.whole) <= %d THEN e.whole "
+    return psprintf("(SELECT CASE WHEN e.whole IS NULL THEN '' "
+                    "WHEN length(e.whole) <= %d THEN e.whole "
                     "ELSE left(e.whole, %d) || E'\\n...\\n' || right(e.whole, %d) END "
                     "FROM (SELECT q.error AS whole OFFSET 0) e)",
                     most_of_an_error, most_of_its_head, most_of_an_error - most_of_its_head - 5);
@@ -109,8 +112,9 @@ const char *clipped_steps() {
 const char *clipped(const FailureColumn &column) {
     if (column.type == TEXTARRAYOID)
         return clipped_steps();
-    return column.most == most_of_an_error ? clipped_error()
-                                           : psprintf("left(q.%s, %d)", column.name, column.most);
+    if (column.most == most_of_an_error)
+        return clipped_error();
+    return psprintf("left(q.%s, %d)", column.name, column.most);
 }
 
 pg_attribute_noreturn() void not_a_select(const char *detail) {

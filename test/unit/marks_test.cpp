@@ -18,7 +18,7 @@ Failure with_error(const std::string &error, std::int64_t id = 1) {
 
 Failure lost(std::int64_t id = 1) {
     Failure failure = sample_failure(id);
-    failure.error.reset();
+    failure.error = "";
     return failure;
 }
 
@@ -112,6 +112,22 @@ TEST(Mail, keeps_a_lost_worker_apart_from_what_was_raised) {
     EXPECT_FALSE(contains(mail.subject, "worker lost")) << mail.subject;
     EXPECT_TRUE(contains(mail_of({lost(1)}).subject, "apple/refresh_catalog (worker lost) ["));
     EXPECT_TRUE(contains(mail_of({lost(1), lost(2)}).subject, "catalog (2, worker lost) ["));
+}
+
+TEST(Mail, calls_no_worker_lost_whose_queue_tells_no_errors) {
+    Failure unknown = in_chain("song", 1);
+    unknown.error.reset();
+    const Mail mail = mail_of({unknown});
+    expect_in_both(mail, "1 job failed");
+    expect_in_neither(mail, "worker");
+    expect_in_neither(mail, "No error");
+    EXPECT_FALSE(contains(mail.subject, "worker"));
+    EXPECT_TRUE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog song<"));
+    Failure died = in_chain("song", 2);
+    died.error = "";
+    const Mail both = mail_of({unknown, died});
+    expect_in_both(both, "1 job died without an error: worker lost");
+    expect_in_both(both, "1 job failed");
 }
 
 TEST(Mail, marks_what_cleared_before_it_went) {

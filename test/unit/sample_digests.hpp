@@ -87,7 +87,7 @@ inline Digest nightly_digest() {
     died.target_type = "artist";
     died.status = "dead";
     died.attempts = 1;
-    died.error.reset();
+    died.error = "";
     died.chain = "2026-11-23T02:00:00+01:00";
     died.never_ran = {"apple/rebuild_index index"};
 
@@ -120,7 +120,7 @@ inline Digest ordinary_digest() {
         failures.back().chain = "2026-07-14T01:00:00+00:00";
         failures.back().job_type = id < 3 ? "refresh_catalog" : "rebuild_index";
     }
-    failures.back().error.reset();
+    failures.back().error = "";
     failures.push_back(unreadable_queue("mail_jobs"));
     for (const Failure &failure : failures_of_kinds(9, 2))
         failures.push_back(failure);
