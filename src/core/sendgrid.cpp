@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 namespace job_alerting::core {
@@ -13,11 +14,14 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t most_email = 320;
+// RFC 5321, 4.5.3.1, and RFC 1035, 2.3.4.
+constexpr std::size_t most_local_part = 64;
+constexpr std::size_t most_email = 254;
+constexpr std::size_t most_label = 63;
 
 std::vector<std::string> split(std::string_view list);
-Address parse_address(const std::string &item);
-bool has_email(const std::vector<Address> &addresses, const std::string &email);
+Address parse_address(const std::string &item, std::size_t number);
+std::string lower_case(std::string text);
 Json to_json(const Address &address);
 bool is_control(char c);
 std::string root_of(const std::string &message_id);
@@ -26,11 +30,14 @@ std::string root_of(const std::string &message_id);
 
 std::vector<Address> parse_addresses(std::string_view list) {
     if (std::any_of(list.begin(), list.end(), is_control))
-        throw BadAddress("an address list must not contain control characters");
+        throw BadAddress("an address list must not contain control characters",
+                         "it contains a control character");
     std::vector<Address> addresses;
+    std::unordered_set<std::string> known;
+    std::size_t number = 0;
     for (const std::string &item : split(list)) {
-        Address address = parse_address(item);
-        if (!has_email(addresses, address.email))
+        Address address = parse_address(item, ++number);
+        if (known.insert(lower_case(address.email)).second)
             addresses.push_back(std::move(address));
     }
     return addresses;
@@ -91,9 +98,10 @@ std::string root_of(const std::string &message_id) {
     return message_id.substr(0, at) + ".thread" + message_id.substr(at);
 }
 
-// The message of a fault in an address, which is quoted so that it can be found in the list.
-std::string fault(const std::string &item, const char *what) {
-    return "\"" + one_line(item, 100) + "\" is not a mail address: " + what;
+// The fault of an address, which is quoted so that it can be found in the list, or numbered.
+BadAddress bad(const std::string &item, std::size_t number, const std::string &why) {
+    return BadAddress("\"" + one_line(item, 100) + "\" is not a mail address: " + why,
+                      "address " + std::to_string(number) + " is not one: " + why);
 }
 
 // At the commas that stand in no quotes. The quotes stay.
@@ -112,7 +120,7 @@ std::vector<std::string> split(std::string_view list) {
             items.back() += list[++i];
     }
     if (quoted)
-        throw BadAddress(fault(items.back(), "a double quote is not closed"));
+        throw bad(items.back(), items.size(), "a double quote is not closed");
     return items;
 }
 
@@ -122,7 +130,7 @@ std::string trim(const std::string &text) {
     return first == std::string::npos ? std::string() : text.substr(first, last - first + 1);
 }
 
-// A name as it is shown: without its quotes, and without what SendGrid refuses in a name.
+// A name as it is shown: without the quotes around it.
 std::string display_name(const std::string &written) {
     std::string name;
     for (std::size_t i = 0; i < written.size(); ++i)
@@ -130,60 +138,127 @@ std::string display_name(const std::string &written) {
             name += written[++i];
         else if (written[i] != '"')
             name += written[i];
-    std::replace(name.begin(), name.end(), ',', ' ');
-    std::replace(name.begin(), name.end(), ';', ' ');
     return one_line(name, 200);
 }
 
-bool is_address_character(char c) {
-    return c > ' ' && c < 0x7F && std::string_view("<>,;\"\\()").find(c) == std::string_view::npos;
+// RFC 5322 has comments in parentheses, which nobody means to write, and servers read differently.
+bool has_comment(std::string_view written) {
+    bool quoted = false;
+    for (std::size_t i = 0; i < written.size(); ++i) {
+        if (written[i] == '\\')
+            ++i;
+        else if (written[i] == '"')
+            quoted = !quoted;
+        else if (!quoted && (written[i] == '(' || written[i] == ')'))
+            return true;
+    }
+    return false;
 }
 
-void check_email(const std::string &item, const std::string &email) {
-    if (!std::all_of(email.begin(), email.end(), is_address_character))
-        throw BadAddress(fault(item, "it holds a character that an address cannot have"));
+bool is_letter_or_digit(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+}
+
+bool is_local_character(char c) {
+    return is_letter_or_digit(c) ||
+           std::string_view("!#$%&'*+-/=?^_`{|}~.").find(c) != std::string_view::npos;
+}
+
+// Why something cannot stand before the @; nullptr when it can.
+const char *local_part_fault(std::string_view part) {
+    if (!std::all_of(part.begin(), part.end(), is_local_character))
+        return "there is a character before its @ that an address cannot have there";
+    if (part.size() > most_local_part)
+        return "there are more than 64 characters before its @";
+    if (part.front() == '.' || part.back() == '.' || part.find("..") != part.npos)
+        return "there is a dot at an end of what stands before its @, or two in a row";
+    return nullptr;
+}
+
+const char *label_fault(std::string_view label) {
+    if (label.empty())
+        return "its domain has a dot at an end, or two in a row";
+    if (label.size() > most_label)
+        return "a part of its domain is longer than 63 characters";
+    if (label.front() == '-' || label.back() == '-')
+        return "a part of its domain begins or ends with a hyphen";
+    const auto fits = [](char c) { return is_letter_or_digit(c) || c == '-'; };
+    if (!std::all_of(label.begin(), label.end(), fits))
+        return "its domain has a character that a domain cannot have";
+    return nullptr;
+}
+
+const char *domain_fault(std::string_view domain) {
+    for (;;) {
+        const std::size_t dot = domain.find('.');
+        if (const char *fault = label_fault(domain.substr(0, dot)))
+            return fault;
+        if (dot == domain.npos)
+            return nullptr;
+        domain.remove_prefix(dot + 1);
+    }
+}
+
+bool is_ascii(char c) {
+    return static_cast<unsigned char>(c) < 0x80;
+}
+
+const char *email_fault(std::string_view email) {
+    if (!std::all_of(email.begin(), email.end(), is_ascii))
+        return "it is not ASCII (a domain with other letters is written as xn--...)";
+    if (email.find_first_of(" <>,;\"\\()") != email.npos)
+        return "it holds a character that an address cannot have";
     const std::size_t at = email.find('@');
-    if (at == std::string::npos || email.find('@', at + 1) != std::string::npos)
-        throw BadAddress(fault(item, "it must have one @"));
+    if (at == email.npos || email.find('@', at + 1) != email.npos)
+        return "it must have one @";
     if (at == 0 || at + 1 == email.size())
-        throw BadAddress(fault(item, "something is missing before or after its @"));
+        return "something is missing before or after its @";
     if (email.size() > most_email)
-        throw BadAddress(fault(item, "it is longer than 320 characters"));
+        return "it is longer than 254 characters";
+    const char *fault = local_part_fault(email.substr(0, at));
+    return fault ? fault : domain_fault(email.substr(at + 1));
 }
 
-Address parse_address(const std::string &item) {
+Address parse_address(const std::string &item, std::size_t number) {
     const std::string text = trim(item);
     if (text.empty())
-        throw BadAddress("an address is missing in the list");
+        throw BadAddress("an address is missing in the list",
+                         "address " + std::to_string(number) + " is missing");
     Address address;
     address.email = text;
     if (text.back() == '>') {
         const std::size_t open = text.rfind('<');
         if (open == std::string::npos)
-            throw BadAddress(fault(item, "it has a > without a <"));
-        address.name = display_name(text.substr(0, open));
+            throw bad(item, number, "it has a > without a <");
+        const std::string name = text.substr(0, open);
+        if (has_comment(name))
+            throw bad(item, number, "a name with parentheses has to stand in double quotes");
+        address.name = display_name(name);
         address.email = trim(text.substr(open + 1, text.size() - open - 2));
     }
-    check_email(item, address.email);
+    if (const char *fault = email_fault(address.email))
+        throw bad(item, number, fault);
     return address;
 }
 
-char to_lower(char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+std::string lower_case(std::string text) {
+    for (char &c : text)
+        c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    return text;
 }
 
-bool has_email(const std::vector<Address> &addresses, const std::string &email) {
-    const auto same = [](char a, char b) { return to_lower(a) == to_lower(b); };
-    return std::any_of(addresses.begin(), addresses.end(), [&](const Address &address) {
-        return std::equal(address.email.begin(), address.email.end(), email.begin(), email.end(),
-                          same);
-    });
+// SendGrid refuses a comma and a semicolon in a name, unless it stands in quotes.
+std::string sendable_name(std::string name) {
+    if (name.find_first_of(",;") == name.npos)
+        return name;
+    std::replace(name.begin(), name.end(), '"', '\'');
+    return '"' + name + '"';
 }
 
 Json to_json(const Address &address) {
     Json json = {{"email", address.email}};
     if (!address.name.empty())
-        json["name"] = address.name;
+        json["name"] = sendable_name(address.name);
     return json;
 }
 

@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace job_alerting::core {
@@ -19,14 +20,26 @@ struct Address {
     std::string name; // empty where none was given
 };
 
-// An address list that cannot be used; what() names the setting's fault, for people.
+// The most recipients that SendGrid takes in one mail.
+inline constexpr std::size_t most_recipients = 1000;
+
+// An address list that cannot be used. what() quotes what is wrong in it, for whoever writes it;
+// unquoted() says where that is, for those who may not see the list.
 class BadAddress : public std::invalid_argument {
-    using std::invalid_argument::invalid_argument;
+public:
+    BadAddress(const std::string &quoting, std::string unquoted)
+        : std::invalid_argument(quoting), unquoted_(std::move(unquoted)) {}
+
+    const std::string &unquoted() const { return unquoted_; }
+
+private:
+    std::string unquoted_;
 };
 
-// "Name <address>" or "address", separated by commas (a name with a comma stands in double quotes).
-// An address given twice, in whatever case, is kept once, since SendGrid refuses repeats.
-// Throws BadAddress when one is malformed or the list is empty.
+// "Name <address>" or "address", separated by commas. A name with a comma stands in double quotes.
+// An address is ASCII; a domain with other letters is written as xn--... One given twice, in
+// whatever case, is kept once, since SendGrid refuses repeats. Throws BadAddress when one is
+// malformed or the list is empty.
 std::vector<Address> parse_addresses(std::string_view list);
 
 struct Envelope {

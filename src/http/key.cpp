@@ -11,6 +11,30 @@ bool is_control(char c) {
     return byte < ' ' || byte == 0x7f;
 }
 
+bool is_ascii(char c) {
+    return static_cast<unsigned char>(c) < 0x80;
+}
+
+bool begins_with_bearer(const std::string &text) {
+    constexpr std::string_view bearer = "bearer ";
+    return text.size() >= bearer.size() &&
+           std::equal(bearer.begin(), bearer.end(), text.begin(),
+                      [](char a, char b) { return a == (b | 0x20); });
+}
+
+// A line of a file of environment variables. A key may end in =, as base64 does.
+bool is_assignment(const std::string &text) {
+    const std::size_t name = text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                                    "abcdefghijklmnopqrstuvwxyz0123456789_");
+    return name != text.npos && name > 0 && text[name] == '=' &&
+           text.find_first_not_of('=', name) != text.npos;
+}
+
+bool is_quoted(const std::string &text) {
+    const auto is_quote = [](char c) { return c == '"' || c == '\'' || c == '`'; };
+    return is_quote(text.front()) || is_quote(text.back());
+}
+
 } // namespace
 
 std::string key_file_fault(const struct stat &file, uid_t user) {
@@ -31,6 +55,16 @@ std::string key_file_fault(const struct stat &file, uid_t user) {
     return {};
 }
 
+std::string key_in(std::string text) {
+    if (text.starts_with("\xEF\xBB\xBF"))
+        text.erase(0, 3);
+    if (text.ends_with('\n'))
+        text.pop_back();
+    if (text.ends_with('\r'))
+        text.pop_back();
+    return text;
+}
+
 std::string key_fault(const std::string &text) {
     if (text.empty())
         return "is empty";
@@ -38,6 +72,16 @@ std::string key_fault(const std::string &text) {
         return "is larger than 4 KiB";
     if (std::any_of(text.begin(), text.end(), is_control))
         return "contains a control character or a second line";
+    if (!std::all_of(text.begin(), text.end(), is_ascii))
+        return "contains a character that is not ASCII";
+    if (is_quoted(text))
+        return "has quotes around it; it must be bare";
+    if (begins_with_bearer(text))
+        return "begins with \"Bearer\"; it must be bare";
+    if (text.find(' ') != text.npos)
+        return "contains a blank";
+    if (is_assignment(text))
+        return "begins with a name and \"=\"; it must be bare";
     return {};
 }
 

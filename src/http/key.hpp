@@ -15,6 +15,9 @@ inline constexpr std::size_t most_key = 4096;
 // group. At most 4 KiB.
 std::string key_file_fault(const struct stat &file, uid_t user);
 
+// The key in what a file or the environment holds: without a byte order mark and one line end.
+std::string key_in(std::string text);
+
 // Why a text cannot be a key; empty when it can. Never holds any of it.
 std::string key_fault(const std::string &text);
 

@@ -120,8 +120,9 @@ sub check_recipients {
     for my $kind (grep { exists $personalization->{$_} } qw(to cc bcc)) {
         for my $address (@{ list($personalization->{$kind}, "$where.$kind") }) {
             check_address($address, "$where.$kind");
+            # In quotes they may, as SendGrid's own libraries send them.
             refuse(400, "names may not contain ';' or ','", "$where.$kind.name")
-              if ($address->{name} // '') =~ /[;,]/;
+              if ($address->{name} // '') =~ /[;,]/ && $address->{name} !~ /\A"[^"]*"\z/;
             refuse(400, "You have included [$address->{email}] more than once", "$where.$kind")
               if $seen->{ lc $address->{email} }++;
         }

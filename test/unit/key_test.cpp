@@ -76,6 +76,45 @@ TEST(Key, is_one_line_without_control_characters) {
         }
 }
 
+TEST(Key, is_what_a_file_holds_without_byte_order_mark_and_line_end) {
+    for (const char *const text : {"SG.k", "SG.k\n", "SG.k\r\n", "\xEF\xBB\xBFSG.k\r\n"})
+        EXPECT_EQ(key_in(text), "SG.k");
+    EXPECT_EQ(key_in("SG.k\n\n"), "SG.k\n");
+    EXPECT_EQ(key_in("\xEF\xBB"), "\xEF\xBB");
+    EXPECT_EQ(key_in("\xEF\xBB\xBF"), "");
+}
+
+TEST(Key, stands_alone) {
+    const struct {
+        const char *text;
+        const char *why;
+    } cases[] = {{"\"SG.secret\"", "quotes"},
+                 {"'SG.secret'", "quotes"},
+                 {"\"SG.secret", "quotes"},
+                 {"SG.secret'", "quotes"},
+                 {"Bearer SG.secret", "Bearer"},
+                 {"bearer SG.secret", "Bearer"},
+                 {"SENDGRID_API_KEY=SG.secret", "a name and"},
+                 {"key==SG.secret", "a name and"},
+                 {"SENDGRID_API_KEY = SG.secret", "a blank"},
+                 {"export KEY=SG.secret", "a blank"},
+                 {"SG.sec ret", "a blank"},
+                 {" SG.secret", "a blank"},
+                 {"SG.secret ", "a blank"},
+                 {"SG.s\xC3\xA9"
+                  "cret",
+                  "not ASCII"},
+                 {"\xFF\xFES", "not ASCII"},
+                 {"SG.secret\xC2\xA0", "not ASCII"}};
+    for (const auto &[text, why] : cases) {
+        EXPECT_TRUE(speaks_of(key_fault(text), why)) << text << ": " << key_fault(text);
+        EXPECT_FALSE(speaks_of(key_fault(text), "ecre")) << "it holds the key";
+    }
+    for (const char *const key :
+         {"c2VjcmV0cw==", "whsec_c2VjcmV0cw=", "https://x.example/a?b=c", "SG.a=b", "bearer", "=x"})
+        EXPECT_EQ(key_fault(key), "") << key;
+}
+
 } // namespace
 
 } // namespace job_alerting::http

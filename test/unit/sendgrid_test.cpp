@@ -1,5 +1,7 @@
 #include "core/sendgrid.hpp"
 
+#include "core/text.hpp"
+
 #include "samples.hpp"
 
 #include <gtest/gtest.h>
@@ -118,9 +120,19 @@ TEST(ParseAddresses, takes_addresses_with_and_without_names) {
     EXPECT_EQ(addresses[1].email, "ops@example.com");
     EXPECT_EQ(addresses[1].name, "Ops Team");
     EXPECT_EQ(addresses[2].email, "j@x");
-    EXPECT_EQ(addresses[2].name, "Doe \"J\" Jr");
+    EXPECT_EQ(addresses[2].name, "Doe, \"J\"; Jr");
     EXPECT_EQ(addresses[3].email, "k@x.org");
     EXPECT_EQ(addresses[3].name, "");
+}
+
+TEST(SendgridBody, puts_a_name_with_a_comma_in_quotes) {
+    Envelope envelope;
+    envelope.from = parse_addresses("Alerts; all <f@x>")[0];
+    envelope.to = parse_addresses("\"Doe, \\\"J\\\"\" <j@x>, Plain <p@x>");
+    const json body = json::parse(sendgrid_body(Mail{}, envelope));
+    EXPECT_EQ(body["from"]["name"], "\"Alerts; all\"");
+    EXPECT_EQ(body["personalizations"][0]["to"][0]["name"], "\"Doe, 'J'\"");
+    EXPECT_EQ(body["personalizations"][0]["to"][1]["name"], "Plain");
 }
 
 TEST(ParseAddresses, keeps_an_address_once) {
@@ -132,7 +144,7 @@ TEST(ParseAddresses, keeps_an_address_once) {
 
 TEST(ParseAddresses, cleans_a_name_and_keeps_its_letters) {
     EXPECT_EQ(parse_addresses("\xC3\x9C"
-                              "b\xE2\x80\xAE  er; <a@x>")[0]
+                              "b\xE2\x80\xAE  er <a@x>")[0]
                   .name,
               "\xC3\x9C"
               "b er");
@@ -154,10 +166,69 @@ TEST(ParseAddresses, refuses_what_is_no_address_and_says_why) {
     expect_bad("<a@x> Name", "character");
     expect_bad("Name <a@x", "character");
     expect_bad("a@x>", "without a <");
-    expect_bad("\xC3\xA9@x", "character");
+    expect_bad("\xC3\xA9@x", "ASCII");
     expect_bad("\"Doe, J <a@x>", "not closed");
     expect_bad("a@x\r\nBcc: b@x", "control");
-    expect_bad(std::string("a@") + std::string(400, 'x'), "320");
+    expect_bad("Ops (night) <a@x>", "parentheses");
+    expect_bad("a@x (Ops)", "character");
+    expect_bad("\"a b\"@x", "character");
+    expect_bad("a@m\xC3\xBCller.example", "xn--");
+}
+
+TEST(ParseAddresses, checks_the_parts_of_an_address) {
+    const std::string label(63, 'd');
+    const std::string local(64, 'l');
+    for (const std::string &good :
+         {std::string("a.b+c'd@x-1.example"), "a@" + label + "." + label, local + "@x",
+          std::string("a@1.2.3"), std::string("a@xn--mller-kva.example"),
+          "a@" + label + "." + label + "." + label + "." + std::string(60, 'd')})
+        EXPECT_EQ(parse_addresses(good)[0].email, good);
+    for (const char *const bad : {"a@.x", "a@x.", "a@x..y", "a@."})
+        expect_bad(bad, "domain has a dot");
+    for (const char *const bad : {"a@-x", "a@x-", "a@x.-y", "a@x-.y", "a@-"})
+        expect_bad(bad, "hyphen");
+    for (const char *const bad : {"a@x_y", "a@x!", "a@[1.2.3.4]", "a@x/y", "a@x:25"})
+        expect_bad(bad, "domain has a character");
+    for (const char *const bad : {".a@x", "a.@x", "a..b@x", ".@x"})
+        expect_bad(bad, "before its @, or two");
+    for (const char *const bad : {"a:b@x", "a[b@x"})
+        expect_bad(bad, "before its @ that");
+    expect_bad("a@" + label + "d", "63");
+    expect_bad(local + "l@x", "64");
+    expect_bad("a@" + label + "." + label + "." + label + "." + std::string(61, 'd'), "254");
+}
+
+TEST(ParseAddresses, says_where_the_fault_is_without_quoting_it) {
+    try {
+        parse_addresses("a@example.com, secret-ops, b@example.com");
+        ADD_FAILURE();
+    } catch (const BadAddress &bad) {
+        EXPECT_EQ(bad.unquoted(), "address 2 is not one: it must have one @");
+    }
+}
+
+TEST(ParseAddresses, quotes_in_whole_characters) {
+    try {
+        parse_addresses("M\xC3\xBCller");
+        ADD_FAILURE();
+    } catch (const BadAddress &bad) {
+        EXPECT_TRUE(contains(bad.what(), "\"M\xC3\xBCller\""));
+    }
+    for (std::size_t size = 90; size < 110; ++size)
+        try {
+            parse_addresses(std::string(size, 'x') + "\xC3\xBC\xC3\xBC\xC3\xBC");
+            ADD_FAILURE();
+        } catch (const BadAddress &bad) {
+            EXPECT_EQ(clean_line(bad.what()), bad.what()) << "no broken character";
+        }
+}
+
+TEST(ParseAddresses, takes_thousands_in_no_time) {
+    std::string list;
+    for (int i = 0; i < 20000; ++i)
+        list += "a" + std::to_string(i) + "@example.com,A" + std::to_string(i) + "@example.com,";
+    list += "last@example.com";
+    EXPECT_EQ(parse_addresses(list).size(), 20001U);
 }
 
 TEST(ParseAddresses, names_the_bad_one_and_clips_it) {
