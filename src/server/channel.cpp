@@ -7,6 +7,7 @@
 #include "server/route.hpp"
 #include "server/secret.hpp"
 
+#include "core/conceal.hpp"
 #include "core/headline.hpp"
 #include "core/render.hpp"
 #include "core/sendgrid.hpp"
@@ -56,7 +57,7 @@ std::vector<core::Address> addresses(const char *setting, const std::string &lis
     try {
         return core::parse_addresses(to_utf8(list));
     } catch (const core::BadAddress &bad) {
-        throw CannotSend(std::string(setting) + " is malformed: " + bad.what());
+        throw CannotSend(std::string(setting) + " is malformed: " + bad.unquoted());
     }
 }
 
@@ -69,7 +70,12 @@ Addresses mail_addresses(const Settings &settings) {
     const std::vector<core::Address> from = addresses("job_alerting.mail_from", settings.mail_from);
     if (from.size() != 1)
         throw CannotSend("job_alerting.mail_from names more than one sender");
-    return {.from = from[0], .to = addresses("job_alerting.mail_to", settings.mail_to)};
+    const std::vector<core::Address> to = addresses("job_alerting.mail_to", settings.mail_to);
+    if (to.size() > core::most_recipients)
+        throw CannotSend("job_alerting.mail_to names " + std::to_string(to.size()) +
+                         " recipients, and SendGrid takes " +
+                         std::to_string(core::most_recipients) + " at most");
+    return {.from = from[0], .to = to};
 }
 
 core::Mail mail_of(const core::Digest &content, const Settings &settings) {
@@ -146,20 +152,24 @@ core::Outcome send_through_sendgrid(const std::string &body, const Settings &set
         wipe(header);
     conceal(answer, key.text(), "(key)");
     core::Outcome outcome = core::interpret_sendgrid(answer, seconds_now());
-    conceal(outcome.error, key.text(), "(key)"); // JSON can spell it in escapes
+    core::conceal(outcome.error, key.text(), "(key)"); // that was in pieces before it was cleaned
     return outcome;
 }
 
-// What follows the host; and the token at its end, without which the rest is of no use.
+// What follows the host, without a first step such as /services, which every webhook has; and the
+// token at its end, without which the rest is of no use.
 std::vector<std::string_view> webhook_secrets(std::string_view url) {
     constexpr std::size_t least_token = 6; // a shorter one would be found in ordinary words
     url = url.substr(0, url.find_last_not_of('/') + 1);
-    const std::size_t host = std::min(url.find_first_not_of(":/", url.find(':')), url.size());
-    const std::size_t path = std::min(url.find('/', host), url.size());
+    const std::string_view host = host_of(url);
+    const auto after_host = static_cast<std::size_t>(host.data() + host.size() - url.data());
+    const std::string_view path = url.substr(std::min(url.find('/', after_host), url.size()));
+    const std::string_view steps = path.substr(std::min(path.find('/', 1), path.size()));
     const std::string_view token = url.substr(url.rfind('/') + 1);
+    const std::string_view secret = steps.empty() ? path : steps;
     if (token.size() < least_token)
-        return {url.substr(path)};
-    return {url.substr(path), token};
+        return {secret};
+    return {secret, token};
 }
 
 core::Outcome send_through_slack(const std::string &body, const Settings &settings) {
@@ -173,7 +183,7 @@ core::Outcome send_through_slack(const std::string &body, const Settings &settin
         conceal(answer, secret, "(webhook)");
     core::Outcome outcome = core::interpret_slack(answer, seconds_now());
     for (const std::string_view secret : webhook_secrets(url.text()))
-        conceal(outcome.error, secret, "(webhook)"); // that was in pieces before it was cleaned
+        core::conceal(outcome.error, secret, "(webhook)");
     return outcome;
 }
 

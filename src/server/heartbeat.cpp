@@ -29,13 +29,6 @@ void check_url(const Secret &url) {
         throw CannotSend("the URL in job_alerting.heartbeat_url_file cannot be used: " + fault);
 }
 
-// What the transport says of the address: all of it, its host or what follows.
-std::vector<std::string> secrets_of(const std::string &url) {
-    const std::size_t host = std::min(url.find_first_not_of(":/", url.find(':')), url.size());
-    const std::size_t path = std::min(url.find_first_of(":/?#", host), url.size());
-    return {url, url.substr(host, path - host), url.substr(path)};
-}
-
 // Why the address did not answer as it should; empty when it did.
 std::string ask(const Settings &settings) {
     check_route(settings);
@@ -46,11 +39,13 @@ std::string ask(const Settings &settings) {
         return {};
     if (answer.status != 0)
         return "it answered HTTP " + std::to_string(answer.status);
-    for (std::string &secret : secrets_of(url.text())) {
+    // What the transport says of the address: its host, or what follows.
+    const std::string_view host = host_of(url.text());
+    const std::string_view rest =
+        std::string_view(url.text()).substr(url.text().find(host) + host.size());
+    for (const std::string_view secret : {host, rest})
         if (secret.size() > 1)
-            conceal(answer.error, secret, instead);
-        wipe(secret);
-    }
+            conceal(answer, secret, instead);
     return answer.error.empty() ? "no answer" : answer.error;
 }
 

@@ -25,10 +25,11 @@ core::Answer post(const core::Request &request, const Settings &settings);
 // Asks for an address; within so many milliseconds, or http_timeout where that is less.
 core::Answer get(const std::string &url, const Settings &settings, int time_limit);
 
-// Puts other words in the place of a secret.
-void conceal(std::string &text, std::string_view secret, std::string_view instead);
+// The host that a URL names, without a port.
+std::string_view host_of(std::string_view url);
 
-// An answer can quote its request, and what it says is stored and logged.
+// An answer can quote its request, and what it says is stored and logged: puts other words in the
+// place of what it has of a secret.
 void conceal(core::Answer &answer, std::string_view secret, std::string_view instead);
 
 } // namespace job_alerting::server

@@ -13,12 +13,11 @@ namespace job_alerting::server {
 
 namespace {
 
-// What the file is called in messages. One that is not named by its whole path may be the secret
-// itself, put into the wrong setting.
+// What the file is called in messages: by the setting that names it. Not every role that is shown a
+// message may see the path; and a secret that was put into the setting itself would be told.
 std::string called(const SecretPlace &place) {
-    const std::string file = std::string(place.what) + " file";
-    return place.file.front() == '/' ? file + " \"" + place.file + "\""
-                                     : "the " + file + ", which is not named by an absolute path,";
+    return std::string(place.what) + " file of " + place.setting +
+           (place.file.front() == '/' ? "" : ", which is not named by an absolute path,");
 }
 
 class File {
@@ -63,18 +62,10 @@ std::string read_environment(const SecretPlace &place) {
     return text;
 }
 
-void strip_line_end(std::string &text) {
-    if (!text.empty() && text.back() == '\n')
-        text.pop_back();
-    if (!text.empty() && text.back() == '\r')
-        text.pop_back();
-}
-
 } // namespace
 
 Secret::Secret(const SecretPlace &place)
-    : text_(place.file.empty() ? read_environment(place) : read_file(place)) {
-    strip_line_end(text_);
+    : text_(http::key_in(place.file.empty() ? read_environment(place) : read_file(place))) {
     const std::string fault = http::key_fault(text_);
     if (fault.empty())
         return;

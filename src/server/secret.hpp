@@ -8,7 +8,7 @@
 
 namespace job_alerting::server {
 
-// A secret that cannot be used; what() says why, and never holds any of it.
+// A secret that cannot be used; what() says why, and holds neither any of it nor its file's path.
 struct BadSecret : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -24,8 +24,7 @@ struct SecretPlace {
 // A secret in memory; wiped when it goes out of scope.
 class Secret {
 public:
-    // What file and text have to be is said in http/key.hpp. A line end is not part of the secret.
-    // Throws BadSecret.
+    // What file and text have to be is said in http/key.hpp. Throws BadSecret.
     explicit Secret(const SecretPlace &place);
     Secret(const Secret &) = delete;
     Secret &operator=(const Secret &) = delete;

@@ -168,6 +168,20 @@ sub configure {
     return;
 }
 
+# A setting of a database, even one that is refused whoever sets it: it can have come with a dump, or
+# have been set while the library was not loaded. Default database: `postgres`.
+sub store_setting {
+    my ($node, $name, $value, $db) = @_;
+    $db //= 'postgres';
+    local $ENV{PGCLIENTENCODING} = 'UTF8';
+    my $entry = "job_alerting.$name=";
+    $node->safe_psql('postgres', "ALTER DATABASE $db SET job_alerting.$name FROM CURRENT");
+    $node->safe_psql('postgres', 'UPDATE pg_db_role_setting SET setconfig = ARRAY('
+          . "SELECT CASE WHEN starts_with(s, '$entry') THEN " . _sql("$entry$value") . ' ELSE s END FROM unnest(setconfig) s'
+          . ") WHERE setrole = 0 AND setdatabase = (SELECT oid FROM pg_database WHERE datname = '$db')");
+    return;
+}
+
 # Writes a file of a key or a webhook's address anew, whatever was there.
 sub put_secret {
     my ($path, $content, $permissions) = @_;

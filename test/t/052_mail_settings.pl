@@ -47,11 +47,11 @@ sub remove_key {
     return -d $key_file ? rmdir $key_file : unlink $key_file;
 }
 
-# Of the database, as an operator would set it; undef takes it back.
+# Of the database; undef takes it back.
 sub set_in_database {
     my ($name, $value) = @_;
     return sql("ALTER DATABASE postgres RESET job_alerting.$name") if !defined $value;
-    return sql("ALTER DATABASE postgres SET job_alerting.$name = '$value'");
+    return JobAlerting::store_setting($node, $name, $value);
 }
 
 # A failure that waits because of what is wrong.
@@ -104,8 +104,9 @@ subtest 'several recipients, with names, are all addressed' => sub {
     set_in_database('mail_to', 'Ops <ops@example.com>, "Night, Shift" <night@example.com>,b@example.com');
     my $job = JobAlerting::fail_job($node);
     my $request = is_delivered([$job], 'three recipients');
-    is_deeply [ map { $_->{email} } @{ $request->{json}{personalizations}[0]{to} } ],
-      [qw(ops@example.com night@example.com b@example.com)], 'in their order';
+    my @to = @{ $request->{json}{personalizations}[0]{to} };
+    is_deeply [ map { $_->{email} } @to ], [qw(ops@example.com night@example.com b@example.com)], 'in their order';
+    is $to[1]{name}, '"Night, Shift"', 'a comma in a name stays';
     set_in_database('mail_to', undef);
 };
 
@@ -113,7 +114,7 @@ subtest 'a key file that cannot be used sends nothing, and what failed is sent w
     my @jobs = JobAlerting::fail_job($node);
     my $key = $JobAlerting::KEY;
     remove_key();
-    is_refused(qr/key file ".*" cannot be opened: No such file/, 'missing');
+    is_refused(qr/\Akey file of job_alerting\.sendgrid_api_key_file cannot be opened: No such file/, 'missing');
     put_key("$key\n", 0644);
     is_refused(qr/is open to others/, 'readable by all');
     put_key("$key\n", 0640);
@@ -140,10 +141,20 @@ subtest 'a key file that cannot be used sends nothing, and what failed is sent w
     is_refused(qr/control character or a second line/, 'of two lines, as Windows writes them');
     put_key('K' x 5000);
     is_refused(qr/larger than 4 KiB/, 'of more than 4 KiB');
+    put_key(qq("$key"\n));
+    is_refused(qr/has quotes around it/, 'in quotes');
+    put_key("Bearer $key\n");
+    is_refused(qr/begins with "Bearer"/, 'as a header has it');
+    put_key("SENDGRID_API_KEY=$key\n");
+    is_refused(qr/begins with a name and "="/, 'as an environment file has it');
+    put_key("\xEF\xBB\xBF$key \n");
+    is_refused(qr/contains a blank/, 'with a blank behind it');
+    put_key("$key\xC2\xA0\n");
+    is_refused(qr/is not ASCII/, 'with a blank that is not seen');
     push @jobs, JobAlerting::fail_job($node);
 
-    put_key($key);
-    my $request = is_delivered(\@jobs, 'mended, without a line end');
+    put_key("\xEF\xBB\xBF$key");
+    my $request = is_delivered(\@jobs, 'mended, with a byte order mark and without a line end');
     is $request->{headers}{authorization}, "Bearer $key", 'with the key';
 };
 

@@ -343,7 +343,7 @@ subtest 'an address that cannot be used sends nothing, and is not quoted' => sub
     my @jobs = fail_job();
     my $good = $slack->url . "/services/T0/B0/canary\n";
     unlink $url_file;
-    is_unused(qr/webhook URL file ".*" cannot be opened: No such file/, 'missing');
+    is_unused(qr/webhook URL file of job_alerting\.slack_webhook_url_file cannot be opened: No such file/, 'missing');
     for my $case (
         [ qr/is open to others/, 'readable by all', $good, 0644 ],
         [ qr/is empty/, 'empty', "\n" ],
@@ -353,7 +353,7 @@ subtest 'an address that cannot be used sends nothing, and is not quoted' => sub
         [ qr/its scheme is not https/, 'of another scheme', 'ftp://127.0.0.1/services/T0/B0/canary' ],
         [ qr/names a user or a password/, 'with a password', 'https://u:canary@127.0.0.1/services/T0/B0/x' ],
         [ qr/it has a query/, 'with a query', 'https://127.0.0.1/services?canary' ],
-        [ qr/it contains a space/, 'with a space', 'https://127.0.0.1/services/T0/B0/ canary' ],
+        [ qr/contains a blank/, 'with a blank', 'https://127.0.0.1/services/T0/B0/ canary' ],
         [ qr/it has no path/, 'without a path', $slack->url ],
         [ qr/resolv/i, 'of a host that there is not', 'https://hooks.slack.invalid/services/T0/B0/canary' ],
         [ qr/./, 'of a server without TLS', $good =~ s/http:/https:/r ],
@@ -379,7 +379,8 @@ subtest "without a file, the address is that of the server's environment" => sub
 
 subtest 'the address is nowhere but in the request' => sub {
     # What an answer says is kept and logged, and an answer can quote its request.
-    for my $answer ('404 body=no webhook at /services/T0/B0/canary', '403 body=token canary is revoked',
+    for my $answer ('404 body=no webhook at /services/T0/B0/canary', '404 body=no webhook at T0/B0/canar',
+        '403 body=token canary is revoked',
         '403 body={"path":"\/services\/T0\/B0\/canary"}', '307 Location: http://127.0.0.1/services/T0/B0/canary') {
         $slack->modes($answer, '202');
         fail_job();

@@ -243,7 +243,7 @@ sub is_mended {
 subtest 'addresses' => sub {
     for my $name (qw(mail_from mail_to)) {
         for my $value ('', 'nobody') {
-            sql("ALTER DATABASE postgres SET job_alerting.$name = '$value'");
+            JobAlerting::store_setting($node, $name, $value);
             is_fault('sendgrid', $value ? qr/job_alerting\.$name is malformed/ : qr/job_alerting\.$name is not set/, "$name '$value'");
         }
         sql("ALTER DATABASE postgres RESET job_alerting.$name");
@@ -254,23 +254,23 @@ subtest 'addresses' => sub {
 subtest 'the key' => sub {
     my $file = sql('SHOW job_alerting.sendgrid_api_key_file');
     rename $file, "$file.kept" or die "cannot rename the key: $!";
-    is_fault('sendgrid', qr/key file "\Q$file\E" cannot be opened: No such file/, 'missing');
+    is_fault('sendgrid', qr/key file of job_alerting\.sendgrid_api_key_file cannot be opened: No such file/, 'missing');
     POSIX::mkfifo($file, 0600) or die "cannot make a FIFO: $!";
-    is_fault('sendgrid', qr/key file "\Q$file\E" is not a regular file/, 'a FIFO');
+    is_fault('sendgrid', qr/key file of job_alerting\.sendgrid_api_key_file is not a regular file/, 'a FIFO');
     unlink $file;
     mkdir $file, 0700 or die "cannot make a directory: $!";
-    is_fault('sendgrid', qr/key file "\Q$file\E" is not a regular file/, 'a directory');
+    is_fault('sendgrid', qr/key file of job_alerting\.sendgrid_api_key_file is not a regular file/, 'a directory');
     rmdir $file;
     rename "$file.kept", $file or die "cannot rename the key: $!";
     chmod 0644, $file;
-    is_fault('sendgrid', qr/key file "\Q$file\E" is open to others.*0600/, 'open to others');
+    is_fault('sendgrid', qr/key file of job_alerting\.sendgrid_api_key_file is open to others.*0600/, 'open to others');
     chmod 0600, $file;
     is_mended();
 };
 
 subtest 'certificate authorities' => sub {
     JobAlerting::configure($node, ca_file => '/nowhere/ca.pem');
-    is_fault('sendgrid', qr{job_alerting\.ca_file "/nowhere/ca\.pem" cannot be read: No such file}, 'unreadable');
+    is_fault('sendgrid', qr{the file of job_alerting\.ca_file cannot be read: No such file}, 'unreadable');
     JobAlerting::configure($node, ca_file => '');
     is_mended();
 };

@@ -181,7 +181,7 @@ subtest 'a test message that does not arrive says why, and stops no other' => su
     my @rows = JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.send_test()');
     is_deeply [ map { $_->{outcome} } @rows ], [qw(pending in_doubt accepted)], 'each has its outcome';
     like $rows[0]{detail}, qr/401/, 'the answer';
-    sql(q(ALTER DATABASE postgres SET job_alerting.mail_to = 'nobody'));
+    JobAlerting::store_setting($node, mail_to => 'nobody');
     @rows = JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.send_test()');
     like $rows[0]{detail}, qr/job_alerting\.mail_to is malformed/, 'the setting that is wrong';
     is $rows[1]{outcome}, 'accepted', 'the next channel';
@@ -221,7 +221,7 @@ subtest 'a round in which something went wrong sends none' => sub {
     is beats(), 0, 'a queue that cannot be read';
     sql('ALTER TABLE research_jobs RENAME ended_at TO finished_at');
     is beats(), 1, 'mended';
-    sql('ALTER DATABASE postgres SET job_alerting.mail_to = nobody');
+    JobAlerting::store_setting($node, mail_to => 'nobody');
     is beats(), 0, 'a channel that could deliver nothing';
     sql(q(ALTER DATABASE postgres RESET job_alerting.mail_to; ALTER DATABASE postgres SET job_alerting.on_in_doubt = 'hold'));
     JobAlerting::fail_job($node);

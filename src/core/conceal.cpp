@@ -1,0 +1,145 @@
+#include "core/conceal.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+namespace job_alerting::core {
+
+namespace {
+
+// What stands at the front of a text: a character, in so many bytes.
+struct Written {
+    char character;
+    std::size_t size;
+};
+
+using Reading = Written (*)(std::string_view text);
+
+Written as_it_is(std::string_view text);
+Written unescaped(std::string_view text);
+void conceal_as(Reading reading, std::string &text, std::string_view secret,
+                std::string_view instead);
+
+} // namespace
+
+void conceal(std::string &text, std::string_view secret, std::string_view instead) {
+    if (secret.empty())
+        return;
+    conceal_as(unescaped, text, secret, instead);
+    // What stands before a part of it may make an escape of that.
+    conceal_as(as_it_is, text, secret, instead);
+}
+
+namespace {
+
+std::vector<Written> read_all(Reading reading, std::string_view text) {
+    std::vector<Written> all;
+    all.reserve(text.size());
+    while (!text.empty()) {
+        all.push_back(reading(text));
+        text.remove_prefix(all.back().size);
+    }
+    return all;
+}
+
+// Every run of so many characters, as a number; and where each ends.
+template <typename Take>
+void for_each_run(const std::vector<Written> &characters, std::size_t length, Take &&take) {
+    static_assert(least_run == sizeof(std::uint64_t));
+    const std::uint64_t whole = ~std::uint64_t(0) >> (8 * (least_run - length));
+    std::uint64_t run = 0;
+    for (std::size_t i = 0; i < characters.size(); ++i) {
+        run = (run << 8 | static_cast<unsigned char>(characters[i].character)) & whole;
+        if (i + 1 >= length)
+            take(run, i + 1);
+    }
+}
+
+void conceal_as(Reading reading, std::string &text, std::string_view secret,
+                std::string_view instead) {
+    const std::vector<Written> of_secret = read_all(reading, secret);
+    const std::vector<Written> of_text = read_all(reading, text);
+    const std::size_t length = std::min(least_run, of_secret.size());
+    std::vector<std::uint64_t> runs;
+    for_each_run(of_secret, length, [&](std::uint64_t run, std::size_t) { runs.push_back(run); });
+    std::sort(runs.begin(), runs.end());
+
+    std::vector<bool> is_shared(of_text.size());
+    bool any = false;
+    for_each_run(of_text, length, [&](std::uint64_t run, std::size_t end) {
+        if (!std::binary_search(runs.begin(), runs.end(), run))
+            return;
+        std::fill_n(is_shared.begin() + static_cast<std::ptrdiff_t>(end - length), length, true);
+        any = true;
+    });
+    if (!any)
+        return;
+
+    std::string rest;
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < of_text.size(); ++i) {
+        if (!is_shared[i])
+            rest.append(text, at, of_text[i].size);
+        else if (i == 0 || !is_shared[i - 1])
+            rest += instead;
+        at += of_text[i].size;
+    }
+    text = std::move(rest);
+}
+
+Written as_it_is(std::string_view text) {
+    return {text.front(), 1};
+}
+
+int digit(char c) {
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    const char lower = static_cast<char>(c | 0x20);
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : 16;
+}
+
+// The byte whose number stands in digits between a front and a back; size 0 when that
+// is not so.
+Written by_number(std::string_view text, std::string_view front, int base, std::size_t least,
+                  std::size_t most, std::string_view back) {
+    constexpr Written none = {'\0', 0};
+    if (!text.starts_with(front))
+        return none;
+    std::size_t end = front.size();
+    int number = 0;
+    while (end < text.size() && end < front.size() + most && digit(text[end]) < base)
+        number = std::min(number * base + digit(text[end++]), 0x100);
+    if (end < front.size() + least || number >= 0x100 || !text.substr(end).starts_with(back))
+        return none;
+    return {static_cast<char>(number), end + back.size()};
+}
+
+Written unescaped(std::string_view text) {
+    constexpr std::array<std::pair<std::string_view, char>, 8> named = {{{"\\/", '/'},
+                                                                         {"\\\"", '"'},
+                                                                         {"\\\\", '\\'},
+                                                                         {"&amp;", '&'},
+                                                                         {"&lt;", '<'},
+                                                                         {"&gt;", '>'},
+                                                                         {"&quot;", '"'},
+                                                                         {"&apos;", '\''}}};
+    const char first = text.front();
+    if (first != '\\' && first != '&' && first != '%')
+        return as_it_is(text);
+    for (const auto &[escape, character] : named)
+        if (text.starts_with(escape))
+            return {character, escape.size()};
+    for (const Written &written :
+         {by_number(text, "\\u", 16, 4, 4, ""), by_number(text, "%", 16, 2, 2, ""),
+          by_number(text, "&#x", 16, 1, 8, ";"), by_number(text, "&#X", 16, 1, 8, ";"),
+          by_number(text, "&#", 10, 1, 8, ";")})
+        if (written.size > 0)
+            return written;
+    return as_it_is(text);
+}
+
+} // namespace
+
+} // namespace job_alerting::core

@@ -1,0 +1,85 @@
+#include "core/conceal.hpp"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+namespace job_alerting::core {
+
+namespace {
+
+const std::string key = "SG.canary-key/AAAABBBB.CCCCDDDD+EEEE=";
+
+std::string concealed(std::string text, const std::string &secret = key) {
+    conceal(text, secret, "(key)");
+    return text;
+}
+
+std::string replaced(std::string text, char c, const std::string &with) {
+    for (std::size_t at = 0; (at = text.find(c, at)) != text.npos; at += with.size())
+        text.replace(at, 1, with);
+    return text;
+}
+
+TEST(Conceal, leaves_nothing_of_a_secret) {
+    EXPECT_EQ(concealed(key), "(key)");
+    EXPECT_EQ(concealed("the key " + key + " is unknown"), "the key (key) is unknown");
+    EXPECT_EQ(concealed(key + ", " + key), "(key), (key)");
+    EXPECT_EQ(concealed(key + key), "(key)");
+}
+
+TEST(Conceal, takes_eight_characters_of_it_for_all_of_it) {
+    for (std::size_t at = 0; at + least_run <= key.size(); ++at)
+        for (std::size_t size = least_run; at + size <= key.size(); ++size)
+            EXPECT_EQ(concealed("<" + key.substr(at, size) + ">"), "<(key)>") << at << " " << size;
+}
+
+TEST(Conceal, leaves_a_shorter_part_and_all_other_text) {
+    const std::string page = "SG.cana DDDD+EE CCC %2 \\u00 &amp; &#; \xC3\xA9 \n\t{\"errors\":[]}";
+    EXPECT_EQ(concealed(page), page);
+    for (std::size_t at = 0; at + 7 <= key.size(); ++at)
+        EXPECT_EQ(concealed("<" + key.substr(at, 7) + ">"), "<" + key.substr(at, 7) + ">");
+    EXPECT_EQ(concealed(""), "");
+}
+
+TEST(Conceal, knows_it_in_escapes) {
+    for (const char *const escape :
+         {"\\u002e", "\\u002E", "%2e", "%2E", "&#46;", "&#x2e;", "&#X02E;"})
+        EXPECT_EQ(concealed("<" + replaced(key, '.', escape) + ">"), "<(key)>") << escape;
+    for (const char *const escape : {"\\/", "\\u002f", "%2F", "&#x2F;", "&#47;"})
+        EXPECT_EQ(concealed("<" + replaced(key.substr(5, 20), '/', escape) + ">"), "<(key)>")
+            << escape;
+    std::string all;
+    for (const char c : key)
+        all += "&#" + std::to_string(int(c)) + ";";
+    EXPECT_EQ(concealed(all), "(key)");
+    EXPECT_EQ(concealed("a&amp;b&lt;c&quot;d", "xa&b<c\"dx"), "a&amp;b&lt;c&quot;d"); // seven
+    EXPECT_EQ(concealed("a&amp;b&lt;c&quot;de", "xa&b<c\"dex"), "(key)");
+}
+
+TEST(Conceal, knows_a_secret_that_reads_like_an_escape) {
+    EXPECT_EQ(concealed("/T0/a%2Fb%2Fc", "/T0/a%2Fb%2Fc"), "(key)");
+    EXPECT_EQ(concealed("/T0/a/b/c", "/T0/a%2Fb%2Fc"), "(key)");
+    EXPECT_EQ(concealed("%41secret", "41secret"), "%(key)");
+}
+
+TEST(Conceal, finds_a_short_secret_whole) {
+    EXPECT_EQ(concealed("a secret word", "secret"), "a (key) word");
+    EXPECT_EQ(concealed("a secre word", "secret"), "a secre word");
+    EXPECT_EQ(concealed("anything", ""), "anything");
+}
+
+TEST(Conceal, is_quick_on_all_that_an_answer_can_hold) {
+    std::string secret(4096, 'a');
+    std::string text;
+    while (text.size() < 18 * 1024)
+        text += "aaaaaaab";
+    const auto before = std::chrono::steady_clock::now();
+    EXPECT_EQ(concealed(text, secret), text);
+    EXPECT_EQ(concealed(std::string(18 * 1024, 'a'), secret), "(key)");
+    EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(2));
+}
+
+} // namespace
+
+} // namespace job_alerting::core
