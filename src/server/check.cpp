@@ -121,6 +121,16 @@ void check_channels(const Settings &settings, Rows &rows) {
                          "SLACK_WEBHOOK_URL"));
 }
 
+// A row for each that is wrong.
+void check_settings(Rows &rows) {
+    const std::vector<SettingFault> faults = setting_faults();
+    for (const SettingFault &fault : faults)
+        add(rows, std::string("setting ") + (strchr(fault.setting, '.') + 1),
+            error(fault.what, set_statement(fault.setting, fault.initial)));
+    if (faults.empty())
+        add(rows, "settings", ok("every number and word is one"));
+}
+
 Finding check_job_url(const Settings &settings) {
     if (settings.job_url.empty())
         return ok("digests have no links: job_alerting.job_url is not set");
@@ -160,6 +170,7 @@ void check(Rows &rows) {
     const Settings settings = current_settings();
     const std::vector<Queue> watched = queues();
     check_channels(settings, rows);
+    check_settings(rows);
     add(rows, "job_url", check_job_url(settings));
     add(rows, "heartbeat", check_heartbeat(settings));
     add(rows, "queues",

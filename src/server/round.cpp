@@ -55,6 +55,13 @@ void add(std::string &trouble, const std::string &wrong) {
         trouble += (trouble.empty() ? "" : "; ") + wrong;
 }
 
+std::string settings_fault(const Settings &settings) {
+    std::string all = channels_fault(settings);
+    for (const SettingFault &fault : setting_faults())
+        add(all, fault.what);
+    return all;
+}
+
 // A queue whose last scan failed, or did not end, may take all its time again, or be the end of
 // this process.
 bool is_suspect(const Queue &queue) {
@@ -223,7 +230,7 @@ RoundReport run_round(bool by_hand) {
 
     report.read_all = trouble.empty();
     tell_trouble(trouble, report);
-    const std::string fault = channels_fault(settings);
+    const std::string fault = settings_fault(settings);
     tell_trouble(fault, report);
     add(report.trouble, fault);
     tidy_up(settings, trouble, report);

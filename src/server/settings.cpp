@@ -2,7 +2,13 @@
 
 #include "server/settings.hpp"
 
+#include "server/number.hpp"
+
+#include "core/digest.hpp"
 #include "core/link.hpp"
+#include "core/outcome.hpp"
+#include "core/sendgrid.hpp"
+#include "core/text.hpp"
 #include "http/endpoint.hpp"
 
 #include <climits>
@@ -15,26 +21,73 @@ namespace job_alerting::server {
 
 namespace {
 
-enum OnInDoubt { resend, hold };
+constexpr int day = 24 * 3600;
+constexpr int minute = 60 * 1000; // in milliseconds
 
-const config_enum_entry on_in_doubt_options[] = {
-    {"resend", resend, false}, {"hold", hold, false}, {nullptr, 0, false}};
+Number interval = {.name = "job_alerting.interval",
+                   .meaning = "Time from one round to the next.",
+                   .unit = GUC_UNIT_S,
+                   .least = 1,
+                   .most = 7 * day,
+                   .initial = "1h",
+                   .meanwhile = 3600,
+                   .until_mended = "a round comes each hour"};
+Number max_listed = {.name = "job_alerting.max_listed",
+                     .meaning = "Jobs listed one by one in a digest, where its size allows; the "
+                                "others are counted.",
+                     .unit = 0,
+                     .least = 0,
+                     .most = static_cast<int>(core::most_listed),
+                     .initial = "50",
+                     .meanwhile = 50,
+                     .until_mended = "50 jobs are listed"};
+Number http_timeout = {.name = "job_alerting.http_timeout",
+                       .meaning = "Longest time that a request may take.",
+                       .unit = GUC_UNIT_MS,
+                       .least = 1000,
+                       .most = 10 * minute,
+                       .initial = "30s",
+                       .meanwhile = 30 * 1000,
+                       .until_mended = "a request may take 30s"};
+Number lock_timeout = {.name = "job_alerting.lock_timeout",
+                       .meaning = "Longest time that a round waits for a lock.",
+                       .unit = GUC_UNIT_MS,
+                       .least = 1,
+                       .most = 10 * minute,
+                       .initial = "5s",
+                       .meanwhile = 5 * 1000,
+                       .until_mended = "a round waits 5s for a lock"};
+Number scan_timeout = {.name = "job_alerting.scan_timeout",
+                       .meaning = "Longest time that a failure query may take.",
+                       .unit = GUC_UNIT_MS,
+                       .least = 1,
+                       .most = 24 * 60 * minute,
+                       .initial = "5min",
+                       .meanwhile = 5 * minute,
+                       .until_mended = "a failure query may take 5min"};
+Number retention = {.name = "job_alerting.retention",
+                    .meaning =
+                        "Age at which failures that were reported and stand no more are forgotten.",
+                    .unit = GUC_UNIT_S,
+                    .least = 0,
+                    .most = INT_MAX / day * day,
+                    .initial = "90d",
+                    .meanwhile = INT_MAX,
+                    .until_mended = "nothing is forgotten"};
+const Number *const numbers[] = {&interval,     &max_listed,   &http_timeout,
+                                 &lock_timeout, &scan_timeout, &retention};
 
-int interval = 3600;
+constexpr const char *on_in_doubt_words[] = {"resend", "hold"};
+
 char *channels = nullptr;
 char *mail_from = nullptr;
 char *mail_to = nullptr;
 char *job_url = nullptr;
-int max_listed = 50;
 char *sendgrid_api_key_file = nullptr;
 char *sendgrid_url = nullptr;
 char *slack_webhook_url_file = nullptr;
 char *heartbeat_url_file = nullptr;
-int http_timeout = 30 * 1000;
-int lock_timeout = 5 * 1000;
-int scan_timeout = 5 * 60 * 1000;
-int on_in_doubt = resend;
-int retention = 90 * 24 * 3600;
+char *on_in_doubt = nullptr;
 char *ca_file = nullptr;
 char *proxy = nullptr;
 
@@ -43,7 +96,8 @@ bool defining = false;
 
 // A bad value is refused where somebody sets it. Where it is found (at server start, or stored
 // with a database) it is kept, and refused when something is to be sent: the alternative is the
-// default, and a mistyped test address must not become the real one. A parallel worker gets what
+// default, and a mistyped test address must not become the real one, nor 'hald' resend. A parallel
+// worker gets what
 // its leader has: if it refused what was kept, every parallel query would fail.
 bool may_refuse(GucSource source) {
     if (defining || InitializingParallelWorker)
@@ -95,17 +149,71 @@ bool check_proxy(char **value, void **, GucSource source) {
                  [](const std::string &text) { return as_sentence(http::proxy_fault(text)); });
 }
 
-void define_text(const char *name, const char *meaning, const char *more, char **variable,
-                 const char *initial, GucContext context, int flags = 0,
-                 GucStringCheckHook check_hook = nullptr) {
-    DefineCustomStringVariable(name, meaning, more, variable, initial, context, flags, check_hook,
-                               nullptr, nullptr);
+// An empty one is said when something is to be sent.
+bool check_addresses(char **value, GucSource source, std::size_t most, const char *too_many) {
+    return check(value, source, [&](const std::string &text) -> std::string {
+        try {
+            return text.empty() || core::parse_addresses(text).size() <= most ? "" : too_many;
+        } catch (const core::BadAddress &bad) {
+            return std::string(bad.what()) + ".";
+        }
+    });
 }
 
-void define_number(const char *name, const char *meaning, int *variable, int least, int most,
-                   GucContext context, int flags) {
-    DefineCustomIntVariable(name, meaning, nullptr, variable, *variable, least, most, context,
-                            flags, nullptr, nullptr, nullptr);
+bool check_mail_from(char **value, void **, GucSource source) {
+    return check_addresses(value, source, 1, "A mail has one sender.");
+}
+
+bool check_mail_to(char **value, void **, GucSource source) {
+    return check_addresses(value, source, core::most_recipients,
+                           "SendGrid takes 1000 recipients at most.");
+}
+
+// The word as it is spelt; nullptr when it is none.
+const char *on_in_doubt_word(const char *text) {
+    for (const char *word : on_in_doubt_words)
+        if (text && pg_strcasecmp(text, word) == 0)
+            return word;
+    return nullptr;
+}
+
+bool check_on_in_doubt(char **value, void **, GucSource source) {
+    return check(value, source, [](const std::string &text) -> std::string {
+        return on_in_doubt_word(text.c_str()) ? "" : "It has to be resend or hold.";
+    });
+}
+
+const char *show_on_in_doubt() {
+    const char *word = on_in_doubt_word(on_in_doubt);
+    return word ? word : on_in_doubt;
+}
+
+template <Number *number> bool check_number(char **value, void **, GucSource source) {
+    const bool good = check(value, source, [](const std::string &text) -> std::string {
+        return is_number(*number, text.c_str()) ? "" : "It has to be " + range_of(*number) + ".";
+    });
+    if (!good)
+        GUC_check_errhint("%s", number->unit == 0
+                                    ? "Write a whole number."
+                                    : "Write a number and one of the units \"us\", \"ms\", \"s\", "
+                                      "\"min\", \"h\" and \"d\".");
+    return good;
+}
+
+template <Number *number> const char *show_number() {
+    return shown(*number);
+}
+
+void define_text(const char *name, const char *meaning, const char *more, char **variable,
+                 const char *initial, GucContext context, int flags = 0,
+                 GucStringCheckHook check_hook = nullptr, GucShowHook show_hook = nullptr) {
+    DefineCustomStringVariable(name, meaning, more, variable, initial, context, flags, check_hook,
+                               nullptr, show_hook);
+}
+
+template <Number *number> void define_number(GucContext context) {
+    define_text(number->name, number->meaning, nullptr, &number->text, number->initial, context, 0,
+                check_number<number>, show_number<number>);
 }
 
 std::string text_of(const char *value) {
@@ -127,31 +235,48 @@ const char *to_string(ChannelKind kind) {
 }
 
 Settings current_settings() {
-    return {.interval = interval,
+    return {.interval = value_of(interval),
             .channels = text_of(channels),
             .mail_from = text_of(mail_from),
             .mail_to = text_of(mail_to),
             .job_url = text_of(job_url),
-            .max_listed = static_cast<std::size_t>(max_listed),
+            .max_listed = static_cast<std::size_t>(value_of(max_listed)),
             .sendgrid_api_key_file = text_of(sendgrid_api_key_file),
             .sendgrid_url = text_of(sendgrid_url),
             .slack_webhook_url_file = text_of(slack_webhook_url_file),
             .heartbeat_url_file = text_of(heartbeat_url_file),
-            .http_timeout = http_timeout,
-            .hold_in_doubt = on_in_doubt == hold,
-            .retention = retention,
+            .http_timeout = value_of(http_timeout),
+            .hold_in_doubt = on_in_doubt_word(on_in_doubt) != on_in_doubt_words[0],
+            .retention = value_of(retention),
             .ca_file = text_of(ca_file),
             .proxy = text_of(proxy)};
 }
 
 int lock_timeout_setting() {
-    return lock_timeout;
+    return value_of(lock_timeout);
 }
 int scan_timeout_setting() {
-    return scan_timeout;
+    return value_of(scan_timeout);
 }
 std::int64_t interval_setting() {
-    return interval;
+    return value_of(interval);
+}
+
+std::vector<SettingFault> setting_faults() {
+    std::vector<SettingFault> faults;
+    const auto add = [&](const char *setting, const char *initial, const std::string &what) {
+        // The value may be no text in the encoding of the database.
+        if (!what.empty())
+            faults.push_back({setting, initial, core::not_sent(what).error});
+    };
+    for (const Number *number : numbers)
+        add(number->name, number->initial, fault_of(*number));
+    if (!on_in_doubt_word(on_in_doubt))
+        add("job_alerting.on_in_doubt", on_in_doubt_words[0],
+            "job_alerting.on_in_doubt is \"" + core::one_line(text_of(on_in_doubt), 60) +
+                "\", which is neither resend nor hold; until it is mended, nothing in doubt is "
+                "sent again");
+    return faults;
 }
 
 bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::string &unknown) {
@@ -187,60 +312,51 @@ bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::s
 void define_settings() {
     defining = true;
 
-    define_number("job_alerting.interval", "Time from one round to the next.", &interval, 1,
-                  7 * 24 * 3600, PGC_SIGHUP, GUC_UNIT_S);
+    define_number<&interval>(PGC_SIGHUP);
     define_text(
         "job_alerting.channels", "Channels that digests are sent through.",
         "A comma-separated list of log, sendgrid and slack. Empty: failures are recorded only.",
         &channels, "log", PGC_SUSET, GUC_LIST_INPUT, check_channels);
     define_text("job_alerting.mail_from", "Sender of the mails.",
                 "An address, or a name and an address in angle brackets.", &mail_from, "",
-                PGC_SUSET);
+                PGC_SUSET, GUC_SUPERUSER_ONLY, check_mail_from);
     define_text("job_alerting.mail_to", "Recipients of the mails.",
                 "A comma-separated list; each an address, or a name and an address in angle "
                 "brackets.",
-                &mail_to, "", PGC_SUSET);
+                &mail_to, "", PGC_SUSET, GUC_SUPERUSER_ONLY, check_mail_to);
     define_text("job_alerting.job_url", "Address of a job, for the links in a digest.",
                 "{queue}, {job_id}, {source}, {job_type}, {target_type} and {target_id} are "
                 "replaced by the job's, percent-encoded. Empty: no links.",
                 &job_url, "", PGC_SUSET, 0, check_job_url);
-    define_number("job_alerting.max_listed",
-                  "Jobs listed one by one in a digest; the others are counted.", &max_listed, 0,
-                  1000, PGC_SUSET, 0);
+    define_number<&max_listed>(PGC_SUSET);
     define_text("job_alerting.sendgrid_api_key_file", "File that holds the SendGrid API key.",
                 "Empty: the environment variable SENDGRID_API_KEY of the server.",
-                &sendgrid_api_key_file, "", PGC_SIGHUP);
+                &sendgrid_api_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
     define_text("job_alerting.sendgrid_url", "Base address of SendGrid's API.",
                 "For data in the EU: https://api.eu.sendgrid.com. Plain http to this machine only.",
                 &sendgrid_url, "https://api.sendgrid.com", PGC_SIGHUP, 0, check_sendgrid_url);
     define_text("job_alerting.slack_webhook_url_file",
                 "File that holds the address of the Slack webhook.",
                 "Empty: the environment variable SLACK_WEBHOOK_URL of the server.",
-                &slack_webhook_url_file, "", PGC_SIGHUP);
+                &slack_webhook_url_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
     define_text("job_alerting.heartbeat_url_file",
                 "File that holds the address to ask for after each round that did all it should.",
                 "Empty: none. An outside watchdog there notices when no round comes any more.",
-                &heartbeat_url_file, "", PGC_SIGHUP);
-    define_number("job_alerting.http_timeout", "Longest time that a request may take.",
-                  &http_timeout, 1000, 600 * 1000, PGC_SIGHUP, GUC_UNIT_MS);
-    define_number("job_alerting.lock_timeout", "Longest time that a round waits for a lock.",
-                  &lock_timeout, 1, 600 * 1000, PGC_SIGHUP, GUC_UNIT_MS);
-    define_number("job_alerting.scan_timeout", "Longest time that a failure query may take.",
-                  &scan_timeout, 1, 24 * 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS);
-    DefineCustomEnumVariable("job_alerting.on_in_doubt",
-                             "What becomes of a digest that was handed over but never answered.",
-                             "resend: it is sent again, byte for byte the same. hold: it waits for "
-                             "an operator.",
-                             &on_in_doubt, resend, on_in_doubt_options, PGC_SUSET, 0, nullptr,
-                             nullptr, nullptr);
-    define_number("job_alerting.retention",
-                  "Age at which failures that were reported and stand no more are forgotten.",
-                  &retention, 0, INT_MAX, PGC_SUSET, GUC_UNIT_S);
+                &heartbeat_url_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    define_number<&http_timeout>(PGC_SIGHUP);
+    define_number<&lock_timeout>(PGC_SIGHUP);
+    define_number<&scan_timeout>(PGC_SIGHUP);
+    define_text("job_alerting.on_in_doubt",
+                "What becomes of a digest that was handed over but never answered.",
+                "resend: it is sent again, byte for byte the same. hold: it waits for an operator.",
+                &on_in_doubt, on_in_doubt_words[0], PGC_SUSET, 0, check_on_in_doubt,
+                show_on_in_doubt);
+    define_number<&retention>(PGC_SUSET);
     define_text("job_alerting.ca_file", "File of the certificate authorities to trust.",
-                "Empty: those of the system.", &ca_file, "", PGC_SIGHUP);
+                "Empty: those of the system.", &ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
     define_text("job_alerting.proxy", "Proxy for requests to providers.",
-                "Empty: none, whatever the environment says.", &proxy, "", PGC_SIGHUP, 0,
-                check_proxy);
+                "Empty: none, whatever the environment says.", &proxy, "", PGC_SIGHUP,
+                GUC_SUPERUSER_ONLY, check_proxy);
     MarkGUCPrefixReserved("job_alerting");
 
     defining = false;

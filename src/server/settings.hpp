@@ -13,6 +13,7 @@ enum class ChannelKind { log, sendgrid, slack };
 const char *to_string(ChannelKind kind);
 
 // The settings of the server and the database, as they stand now. A worker reads them once a round.
+// In the place of a number or a word that is none stands what is safe.
 struct Settings {
     std::int64_t interval; // seconds
     std::string channels;  // as written; see parse_channels
@@ -32,6 +33,15 @@ struct Settings {
 };
 
 Settings current_settings();
+
+// What is wrong with numbers and words that were found in a file or a catalog, one after the other.
+// Nothing of it is in `channels` or an address: these have faults of their own.
+struct SettingFault {
+    const char *setting;
+    const char *initial; // its default
+    std::string what;    // in ASCII
+};
+std::vector<SettingFault> setting_faults();
 
 // The limits that the server's own code needs, without a copy. Milliseconds.
 int lock_timeout_setting();

@@ -360,8 +360,12 @@ subtest 'a retry wakes it before the interval is over' => sub {
     my $before = $stub->count;
     my $job = fail_job();
     my ($row) = JobAlerting::run_digest($node);
-    is $row->{outcome}, 'pending', 'told to come again in 2 s';
-    $stub->wait_for($before + 2, 10);
+    is $row->{outcome}, 'pending', 'told to wait';
+    # The shortest wait is a minute. A round by hand keeps it, and leaves to the launcher when it ends.
+    sql("UPDATE job_alerting.digest SET next_attempt_at = now() + '4 s' WHERE id = $row->{digest_id}");
+    JobAlerting::run_digest($node);
+    is $stub->count, $before + 1, 'nothing is sent by hand';
+    $stub->wait_for($before + 2, 20);
     is_deeply mail($before + 2), [ 'postgres', $job ], 'it does, and not in an hour';
     wait_until_idle();
     is sql("SELECT state || ' ' || attempts FROM job_alerting.digest WHERE id = $row->{digest_id}"), 'accepted 2',

@@ -61,7 +61,7 @@ subtest 'all is well where all is well' => sub {
     my $queue = 'queue research_jobs';
     is_deeply [ sort keys %$findings ],
       [ sort 'preload', 'launcher', 'worker slot', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
-        'key of slack', 'job_url', 'heartbeat', 'queues', $queue, map { "$_ of $queue" } 'identity', 'deletion', 'plan',
+        'key of slack', 'settings', 'job_url', 'heartbeat', 'queues', $queue, map { "$_ of $queue" } 'identity', 'deletion', 'plan',
         'row-level security', 'owner', 'time zone' ], 'and all was looked at';
     is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'what is well needs no hint';
     is $stub->count, 0, 'nothing is sent';
@@ -69,7 +69,7 @@ subtest 'all is well where all is well' => sub {
 };
 
 subtest 'channels that cannot deliver' => sub {
-    sql(q(ALTER DATABASE postgres SET job_alerting.mail_from = 'nobody'));
+    JobAlerting::store_setting($node, mail_from => 'nobody');
     finds('channel sendgrid', 'error', qr/mail_from is malformed/, qr/send_test/, 'a sender');
     sql('ALTER DATABASE postgres RESET job_alerting.mail_from');
     sql(q(ALTER DATABASE postgres SET job_alerting.mail_to = ''));
@@ -112,6 +112,7 @@ subtest 'what a provider refused, or left open' => sub {
     $told->('302', 'error', qr/HTTP 302: .*sendgrid_url/, qr/run_digest/);
     $told->('503', 'warning', qr/digest \d+ is in doubt: HTTP 503/, qr/settle\(\d+, true\).*by itself/);
     sql(q(ALTER DATABASE postgres SET job_alerting.on_in_doubt = 'hold'));
+    JobAlerting::run_digest($node);
     like findings()->{'channel sendgrid'}{hint}, qr/settle\(\d+, false\)/, 'a verdict is wanted only where it is held';
     sql('ALTER DATABASE postgres RESET job_alerting.on_in_doubt');
     $stub->mode('202');
@@ -121,6 +122,7 @@ subtest 'what a provider refused, or left open' => sub {
     JobAlerting::fail_job($node);
     $told->('429 retry-after=2', 'warning', qr/HTTP 429/, qr/by itself/);
     $stub->mode('202');
+    sql("UPDATE job_alerting.digest SET next_attempt_at = now() WHERE state <> 'accepted'");
     JobAlerting::run_until_silent($node);
     sql("UPDATE research_jobs SET status = 'queued', finished_at = NULL");
     sql('ALTER DATABASE postgres RESET job_alerting.channels');
@@ -329,8 +331,8 @@ SQL
 subtest 'an address that the encoding of the database does not have' => sub {
     sql(q(CREATE DATABASE ancient TEMPLATE template0 ENCODING EUC_JP LC_COLLATE 'C' LC_CTYPE 'C'));
     $node->safe_psql('ancient', 'CREATE EXTENSION job_alerting; ' . "SELECT job_alerting.watch_query('none', 'SELECT NULL::text AS job_id, NULL::timestamptz AS failed_at WHERE false')");
-    sql(qq(SET client_encoding = UTF8; ALTER DATABASE ancient SET job_alerting.mail_to = 'M\xc3\xbcller'));
-    my $said = qr/mail_to is malformed: "M\?+ller" is not a mail address/;
+    JobAlerting::store_setting($node, 'mail_to', "M\xc3\xbcller", 'ancient');
+    my $said = qr/mail_to is malformed: address 1 is not one: it is not ASCII/;
     my ($found) = grep { $_->{item} eq 'channel sendgrid' } JobAlerting::rows($node, 'ancient', 'SELECT * FROM job_alerting.check()');
     like $found->{detail}, $said, 'check() says it';
     like((JobAlerting::run_digest($node, 'ancient'))[0]{detail}, $said, 'and a round');
