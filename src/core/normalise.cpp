@@ -3,6 +3,8 @@
 #include "core/text.hpp"
 #include "core/trace.hpp"
 
+#include <algorithm>
+
 namespace job_alerting::core {
 
 namespace {
@@ -14,14 +16,57 @@ bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
+bool is_lower(char c) {
+    return c >= 'a' && c <= 'z';
+}
+
+bool is_upper(char c) {
+    return c >= 'A' && c <= 'Z';
+}
+
+bool is_alphanumeric(char c) {
+    return is_digit(c) || is_lower(c) || is_upper(c);
+}
+
 bool is_hex(char c) {
     return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
 // A byte of a character beyond ASCII counts as a letter.
 bool is_word(char c) {
-    return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           static_cast<unsigned char>(c) >= 0x80;
+    return is_alphanumeric(c) || static_cast<unsigned char>(c) >= 0x80;
+}
+
+bool is_one_of(char c, std::string_view characters) {
+    return characters.find(c) != std::string_view::npos;
+}
+
+// Whether it is as mixed as only chance makes it: of two neighbours in a random token more than
+// half are of unlike sorts (capital, small, digit), in names of many words a quarter.
+bool is_random(std::string_view run) {
+    const auto sort = [](char c) {
+        return is_digit(c) ? 1 : is_lower(c) ? 2 : is_upper(c) ? 3 : 0;
+    };
+    std::size_t changes = 0;
+    for (std::size_t i = 1; i < run.size(); ++i)
+        if (sort(run[i - 1]) != 0 && sort(run[i]) != 0 && sort(run[i - 1]) != sort(run[i]))
+            ++changes;
+    const auto digits = static_cast<std::size_t>(std::count_if(run.begin(), run.end(), is_digit));
+    const std::size_t least = digits >= 2 ? 16 : 24;
+    return run.size() >= least && changes * 10 >= run.size() * 4;
+}
+
+// Words that a status may stand behind: "HTTP Error 503", "status code is 503".
+bool announces_status(std::string_view word) {
+    return word.find("http") != word.npos || word.find("status") != word.npos ||
+           word.ends_with("code");
+}
+
+bool leads_to_status(std::string_view word) {
+    for (const std::string_view between : {"error", "response", "is", "of", "was", "returned"})
+        if (word == between)
+            return true;
+    return false;
 }
 
 class Masker {
@@ -31,7 +76,10 @@ public:
     std::string mask() {
         std::string result;
         while (at_ < line_.size()) {
-            if (const std::size_t length = variable(); length > 0) {
+            if (const std::size_t kept = status(); kept > 0) {
+                result += line_.substr(at_, kept);
+                at_ += kept;
+            } else if (const std::size_t length = variable(); length > 0) {
                 result += masked;
                 at_ += length;
             } else {
@@ -44,14 +92,96 @@ public:
 private:
     // The length of what begins here and differs from job to job; 0 when nothing such does.
     std::size_t variable() {
-        const bool word_begins = at_ == 0 || !is_word(line_[at_ - 1]);
+        const bool word_begins = begins_word();
         std::size_t length = word_begins ? quoted() : 0;
-        if (length == 0 && word_begins && is_hex(line_[at_])) {
-            length = timestamp();
-            length = length > 0 ? length : uuid();
-            length = length > 0 ? length : hex_number();
+        length = length > 0 ? length : query();
+        if (length == 0 && word_begins && is_alphanumeric(line_[at_])) {
+            for (const auto of : {&Masker::timestamp, &Masker::uuid, &Masker::email, &Masker::token,
+                                  &Masker::hex_number})
+                length = length > 0 ? length : (this->*of)();
         }
         return length > 0 ? length : number();
+    }
+
+    bool begins_word() const { return at_ == 0 || !is_word(line_[at_ - 1]); }
+
+    // Three digits behind HTTP, status or code are no measure but a name: 500 and 429 are two
+    // causes.
+    std::size_t status() const {
+        if (!begins_word() || digits(0) != 3 || is_word(peek(3)) ||
+            (is_one_of(peek(3), ".,:") && is_digit(peek(4))))
+            return 0;
+        std::size_t end = at_;
+        for (int words = 0; words < 3; ++words) {
+            while (end > 0 && !is_lower(line_[end - 1]) && !is_upper(line_[end - 1]) &&
+                   is_one_of(line_[end - 1], " :=/._-(['\"#0123456789"))
+                --end;
+            std::size_t begin = end;
+            while (begin > 0 && (is_lower(line_[begin - 1]) || is_upper(line_[begin - 1])))
+                --begin;
+            std::string word(line_.substr(begin, end - begin));
+            std::transform(word.begin(), word.end(), word.begin(), [](char c) {
+                return is_upper(c) ? static_cast<char>(c - 'A' + 'a') : c;
+            });
+            if (announces_status(word))
+                return 3;
+            if (!leads_to_status(word))
+                return 0;
+            end = begin;
+        }
+        return 0;
+    }
+
+    std::size_t run(std::size_t from, std::string_view besides) const {
+        std::size_t length = 0;
+        while (is_alphanumeric(peek(from + length)) ||
+               (peek(from + length) != '\0' && is_one_of(peek(from + length), besides)))
+            ++length;
+        return length;
+    }
+
+    // name@example.com: the last label has no digit, unlike a version.
+    std::size_t email() const {
+        constexpr std::string_view local = "._%+-";
+        if (at_ > 0 && is_one_of(line_[at_ - 1], local))
+            return 0;
+        const std::size_t name = run(0, local);
+        if (peek(name) != '@')
+            return 0;
+        std::size_t length = name + 1 + run(name + 1, ".-");
+        while (length > name && !is_alphanumeric(peek(length - 1)))
+            --length; // a full stop
+        if (length <= name)
+            return 0;
+        const std::string_view domain = line_.substr(at_ + name, length - name);
+        const std::size_t dot = domain.rfind('.');
+        if (dot == domain.npos || dot < 2 || domain.size() - dot < 3)
+            return 0;
+        const std::string_view last = domain.substr(dot + 1);
+        return std::none_of(last.begin(), last.end(), is_digit) ? length : 0;
+    }
+
+    // A key, a session, a JWT: long, and mixed as by chance.
+    std::size_t token() const {
+        if (line_.substr(at_).starts_with("eyJ"))
+            if (const std::size_t jwt = run(0, "._-"); jwt >= 16)
+                return is_alphanumeric(peek(jwt - 1)) ? jwt : jwt - 1;
+        const std::size_t base64 = run(0, "+/_-=");
+        if (is_random(line_.substr(at_, base64)))
+            return base64;
+        const std::size_t word = run(0, "_-");
+        return is_random(line_.substr(at_, word)) ? word : 0;
+    }
+
+    // The parameters of an address, behind its '?'.
+    std::size_t query() const {
+        if (peek(0) != '?' || at_ == 0 || line_[at_ - 1] == ' ' ||
+            peek(run(1, "_.-%[]") + 1) != '=')
+            return 0;
+        std::size_t length = 1;
+        while (peek(length) != '\0' && !is_one_of(peek(length), " \"'`<>()"))
+            ++length;
+        return is_one_of(peek(length - 1), ".,:;") ? length - 1 : length;
     }
 
     // An opening quote follows no letter and a closing apostrophe precedes none, so that "can't"

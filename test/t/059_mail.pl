@@ -65,8 +65,8 @@ subtest 'a cause is new, and then known from the digest that had it last' => sub
     like $html, qr/<b>NEW</, 'and in the HTML';
     like $text, qr/^None was accepted before it\.$/m, 'no digest before it';
 
-    fail_job(last_error => 'HTTP 502 after 7 s');
-    fail_job(job_type => 'rebuild_index', last_error => 'HTTP 502 after 7 s');
+    fail_job(last_error => 'HTTP 503 after 7 s');
+    fail_job(job_type => 'rebuild_index', last_error => 'HTTP 503 after 7 s');
     (my $second, $text, $html) = mail();
     my $known = cause($text, 'apple/refresh_catalog');
     like $known, qr/\A\S+ 1 job failed, AGAIN$/m, 'known by what its error has in common with the earlier one';
@@ -76,13 +76,13 @@ subtest 'a cause is new, and then known from the digest that had it last' => sub
     like cause($text, 'apple/rebuild_index'), qr/\A\S+ 1 job failed, NEW$/m, 'the same error of another kind of job is new';
     like $text, qr/^The last one before it, #$first, was accepted \Q$accepted\E\.$/m, 'when a digest was last accepted';
 
-    fail_job(last_error => 'HTTP 500 after 1 s');
+    fail_job(last_error => 'HTTP 503 after 1 s');
     ($first, $text) = mail();
     like cause($text, 'apple/refresh_catalog'), qr/in digest #$second$/m, 'a third time: the second digest is named';
 
-    fail_job(last_error => 'HTTP 502 after 9 s');
+    fail_job(last_error => 'HTTP 503 after 9 s');
     mail();
-    fail_job(job_type => 'rebuild_index', last_error => 'HTTP 502 after 9 s');
+    fail_job(job_type => 'rebuild_index', last_error => 'HTTP 503 after 9 s');
     (undef, $text) = mail();
     like cause($text, 'apple/rebuild_index'), qr/^  last reported .* in digest #$second$/m, 'however long ago that was';
 };

@@ -57,7 +57,7 @@ void expect_in_neither(const Mail &mail, const std::string &words) {
 
 TEST(History, knows_a_cause_by_its_normalised_error) {
     const Mail mail =
-        mail_after({with_error("HTTP 503 after 30 s")}, {with_error("HTTP 502 after 7 s")});
+        mail_after({with_error("HTTP 503 after 30 s")}, {with_error("HTTP 503 after 7 s")});
     expect_in_both(mail, "AGAIN");
     expect_in_both(mail, "last reported 2026-11-20T03:00:00+01:00 in digest #12");
     expect_in_neither(mail, "NEW");
@@ -249,7 +249,7 @@ TEST(Mail, calls_no_worker_lost_in_the_preheader_that_raised_an_error) {
 }
 
 TEST(Mail, shows_what_the_errors_of_a_cause_have_in_common) {
-    const std::string common = "  | HTTP #: resets in # s\n";
+    const std::string common = "  | HTTP 429: resets in # s\n";
     EXPECT_TRUE(contains(mail_of({with_error("HTTP 429: resets in 8 s", 1),
                                   with_error("HTTP 429: resets in 90 s", 2)})
                              .text,

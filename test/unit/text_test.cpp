@@ -234,6 +234,22 @@ TEST(NormaliseError, masks_what_differs_from_job_to_job) {
         {"at 2026-07-14T03:12:09Z!", "at 2026-07-15 03:12:09.123456+02:00!"},
         {"at 2026-07-14T03:12!", "at 2026-07-15 03:12:09,5+0200!"},
         {"step12b of 3", "step7b of 4"},
+        {"no account for ann.lee+x@mail.example.com.", "no account for bob@example.org."},
+        {"<ann@a.example.co.uk>: unknown", "<b_o@b.example.io>: unknown"},
+        {"key sk_test_4eC39HqLyjWDarjtT1zdp7dc is revoked",
+         "key sk_test_9aQ27KfWbvTRzmNpX8cLq0Ys is revoked"},
+        {"session dGhpcyBpcyBub3QgYSBr+XkgYXQgYWxs/Q== is over",
+         "session c29tZXRoaW5nIGVs/2Ugd2+UaGVy0Z== is over"},
+        {"request 01HF3K9Z2M8Q7X5V4T6W0R1S2B failed", "request 01HF3K9Z3C7P1X0B9N2M4K6J8D failed"},
+        {"token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmN.",
+         "token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI5In0.Xk2fQ9aTz7LbVw0c."},
+        {"GET https://a.example.com/songs?q=blue&page=2 failed",
+         "GET https://a.example.com/songs?q=green&sort=up failed"},
+        {"refused with url: /search/?q=a%20b (Caused by x)",
+         "refused with url: /search/?term=c (Caused by x)"},
+        {"HTTP 503 after 30 s", "HTTP 503 after 7 s"},
+        {"job 503 is lost", "job 418 is lost"},
+        {"code 12345", "code 54321"},
         {"same\nat line 1", "\n  same  \nelsewhere"},
     };
     for (const auto &[one, other] : alike) {
@@ -252,9 +268,45 @@ TEST(NormaliseError, keeps_apart_what_differs_in_words) {
     EXPECT_NE(normalise_error("a 'x' b"), normalise_error("a 'x' c"));
 }
 
+TEST(NormaliseError, keeps_a_status_apart_from_another) {
+    for (const char *error :
+         {"HTTP @ from upstream", "HTTP/1.1 @ Service Unavailable", "HTTP Error @: see above",
+          "Request failed with status code @", "status: @", "status=@", "{\"status\": @}",
+          "statusCode=@", "status_code: @", "the server responded with a status of @ ()",
+          "exit code @", "HTTP response code: @ for URL", "urllib.error.HTTPError: HTTP Error @: x",
+          "error code: @.", "(code: @)"}) {
+        const auto with = [&](const char *status) {
+            std::string text = error;
+            return text.replace(text.find('@'), 1, status);
+        };
+        EXPECT_NE(normalise_error(with("500")), normalise_error(with("429"))) << error;
+        EXPECT_TRUE(contains(normalise_error(with("500")), "500")) << error;
+        EXPECT_EQ(normalise_error(with("5001")), normalise_error(with("4290"))) << error;
+        EXPECT_EQ(normalise_error(with("500.5")), normalise_error(with("429.1"))) << error;
+    }
+}
+
+TEST(NormaliseError, leaves_names_and_words_as_they_are) {
+    for (const char *error :
+         {"java.lang.IllegalStateException: no album",
+          "org.springframework.beans.factory.UnsatisfiedDependencyException",
+          "Illuminate\\Queue\\MaxAttemptsExceededException",
+          "HTTPSConnectionPoolTimeoutErrorInOurOwnClient", "sqlalchemy.exc.DBAPIError: gone",
+          "com.example.IOSURLSessionHTTPErrorHandlerFactoryBean",
+          "no such file: /usr/lib/python/dist-packages/x",
+          "internal_server_error_while_refreshing_the_catalog", "a-rather-long-name-of-a-queue",
+          "ReadTimeout at https://catalog.example.com/songs/search", "really? yes = no", "a ? b=c",
+          "user@localhost is unknown", "facade of the decade", "x=y? no"})
+        EXPECT_EQ(normalise_error(error), error);
+    EXPECT_EQ(normalise_error("left-pad@1.3.0 and sha256WithRSAEncryption"),
+              "left-pad@# and sha#WithRSAEncryption");
+    EXPECT_NE(normalise_error("KeyError: 'a'"), normalise_error("ValueError: 'a'"));
+}
+
 TEST(NormaliseError, is_bounded_and_quick_for_any_input) {
-    for (const char *piece : {"a", "'", "' '", "\"`'", "0", "f", "0x", "2026-07-14 ", "\xC3", "\n ",
-                              "\xE2\x80\x8B", "'a", "f-"}) {
+    for (const char *piece :
+         {"a", "'", "' '", "\"`'", "0", "f", "0x", "2026-07-14 ", "\xC3", "\n ", "\xE2\x80\x8B",
+          "'a", "f-", "a@", "a.", "?a=", "aB1-", "eyJ", "HTTP 500 "}) {
         const std::string huge = repeated(piece, 5000000 / std::string_view(piece).size());
         EXPECT_LE(characters(normalise_error(huge)), 200U) << piece;
     }
