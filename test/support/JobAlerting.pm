@@ -175,6 +175,8 @@ sub store_setting {
     $db //= 'postgres';
     local $ENV{PGCLIENTENCODING} = 'UTF8';
     my $entry = "job_alerting.$name=";
+    # Each in a session of its own: one that has a bad value could not store it again.
+    $node->safe_psql('postgres', "ALTER DATABASE $db RESET job_alerting.$name");
     $node->safe_psql('postgres', "ALTER DATABASE $db SET job_alerting.$name FROM CURRENT");
     $node->safe_psql('postgres', 'UPDATE pg_db_role_setting SET setconfig = ARRAY('
           . "SELECT CASE WHEN starts_with(s, '$entry') THEN " . _sql("$entry$value") . ' ELSE s END FROM unnest(setconfig) s'

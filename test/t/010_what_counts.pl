@@ -14,7 +14,7 @@ use JobAlerting;
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
 max_prepared_transactions = 5
-job_alerting.max_listed = 500
+job_alerting.max_listed = 1000
 CONF
 JobAlerting::create_jobs($node);
 

@@ -25,7 +25,7 @@ my $stub = JobAlerting::Stub->start;
 my %count;
 my $node = JobAlerting::node('main', stub => $stub, interval => '1s', conf => <<'CONF');
 job_alerting.http_timeout = '5s'
-job_alerting.max_listed = 500
+job_alerting.max_listed = 1000
 CONF
 JobAlerting::create_jobs($node);
 # From now on the launcher knows the database.

@@ -15,7 +15,7 @@ my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
 job_alerting.lock_timeout = 1s
 job_alerting.scan_timeout = 500ms
-job_alerting.max_listed = 500
+job_alerting.max_listed = 1000
 CONF
 
 my $superuser = sql('SELECT current_user');

@@ -14,7 +14,7 @@ use JobAlerting;
 # By name: the value that is found at server start, what it has to be, and what holds meanwhile.
 my %MISTYPED = (
     interval     => [ '5 minutes', qr/not a time from 1s to 7d/, qr/a round comes each hour/ ],
-    max_listed   => [ '5000',      qr/not a whole number from 0 to 500/, qr/50 jobs are listed/ ],
+    max_listed   => [ '5000',      qr/not a whole number from 0 to 1000/, qr/50 jobs are listed/ ],
     http_timeout => [ '30 sec',    qr/not a time from 1s to 10min/, qr/a request may take 30s/ ],
     lock_timeout => [ '-1',        qr/not a time from 1ms to 10min/, qr/a round waits 5s for a lock/ ],
     scan_timeout => [ "5m\xc3\xadn", qr/not a time from 1ms to 1d/, qr/a failure query may take 5min/ ],
@@ -119,7 +119,7 @@ subtest 'who sets a wrong value is told so' => sub {
         [ interval    => '5 minutes', qr/DETAIL:  It has to be a time from 1s to 7d\.\nHINT:  Write a number and one of the units/ ],
         [ interval    => '0',         qr/DETAIL:  It has to be a time from 1s to 7d\./ ],
         [ retention   => '-1',        qr/DETAIL:  It has to be a time from 0 to 24855d\./ ],
-        [ max_listed  => '501',       qr/DETAIL:  It has to be a whole number from 0 to 500\.\nHINT:  Write a whole number\./ ],
+        [ max_listed  => '1001',       qr/DETAIL:  It has to be a whole number from 0 to 1000\.\nHINT:  Write a whole number\./ ],
         [ max_listed  => 'many',      qr/HINT:  Write a whole number\./ ],
         [ on_in_doubt => 'hald',      qr/DETAIL:  It has to be resend or hold\./ ],
         [ mail_to     => 'ops@example.com, nobody', qr/DETAIL:  "nobody" is not a mail address: it must have one @\./ ],
