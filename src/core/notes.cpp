@@ -1,6 +1,8 @@
 #include "core/notes.hpp"
 
+#include "core/digest.hpp"
 #include "core/headline.hpp"
+#include "core/text.hpp"
 
 namespace job_alerting::core {
 
@@ -24,6 +26,10 @@ std::string doubt_note(std::int64_t digest, std::int64_t failures, const std::st
     return "Digest #" + std::to_string(digest) + " (" + counted(failures, "failure", "failures") +
            ") may not have reached you: " + error + ". If it did, " + call + "true); if not, " +
            call + "false).";
+}
+
+std::string mended_note(const std::string &queue, const std::string &since) {
+    return "Queue " + one_line(queue, most_name) + " can be read again since " + since + ".";
 }
 
 std::string copy_note(const std::string &since) {

@@ -19,6 +19,9 @@ std::string minimal_note(const std::string &error);
 // An earlier digest, of so many failures, may not have arrived; `error`: why that is not known.
 std::string doubt_note(std::int64_t digest, std::int64_t failures, const std::string &error);
 
+// A queue of which an earlier digest says that it cannot be read can be read again.
+std::string mended_note(const std::string &queue, const std::string &since);
+
 // It is the first since this database became a copy of another.
 std::string copy_note(const std::string &since);
 

@@ -22,6 +22,15 @@ bool is_unreserved(char c) {
 
 } // namespace
 
+bool shows_nothing(std::string_view hostile) {
+    Reader reader(hostile);
+    for (Character c = reader.next(); !c.is_end(); c = reader.next())
+        if (!is_space(c.code) && c.code != 0x200C &&
+            c.code != 0x200D) // joiners, with nothing to join
+            return false;
+    return true;
+}
+
 std::string clean(std::string_view hostile) {
     std::string text;
     text.reserve(hostile.size());

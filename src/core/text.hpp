@@ -20,6 +20,9 @@ std::string clean_line(std::string_view hostile);
 // clean_line() and clip() in one, without reading more of a long text than is kept of it.
 std::string one_line(std::string_view hostile, std::size_t most);
 
+// Whether it shows nothing.
+bool shows_nothing(std::string_view hostile);
+
 // How many characters (code points) a clean text has.
 std::size_t characters(std::string_view clean_text);
 

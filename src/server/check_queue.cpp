@@ -7,6 +7,7 @@
 #include "server/job_table.hpp"
 #include "server/scan.hpp"
 #include "server/settings.hpp"
+#include "server/statuses.hpp"
 
 namespace job_alerting::server {
 
@@ -208,7 +209,7 @@ Finding check_deletion(const Patient &patient) {
         soon = count_deleted(transaction, patient.queue, *table, cleared.rows[0]);
         later = count_deleted(transaction, patient.queue, *table, cleared.rows[1]);
     } catch (const ServerError &why) {
-        return ok(std::string("how soon its rows are deleted cannot be told: ") + why.what());
+        return ok("how soon its rows are deleted cannot be told: " + why.words());
     }
     transaction.commit();
     if (soon < enough || later > 0)
@@ -238,6 +239,39 @@ Finding check_columns(const Patient &patient) {
                    "Correct the rows that stand failed, or the failure query.");
 }
 
+Finding check_statuses(const Patient &patient) {
+    const std::optional<JobTable> table = table_in(patient.queue);
+    const char *unknown = nullptr;
+    Transaction transaction(lock_timeout_setting());
+    if (table)
+        transaction.run([&] {
+            Relation jobs = find_jobs(table->name.c_str());
+            if (!jobs)
+                return;
+            unknown = unknown_statuses(jobs, get_role_oid(patient.queue.owner.c_str(), false),
+                                       scan_timeout_setting());
+            relation_close(jobs, AccessShareLock);
+        });
+    if (!unknown)
+        return ok(table ? "no job has ended in a status that no rule knows"
+                        : "what its statuses mean is the query's to know");
+    return warning(std::string("jobs have ended in a status that no rule knows, and are not "
+                               "reported: ") +
+                       unknown,
+                   "If they are failures, describe them with job_alerting.watch_query().");
+}
+
+// Where failures may be that the query does not see; no fault in itself.
+Finding check_sources(const Patient &patient) {
+    std::string sources;
+    if (patient.facts.remotes)
+        sources = std::string("it reads a remote server: ") + patient.facts.remotes;
+    if (patient.facts.views)
+        sources += (sources.empty() ? "it reads a view: " : "; and a view: ") +
+                   std::string(patient.facts.views);
+    return ok(sources.empty() ? "it reads tables of this database" : sources);
+}
+
 struct QueueItem {
     const char *name;
     Finding (*check)(const Patient &patient);
@@ -245,6 +279,8 @@ struct QueueItem {
 
 const QueueItem queue_items[] = {
     {"columns", check_columns},
+    {"statuses", check_statuses},
+    {"sources", check_sources},
     {"identity", check_identity},
     {"deletion", check_deletion},
     {"plan", check_plan},
@@ -258,7 +294,7 @@ template <typename Look> Finding guarded_finding(const Queue &queue, Look &&look
     try {
         return look();
     } catch (const ServerError &why) {
-        return error(std::string("it cannot be read: ") + why.what(),
+        return error("it cannot be read: " + why.words(),
                      "Mend that, or stop watching it: SELECT job_alerting.unwatch(" +
                          literal(queue.name) + ");");
     }

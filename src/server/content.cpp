@@ -174,6 +174,23 @@ std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const 
     return number(result.rows[0][0]);
 }
 
+std::vector<Mended> mended_queues(Transaction &transaction, ChannelKind channel,
+                                  const DigestRow &digest) {
+    const Result result = transaction.execute(
+        (std::string("SELECT f.queue, ") + moment_of("max(f.cleared_at)") +
+         " FROM job_alerting.failure f JOIN job_alerting.queue q ON q.name = f.queue "
+         "WHERE f.id < $1::bigint AND f.job_id = 'unreadable' AND f.status = 'unreadable' "
+         "AND q.broken_since IS NULL AND f.cleared_at > "
+         "(SELECT max(d.composed_at) FROM job_alerting.digest d "
+         " WHERE d.channel = $2 AND d.state = 'accepted') GROUP BY f.queue ORDER BY f.queue")
+            .c_str(),
+        {value(digest.first_failure), to_string(channel)});
+    std::vector<Mended> queues;
+    for (const Row &row : result.rows)
+        queues.push_back({.queue = to_utf8(row[0].value()), .since = row[1].value()});
+    return queues;
+}
+
 void earlier_failures(
     Transaction &transaction, ChannelKind channel, const DigestRow &digest, std::int64_t most,
     bool of_its_kinds,

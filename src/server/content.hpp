@@ -50,6 +50,17 @@ std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind 
 // was composed.
 std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const DigestRow &digest);
 
+// A queue that can be read again, and since when.
+struct Mended {
+    std::string queue;
+    std::string since;
+};
+
+// Those of which an earlier digest of the channel says that they cannot be read, and of which none
+// has said yet that they can.
+std::vector<Mended> mended_queues(Transaction &transaction, ChannelKind channel,
+                                  const DigestRow &digest);
+
 // Gives to `take` the newest failures from before the digest, `most` of them, the newest first,
 // that have queue, source and job type in common with one of the digest's, and the accepted digest
 // of the channel that each was in; its number is 0 where there is none.

@@ -6,6 +6,8 @@
 #include "server/sandbox.hpp"
 
 extern "C" {
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/regproc.h"
@@ -94,9 +96,26 @@ char *copy_of(StringInfo list, MemoryContext context) {
     return list->len ? MemoryContextStrdup(context, list->data) : nullptr;
 }
 
+// Whether it is a foreign table, or some of its partitions are.
+bool is_remote(Oid relation) {
+    if (get_rel_relkind(relation) == RELKIND_FOREIGN_TABLE)
+        return true;
+    if (get_rel_relkind(relation) != RELKIND_PARTITIONED_TABLE)
+        return false;
+    ListCell *cell;
+    foreach (cell, find_all_inheritors(relation, NoLock, nullptr))
+        if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_FOREIGN_TABLE)
+            return true;
+    return false;
+}
+
 void look_at_tree(const char *query, Oid owner, MemoryContext context, QueryFacts &facts) {
     StringInfoData hidden;
     StringInfoData others;
+    StringInfoData remotes;
+    StringInfoData views;
+    initStringInfo(&remotes);
+    initStringInfo(&views);
     initStringInfo(&hidden);
     initStringInfo(&others);
     SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
@@ -115,6 +134,10 @@ void look_at_tree(const char *query, Oid owner, MemoryContext context, QueryFact
         const Oid relation = lfirst_oid(cell);
         if (check_enable_rls(relation, owner, true) == RLS_ENABLED)
             append(&hidden, qualified_name(relation));
+        if (is_remote(relation))
+            append(&remotes, qualified_name(relation));
+        if (get_rel_relkind(relation) == RELKIND_VIEW)
+            append(&views, qualified_name(relation));
         if (superuser_arg(owner) && !superuser_arg(owner_of_relation(relation)))
             append(&others, qualified_name(relation));
     }
@@ -125,9 +148,23 @@ void look_at_tree(const char *query, Oid owner, MemoryContext context, QueryFact
                               list_member_oid(functions, F_TIMESTAMPTZ_DATE);
     facts.row_security = copy_of(&hidden, context);
     facts.others = copy_of(&others, context);
+    facts.remotes = copy_of(&remotes, context);
+    facts.views = copy_of(&views, context);
 }
 
 } // namespace
+
+QueryFacts examine_tree(const char *query, Oid owner) {
+    const MemoryContext context = CurrentMemoryContext;
+    QueryFacts facts = {};
+    auto work = [&] {
+        SPI_connect();
+        look_at_tree(query, owner, context, facts);
+        SPI_finish();
+    };
+    sandboxed(owner, 0, work);
+    return facts;
+}
 
 QueryFacts examine_query(const ScannedQueue &queue, int time_limit) {
     const Oid owner = get_role_oid(queue.owner, false);

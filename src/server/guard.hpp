@@ -27,6 +27,9 @@ struct ServerError : std::runtime_error {
         : std::runtime_error(data.message ? data.message : "unknown error"),
           sqlstate(data.sqlerrcode), detail(data.detail ? data.detail : ""),
           hint(data.hint ? data.hint : "") {}
+
+    // The message and its detail, for people.
+    std::string words() const { return detail.empty() ? what() : what() + (". " + detail); }
 };
 
 // Puts the server's error handling back as it was, however the block is left.

@@ -79,16 +79,20 @@ ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait) {
     return ScanBegin::begun;
 }
 
-bool scan(Transaction &transaction, const Queue &queue, int time_limit) {
+ScanEnd scan(Transaction &transaction, const Queue &queue, int time_limit) {
     const ScannedQueue itself = scanned(queue);
     transaction.run([&] { record_failures(itself, time_limit); });
-    return transaction
-               .execute("UPDATE job_alerting.queue SET last_scan_at = clock_timestamp(), "
-                        "last_scan_ms = 1000 * extract(epoch FROM clock_timestamp() - "
-                        "scan_started_at)::float8, scan_started_at = NULL, last_error = NULL, "
-                        "broken_since = NULL WHERE name = $1 AND watched_at = $2::timestamptz",
-                        {queue.name, queue.watched_at})
-               .touched > 0;
+    const Result ended = transaction.execute(
+        "UPDATE job_alerting.queue q SET last_scan_at = clock_timestamp(), "
+        "last_scan_ms = 1000 * extract(epoch FROM clock_timestamp() - scan_started_at)::float8, "
+        "scan_started_at = NULL, last_error = NULL, broken_since = NULL "
+        "WHERE q.name = $1 AND q.watched_at = $2::timestamptz "
+        "RETURNING EXISTS (SELECT FROM job_alerting.failure f WHERE f.queue = q.name "
+        "    AND f.job_id = 'unreadable' AND f.status = 'unreadable' AND f.cleared_at = now())",
+        {queue.name, queue.watched_at});
+    if (ended.rows.empty())
+        return ScanEnd::gone;
+    return flag(ended.rows[0][0]) ? ScanEnd::mended : ScanEnd::recorded;
 }
 
 bool break_queue(Transaction &transaction, const std::string &queue, const std::string &error,

@@ -40,9 +40,14 @@ enum class ScanBegin {
 // Waits for somebody who holds the queue's row only when it is told to.
 ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait);
 
-// Runs and records a scan. Returns false when the queue is no longer watched so; what was found
-// must then be rolled back.
-bool scan(Transaction &transaction, const Queue &queue, int time_limit);
+enum class ScanEnd {
+    recorded,
+    mended, // likewise; and that the queue could not be read, which was recorded, is over
+    gone,   // the queue is no longer watched so; what was found must be rolled back
+};
+
+// Runs and records a scan.
+ScanEnd scan(Transaction &transaction, const Queue &queue, int time_limit);
 
 // The queue cannot be read, which is recorded as a failure of its own, once for each breakage:
 // at once when it is `certain`, and otherwise when the scan before this one failed as well. Returns

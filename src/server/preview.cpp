@@ -31,7 +31,7 @@ std::optional<core::Failure> failure_of_itself(const Queue &queue, const ServerE
     core::Failure failure;
     failure.queue = to_utf8(queue.name);
     failure.job_id = failure.status.emplace(core::unreadable);
-    failure.error = to_utf8(error.what());
+    failure.error = to_utf8(error.words());
     return failure;
 }
 

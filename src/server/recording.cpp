@@ -28,14 +28,20 @@ ledger::ScanBegin announce(const Queue &queue, bool wait) {
 // What was found in a queue that was unwatched, or watched otherwise, meanwhile is not recorded.
 void scan(const Queue &queue) {
     Transaction transaction(lock_timeout_setting());
-    if (ledger::scan(transaction, queue, scan_timeout_setting()))
-        transaction.commit();
+    const ledger::ScanEnd end = ledger::scan(transaction, queue, scan_timeout_setting());
+    if (end == ledger::ScanEnd::gone)
+        return;
+    transaction.commit();
+    if (end == ledger::ScanEnd::mended)
+        guarded([&] {
+            ereport(LOG, (errmsg("job_alerting can read queue \"%s\" again", queue.name.c_str())));
+        });
 }
 
 void keep_broken(const Queue &queue, const ServerError &error) {
     Transaction transaction(lock_timeout_setting());
-    if (ledger::break_queue(transaction, queue.name, error.what(), !is_limit(error.sqlstate)))
-        warn("job_alerting cannot read queue \"" + queue.name + "\": " + error.what());
+    if (ledger::break_queue(transaction, queue.name, error.words(), !is_limit(error.sqlstate)))
+        warn("job_alerting cannot read queue \"" + queue.name + "\": " + error.words());
     transaction.commit();
 }
 
@@ -46,7 +52,7 @@ template <typename Note> void note(const Queue &queue, Note &&write) {
         write();
     } catch (const ServerError &error) {
         warn("job_alerting cannot note what is wrong with queue \"" + queue.name +
-             "\": " + error.what());
+             "\": " + error.words());
     }
 }
 
@@ -72,7 +78,7 @@ std::optional<std::string> record_queue(const Queue &queue, bool wait) {
         guarded([] { shared::set_deadline(MyDatabaseId, 0); });
         hold_round_lock();
         note(queue, [&] { keep_broken(queue, error); });
-        return "queue " + queue.name + " cannot be read: " + error.what();
+        return "queue " + queue.name + " cannot be read: " + error.words();
     }
 }
 

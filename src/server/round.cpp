@@ -122,11 +122,11 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
                 throw;
             report.ended = false;
             channel.failed = true;
-            add(channel.trouble, error.what());
+            add(channel.trouble, error.words());
             add(report.trouble,
-                std::string("channel ") + to_string(channel.channel) + ": " + error.what());
+                std::string("channel ") + to_string(channel.channel) + ": " + error.words());
             warn(std::string("job_alerting cannot deliver through ") + to_string(channel.channel) +
-                 ": " + error.what());
+                 ": " + error.words());
         }
     }
 }
@@ -173,7 +173,7 @@ void tidy_up(const Settings &settings, const std::string &queue_trouble, RoundRe
         ledger::prune(transaction, kinds, settings.retention);
         transaction.commit();
     } catch (const ServerError &error) {
-        warn(std::string("job_alerting cannot tidy up its tables: ") + error.what());
+        warn(std::string("job_alerting cannot tidy up its tables: ") + error.words());
         // A digest may be due before the interval is over.
         report.due_in = shared::short_pause;
     }

@@ -2,12 +2,16 @@
 
 #include "server/prelude.hpp"
 
+#include "core/text.hpp"
+
 #include "server/as_extension.hpp"
+#include "server/examine.hpp"
 #include "server/failure_query.hpp"
 #include "server/job_table.hpp"
 #include "server/sandbox.hpp"
 #include "server/scan.hpp"
 #include "server/settings.hpp"
+#include "server/statuses.hpp"
 
 extern "C" {
 PG_FUNCTION_INFO_V1(job_alerting_watch);
@@ -52,10 +56,22 @@ bool check_existing(const char *queue) {
     return true;
 }
 
+// In SQL_ASCII no more is known of it than its bytes.
+bool is_invisible(const char *name) {
+    const char *utf8 = GetDatabaseEncoding() == PG_SQL_ASCII
+                           ? name
+                           : pg_server_to_any(name, static_cast<int>(strlen(name)), PG_UTF8);
+    return core::shows_nothing(utf8);
+}
+
 void check_name(const char *name) {
     if (name[0] == '\0' || pg_mbstrlen(name) > 200)
         ereport(ERROR, (errcode(ERRCODE_INVALID_NAME),
                         errmsg("the name of a queue must have 1 to 200 characters")));
+    if (is_invisible(name))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("the name of a queue is blank"),
+                        errdetail("Digests call a queue by its name."),
+                        errhint("Give it a name that can be seen.")));
 }
 
 // Writes the queue's row with one of two statements. Returns whether there was anything to write.
@@ -97,6 +113,36 @@ void warn_of_omission(const char *name, const Trial &trial) {
                          "job_alerting.watch_query().")));
 }
 
+void tell_what_it_reads(const char *name, const char *query, Oid owner) {
+    const QueryFacts facts = examine_tree(query, owner);
+    if (facts.row_security)
+        ereport(WARNING,
+                (errmsg("row-level security may hide rows from queue \"%s\"", name),
+                 errdetail("Policies of %s apply to role \"%s\": what they hide is not reported.",
+                           facts.row_security, GetUserNameFromId(owner, false)),
+                 errhint("Give the role a policy that shows it all rows (CREATE POLICY ... USING "
+                         "(true)), or exempt the table's owner: ALTER TABLE ... NO FORCE ROW LEVEL "
+                         "SECURITY.")));
+    if (facts.remotes)
+        ereport(INFO,
+                (errmsg("queue \"%s\" reads a remote server: %s", name, facts.remotes),
+                 errdetail("While that cannot be reached, no failure of the queue is seen.")));
+    if (facts.views)
+        ereport(INFO, (errmsg("queue \"%s\" reads a view: %s", name, facts.views),
+                       errdetail("A failure that the view leaves out is not seen.")));
+}
+
+void tell_unknown_statuses(Relation jobs) {
+    const char *unknown = unknown_statuses(jobs, jobs->rd_rel->relowner, 0);
+    if (unknown)
+        ereport(INFO,
+                (errmsg("table \"%s\" has jobs of a status that no rule knows: %s",
+                        RelationGetRelationName(jobs), unknown),
+                 errdetail("They have ended, or used up their attempts, and are not reported."),
+                 errhint("If they are failures, describe them with "
+                         "job_alerting.watch_query().")));
+}
+
 // Tries the query, and stores it under the name. Whose the name is gets examined before the query
 // is tried, and again after it: meanwhile somebody else may have taken it.
 void store(const char *name, const char *query, Oid owner, TimestampTz since) {
@@ -106,6 +152,7 @@ void store(const char *name, const char *query, Oid owner, TimestampTz since) {
     const Trial trial = try_failure_query(query, owner, since, 0);
     warn_where_slow(name, start, trial);
     warn_of_omission(name, trial);
+    tell_what_it_reads(name, query, owner);
     const char *insert =
         "INSERT INTO job_alerting.queue (name, failure_query, owner, since, watched_at) "
         "VALUES ($1, $2, $3::name, $4::timestamptz, clock_timestamp()) "
@@ -145,8 +192,9 @@ extern "C" Datum job_alerting_watch(PG_FUNCTION_ARGS) {
     check_columns(jobs);
     const char *query = write_failure_query(jobs);
     const Oid owner = jobs->rd_rel->relowner;
-    relation_close(jobs, NoLock);
     store(name, query, owner, since);
+    tell_unknown_statuses(jobs);
+    relation_close(jobs, NoLock);
     PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 

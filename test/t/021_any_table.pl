@@ -29,7 +29,7 @@ sub said {
     local $ENV{PGCLIENTENCODING} = 'UTF8';
     my ($status, undef, $said) = $node->psql('postgres', encode_utf8($statement));
     is $status, 0, 'no error' or diag $said;
-    return decode_utf8($said);
+    return decode_utf8($said) =~ s/^psql:<stdin>:\d+: //gmr;
 }
 
 sub logged {
@@ -151,6 +151,83 @@ SQL
     my (undef, undef, $error) = $node->psql('postgres', q(SELECT job_alerting.watch_query('q', 'SELECT (1 / 0)::text AS job_id, now() AS failed_at')));
     like $error, qr/ERROR:  division by zero/, 'a failure that has no identity is no failure';
     sql(q(SELECT job_alerting.unwatch('odd_source')));
+};
+
+subtest 'watch() and check() name what has ended in a status that no rule knows' => sub {
+    sql('CREATE TABLE spoken (id int PRIMARY KEY, status text, finished_at timestamptz, attempts int, max_attempts int, last_error text)');
+    is said(q(SELECT job_alerting.watch('spoken'))), '', 'an empty table';
+    sql("INSERT INTO spoken VALUES (1, 'done', now(), 1, 3), (2, ' Completed ', now(), 1, 3), (3, 'DEAD', now(), 1, 3), (4, 'odd', NULL, 1, 3), (5, NULL, now(), 1, 3), (6, 'queued', now(), 1, 3)");
+    is said(q(SELECT job_alerting.watch('spoken'))), '', 'statuses that are known, and a job that has not ended';
+    sql("INSERT INTO spoken VALUES (7, 'Discarded ', now(), 1, 3), (8, E'er\e[1m\x{202e}ror', NULL, 3, 3), (9, repeat('x', 100), now(), 1, 3), (10, 'discarded', now(), 1, 3)");
+    my $words = '"discarded", "er??1m?ror", "' . 'x' x 40 . '"';
+    like said(q(SELECT job_alerting.watch('spoken'))),
+      qr/\AINFO:  table "spoken" has jobs of a status that no rule knows: \Q$words\E\nDETAIL: .*\nHINT:  .*watch_query/s, 'words, cleaned and clipped';
+    my ($finding) = grep { $_->{item} eq 'statuses of queue spoken' } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()');
+    like "$finding->{state}: $finding->{detail}", qr/\Awarning: .*not reported: \Q$words\E\z/, 'check()';
+    sql(q(SELECT job_alerting.unwatch('spoken'); DROP TABLE spoken;
+        CREATE TABLE spoken (id int PRIMARY KEY, status text, finished_at timestamptz, attempts int, max_attempts int) PARTITION BY RANGE (id);
+        CREATE TABLE spoken_1 PARTITION OF spoken FOR VALUES FROM (0) TO (100);
+        INSERT INTO spoken VALUES (1, 'lost', now(), 1, 3)));
+    like said(q(SELECT job_alerting.watch('spoken'))), qr/no rule knows: "lost"/, 'in a partition';
+    sql(q(SELECT job_alerting.unwatch('spoken')));
+};
+
+subtest 'watch() and watch_query() say where rows may be hidden' => sub {
+    sql(<<'SQL');
+CREATE ROLE keeper;
+CREATE TABLE kept (id text, status text, failed_at timestamptz);
+ALTER TABLE kept OWNER TO keeper;
+CREATE VIEW seen AS SELECT * FROM kept WHERE id <> 'x';
+CREATE EXTENSION postgres_fdw;
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw;
+CREATE USER MAPPING FOR PUBLIC SERVER elsewhere OPTIONS (user 'postgres', password_required 'false');
+CREATE FOREIGN TABLE far (id text, failed_at timestamptz) SERVER elsewhere OPTIONS (table_name 'kept');
+SQL
+    my ($host, $port) = ($node->host, $node->port);
+    my $user = sql('SELECT current_user');
+    sql("ALTER SERVER elsewhere OPTIONS (ADD host '$host', ADD port '$port', ADD dbname 'postgres'); ALTER USER MAPPING FOR PUBLIC SERVER elsewhere OPTIONS (SET user '$user')");
+    my $watch = sub { said("SELECT job_alerting.watch_query('place', 'SELECT id AS job_id, failed_at FROM public.$_[0]'" . ($_[1] // '') . ')') };
+    is $watch->('kept'), '', 'a table';
+    like $watch->('seen'), qr/\AINFO:  queue "place" reads a view: public\.seen\nDETAIL/, 'a view';
+    like $watch->('far'), qr/\AINFO:  queue "place" reads a remote server: public\.far\nDETAIL/, 'a foreign table';
+    my ($finding) = grep { $_->{item} eq 'sources of queue place' } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()');
+    is "$finding->{state}: $finding->{detail}", 'ok: it reads a remote server: public.far', 'check() says it, too';
+    sql('ALTER TABLE kept ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY');
+    like $watch->('kept', q(, owner => 'keeper')), qr/\AWARNING:  row-level security may hide rows from queue "place"\nDETAIL:  Policies of public\.kept apply to role "keeper"/, 'row-level security';
+    sql(q(SELECT job_alerting.unwatch('place')));
+};
+
+subtest 'a name that cannot be seen is refused' => sub {
+    for my $name (' ', "\t \n", "\x{200b}\x{feff}", "\x{200d}\x{200c}", "\x{a0}\x{3000}", "\x{ad}", "\x{1f40c}") {
+        local $ENV{PGCLIENTENCODING} = 'UTF8';
+        my (undef, undef, $error) = $node->psql('postgres', encode_utf8("SELECT job_alerting.watch_query('$name', 'SELECT NULL::text AS job_id, NULL::timestamptz AS failed_at WHERE false')"));
+        my $expected = $name eq "\x{1f40c}" ? qr/\A\z/ : qr/ERROR:  the name of a queue is blank/;
+        like $error, $expected, sprintf 'U+%04X', ord $name;
+    }
+    sql(q(SELECT job_alerting.unwatch(name) FROM job_alerting.queue));
+};
+
+subtest 'that a queue can be read again is said once: in the log, and in the next digest' => sub {
+    sql('CREATE TABLE mended (id text, failed_at timestamptz)');
+    sql(q(SELECT job_alerting.watch_query('mended', 'SELECT id AS job_id, failed_at FROM public.mended')));
+    my $mail = sub { my $before = $stub->count; JobAlerting::run_digest($node); return JobAlerting::text_part(($stub->requests)[$before] // return '') };
+    sql('ALTER TABLE mended RENAME TO away');
+    sql('CREATE FUNCTION raising() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE $x$gone$x$ USING DETAIL = $x$Since May.$x$; END $$');
+    sql('CREATE VIEW mended AS SELECT raising() AS id, now() AS failed_at');
+    like $mail->(), qr/queue mended could not be read.*\| gone\. Since May\.$/ms, 'broken, with the detail of the error';
+    is sql(q(SELECT last_error FROM job_alerting.queue)), 'gone. Since May.', 'which its row has, too';
+    like sql('SELECT reason FROM job_alerting.status'), qr/cannot be read: gone\. Since May\./, 'and the status';
+    is sql('SELECT detail FROM job_alerting.run_digest()'), 'queue mended cannot be read: gone. Since May.', 'and run_digest()';
+    sql('DROP VIEW mended; ALTER TABLE away RENAME TO mended');
+    is $mail->(), '', 'that alone is no reason for a mail';
+    is $mail->(), '', 'nor in the round after it';
+    my @said = logged() =~ /LOG:  (job_alerting can read queue "mended" again)/g;
+    is scalar @said, 1, 'but for a line in the log, once';
+    sql(q(INSERT INTO mended VALUES ('1', now())));
+    like $mail->(), qr/Queue mended can be read again since\s+\d{4}-/, 'the next digest says it';
+    sql(q(INSERT INTO mended VALUES ('2', now())));
+    unlike $mail->(), qr/can be read again/, 'and the one after that does not';
+    sql(q(SELECT job_alerting.unwatch('mended')));
 };
 
 $node->stop;

@@ -40,6 +40,11 @@ TEST(Notes, a_copy_and_a_promoted_server_say_since_when) {
     EXPECT_NE(promotion_note("2026-07-14T03:00:00+02:00").find("promoted"), std::string::npos);
 }
 
+TEST(Notes, calls_a_mended_queue_by_its_name) {
+    EXPECT_EQ(mended_note("mail\njobs", "2026-11-24T03:00:00+01:00"),
+              "Queue mail jobs can be read again since 2026-11-24T03:00:00+01:00.");
+}
+
 } // namespace
 
 } // namespace job_alerting::core

@@ -351,6 +351,14 @@ TEST(Wrap, leaves_no_space_at_an_end_and_no_double_empty_line) {
     EXPECT_EQ(wrap("", 78), "\n");
 }
 
+TEST(Text, tells_what_shows_nothing) {
+    for (const char *text : {"", " ", "\t\r\n", "\xE2\x80\x8B", "\xE2\x80\x8D\xE2\x80\x8C",
+                             "\xC2\xA0", "\xE3\x80\x80", "\xEF\xBB\xBF", "\xC2\xAD", "\x1B[1m"})
+        EXPECT_TRUE(shows_nothing(text)) << text;
+    for (const char *text : {"a", " .", "\xF0\x9F\x90\x8C", "\xE2\x80\x8B-", "\xFF"})
+        EXPECT_FALSE(shows_nothing(text)) << text;
+}
+
 } // namespace
 
 } // namespace job_alerting::core
