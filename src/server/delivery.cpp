@@ -15,6 +15,8 @@
 #include "core/notes.hpp"
 #include "core/retry.hpp"
 
+#include <csignal>
+
 extern "C" {
 #include "common/pg_prng.h"
 }
@@ -25,7 +27,8 @@ namespace {
 
 constexpr std::int64_t most_history = 10000; // earlier failures that are compared with new ones
 constexpr int longest_history = 5000;        // ms that a mail waits for such a comparison
-constexpr long settle_pause = 1000;          // ms between two attempts to commit an answer
+constexpr int settle_slice = 5000; // ms that an attempt to commit an answer waits for a lock
+constexpr long settle_pause = 100; // ms between two of them
 
 // No cancellation and no end of the process while it is in scope. An error of the server lets
 // them in again by itself, hence no plain counting back.
@@ -38,6 +41,33 @@ public:
 
 private:
     const uint32 before_ = InterruptHoldoffCount;
+};
+
+// The process is not ended while it is in scope, even if that was asked for before. A limit on the
+// wait for a lock still is one, as it would not be while interrupts are held.
+class DeferredEnd {
+public:
+    DeferredEnd() {
+        sigset_t end;
+        sigemptyset(&end);
+        sigaddset(&end, SIGTERM);
+        sigprocmask(SIG_BLOCK, &end, &before_);
+        asked_ = ProcDiePending != 0;
+        ProcDiePending = 0;
+    }
+    DeferredEnd(const DeferredEnd &) = delete;
+    DeferredEnd &operator=(const DeferredEnd &) = delete;
+    ~DeferredEnd() {
+        if (asked_) {
+            ProcDiePending = 1;
+            InterruptPending = 1;
+        }
+        sigprocmask(SIG_SETMASK, &before_, nullptr);
+    }
+
+private:
+    sigset_t before_;
+    bool asked_;
 };
 
 class Delivery {
@@ -58,7 +88,7 @@ private:
     core::Outcome send(const DigestRow &digest);
     void settle(const DigestRow &digest, const core::Outcome &outcome);
     bool try_to_settle(const DigestRow &digest, const core::Outcome &outcome) const;
-    void pause_to_settle() const;
+    void pause_to_settle(const DigestRow &digest) const;
 
     bool is_due(const DigestRow &digest) const;
     double wait_after(const DigestRow &digest, const core::Outcome &outcome) const;
@@ -91,6 +121,12 @@ bool Delivery::resend_doubtful() {
         Transaction transaction(lock_timeout_setting());
         ledger::hold_doubtful(transaction, report_.channel, settings_.hold_in_doubt);
         digests = ledger::doubtful_digests(transaction, report_.channel);
+        std::erase_if(digests, [&](const DigestRow &digest) {
+            const bool empty = !digest.held && digest.request.empty() && digest.failures == 0;
+            if (empty)
+                ledger::drop_digest(transaction, digest);
+            return empty;
+        });
         transaction.commit();
     }
     for (DigestRow &digest : digests) {
@@ -208,12 +244,12 @@ core::Outcome Delivery::send(const DigestRow &digest) {
     return outcome;
 }
 
-// Whatever it takes: an answer that is forgotten is a second mail. No interrupt ends the attempt
-// to commit it; only between two attempts, when one has failed, may the process be ended.
+// Whatever it takes: an answer that is forgotten is a second mail. Nothing ends the process in an
+// attempt to commit it; only between two attempts, when one has failed, may it be ended.
 void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
     guarded([] { shared::set_settling(MyDatabaseId, true); });
     while (!try_to_settle(digest, outcome))
-        pause_to_settle();
+        pause_to_settle(digest);
     guarded([] { shared::set_settling(MyDatabaseId, false); });
     const bool accepted = outcome.state == core::State::accepted;
     tell(digest, outcome.state, accepted ? digest.note : outcome.error);
@@ -223,15 +259,15 @@ void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
 }
 
 bool Delivery::try_to_settle(const DigestRow &digest, const core::Outcome &outcome) const {
-    const HeldInterrupts held;
+    const DeferredEnd deferred;
     try {
-        Transaction transaction(0);
+        Transaction transaction(settle_slice);
         ledger::settle(transaction, digest, outcome, wait_after(digest, outcome),
                        settings_.hold_in_doubt);
         transaction.commit();
         return true;
     } catch (const ServerError &error) {
-        const HeldInterrupts again;
+        const HeldInterrupts held;
         warn("job_alerting cannot settle digest " + std::to_string(digest.id) +
              " yet: " + error.what());
         return false;
@@ -263,12 +299,16 @@ void Delivery::tell(const DigestRow &digest, core::State state, const std::strin
 }
 
 // The end of the process is let in here, and nothing else.
-void Delivery::pause_to_settle() const {
-    guarded([] {
+void Delivery::pause_to_settle(const DigestRow &digest) const {
+    guarded([&] {
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, settle_pause,
                   PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         QueryCancelPending = false;
+        if (ProcDiePending)
+            ereport(WARNING, (errmsg("job_alerting is ended before the answer to digest %lld is "
+                                     "settled: the digest is in doubt",
+                                     static_cast<long long>(digest.id))));
         CHECK_FOR_INTERRUPTS();
     });
 }

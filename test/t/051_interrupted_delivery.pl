@@ -13,7 +13,10 @@ use lib "$FindBin::Bin/../support";
 use JobAlerting;
 
 my $stub = JobAlerting::Stub->start;
-my $node = JobAlerting::node('main', stub => $stub, conf => "job_alerting.http_timeout = '60s'");
+my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
+job_alerting.http_timeout = '60s'
+max_prepared_transactions = 1
+CONF
 JobAlerting::create_jobs($node);
 
 sub sql {
@@ -101,6 +104,41 @@ subtest 'a fast shutdown does not wait for the receiver' => sub {
     cmp_ok Time::HiRes::time() - $start, '<', 5, 'no wait';
     $stalled->{call}->finish;
     $node->start;
+    is_sent_again($stalled);
+};
+
+# A lock that no session holds, so that no end of a session lets it go.
+subtest 'a prepared transaction on the digests keeps neither the server nor settle() from being ended' => sub {
+    my $stalled = stall();
+    sql(q(BEGIN; LOCK TABLE job_alerting.digest IN EXCLUSIVE MODE; PREPARE TRANSACTION 'digests'));
+    my $mark = -s $node->logfile;
+    $stub->release;
+    my $waits = "SELECT count(*) FROM pg_locks WHERE pid = $stalled->{worker} AND NOT granted";
+    JobAlerting::poll(sub { sql($waits) eq '1' }, 20, 'the worker to wait for the lock');
+    my $operator = JobAlerting::Call->start($node, undef, q(SET statement_timeout = '1s'), 'SELECT job_alerting.settle(1, true)');
+    like $operator->error, qr/57014.*statement timeout/, 'an operator is not kept waiting';
+
+    sql("SELECT pg_terminate_backend($stalled->{worker})");
+    JobAlerting::wait_for_end($stalled->{worker});
+    like PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark),
+      qr/WARNING: .*ended before the answer to digest \d+ is settled: the digest is in doubt/, 'the worker ends, and says what that means';
+    sql(q(ROLLBACK PREPARED 'digests'));
+    $stalled->{call}->finish;
+    JobAlerting::run_digest($node);
+    is_sent_again($stalled);
+
+    $stalled = stall();
+    sql(q(BEGIN; LOCK TABLE job_alerting.digest IN EXCLUSIVE MODE; PREPARE TRANSACTION 'digests'));
+    $stub->release;
+    $waits =~ s/pid = \d+/pid = $stalled->{worker}/;
+    JobAlerting::poll(sub { sql($waits) eq '1' }, 20, 'the worker to wait for the lock');
+    my $start = Time::HiRes::time();
+    $node->stop('fast');
+    cmp_ok Time::HiRes::time() - $start, '<', 20, 'a fast shutdown';
+    $stalled->{call}->finish;
+    $node->start;
+    sql(q(ROLLBACK PREPARED 'digests'));
+    JobAlerting::run_digest($node);
     is_sent_again($stalled);
 };
 
