@@ -150,11 +150,34 @@ void move_in(Transaction &transaction, const Home &here, const std::vector<Chann
                         {row[0], value(here.timeline), here.backup, came_by});
 }
 
-bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels) {
+bool can_compose(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     const Result result =
         transaction.execute((std::string("SELECT EXISTS (SELECT FROM ") + untold_now + ")").c_str(),
                             {array_of(channels)});
     return flag(result.rows[0][0]);
+}
+
+bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels) {
+    const Result result =
+        transaction.execute((std::string("SELECT EXISTS (SELECT FROM ") + untold_now +
+                             " AND u.last_failure > (SELECT coalesce(max(d.last_failure), 0) "
+                             "                       FROM job_alerting.digest d))")
+                                .c_str(),
+                            {array_of(channels)});
+    return flag(result.rows[0][0]);
+}
+
+std::vector<std::string> busy_channels(Transaction &transaction,
+                                       const std::vector<ChannelKind> &channels) {
+    const Result result = transaction.execute(
+        "SELECT d.channel FROM job_alerting.digest d "
+        "WHERE d.channel = ANY ($1::text[]) AND d.state <> 'accepted' "
+        "UNION SELECT u.channel FROM job_alerting.untold u WHERE u.channel = ANY ($1::text[])",
+        {array_of(channels)});
+    std::vector<std::string> busy;
+    for (const Row &row : result.rows)
+        busy.push_back(row[0].value());
+    return busy;
 }
 
 bool has_open(Transaction &transaction, const std::vector<ChannelKind> &channels) {
@@ -315,19 +338,14 @@ void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
 std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     // What waits behind a digest in doubt is due when that is.
     const Result result = transaction.execute(
-        ("WITH waiting AS (SELECT d.id, d.channel, d.state, d.next_attempt_at, "
-         "    d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking "
-         "    FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
-         "    AND (d.state = 'pending' "
-         "         OR (d.state = 'in_doubt' AND d.held IS NULL))) "
-         "SELECT extract(epoch FROM min(greatest(t.due, now())) - now())::float8 FROM ("
-         "SELECT w.next_attempt_at AS due FROM waiting w WHERE NOT EXISTS ("
-         "    SELECT FROM waiting b WHERE b.channel = w.channel "
-         "    AND b.blocking AND (w.state = 'pending' OR b.id < w.id)) "
-         // Where an operator has settled what kept it back while the round went on.
-         "UNION ALL SELECT now() FROM " +
-         std::string(untold_now) + ") t")
-            .c_str(),
+        "WITH waiting AS (SELECT d.id, d.channel, d.state, d.next_attempt_at, "
+        "    d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking "
+        "    FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
+        "    AND (d.state = 'pending' "
+        "         OR (d.state = 'in_doubt' AND d.held IS NULL))) "
+        "SELECT extract(epoch FROM min(greatest(w.next_attempt_at, now())) - now())::float8 "
+        "FROM waiting w WHERE NOT EXISTS (SELECT FROM waiting b WHERE b.channel = w.channel "
+        "    AND b.blocking AND (w.state = 'pending' OR b.id < w.id))",
         {array_of(channels)});
     const Value &seconds = result.rows[0][0];
     return seconds ? std::optional(std::stod(*seconds)) : std::nullopt;

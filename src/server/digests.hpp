@@ -40,9 +40,16 @@ void doubt_interrupted(Transaction &transaction);
 // Comes after queues(), or a round could record before anything is noted.
 void move_in(Transaction &transaction, const Home &here, const std::vector<ChannelKind> &channels);
 
-// Whether a channel has something to tell that nothing keeps back: a round recorded it but did not
-// get as far as composing it.
+// Whether a channel has something to tell that nothing keeps back.
+bool can_compose(Transaction &transaction, const std::vector<ChannelKind> &channels);
+
+// Whether a round recorded failures but did not get as far as composing them for any channel: such
+// that nothing keeps back, and no channel has told.
 bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels);
+
+// Those of the channels that have a digest which is not accepted, or something in none.
+std::vector<std::string> busy_channels(Transaction &transaction,
+                                       const std::vector<ChannelKind> &channels);
 
 // Whether some digest of theirs is not accepted.
 bool has_open(Transaction &transaction, const std::vector<ChannelKind> &channels);
@@ -61,7 +68,7 @@ std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind ch
 // open yet. The newest ends with the ledger.
 DigestRow next_digest(Transaction &transaction, const std::string &channel);
 
-// Drops an open digest whose failures are all gone from the ledger.
+// Drops a digest that is to be composed and whose failures are all gone from the ledger.
 void drop_digest(Transaction &transaction, const DigestRow &digest);
 
 // The digest is about to be handed over, for the `attempts`-th time. Returns false when it is no

@@ -112,9 +112,31 @@ std::vector<ChannelReport> channels(const Settings &settings) {
     return reports;
 }
 
+// Most rounds have nothing to tell, which one statement says for all channels.
+std::vector<ChannelKind> busy_channels(const RoundReport &report) {
+    std::vector<ChannelKind> kinds;
+    for (const ChannelReport &channel : report.channels)
+        kinds.push_back(channel.channel);
+    try {
+        Transaction transaction(lock_timeout_setting());
+        std::erase_if(kinds, [busy = ledger::busy_channels(transaction, kinds)](ChannelKind kind) {
+            return std::find(busy.begin(), busy.end(), to_string(kind)) == busy.end();
+        });
+        transaction.commit();
+    } catch (const ServerError &error) {
+        if (error.sqlstate == ERRCODE_QUERY_CANCELED)
+            throw;
+        // Each channel meets it, and says so.
+    }
+    return kinds;
+}
+
 // What goes wrong with one channel is no other's. It is tried again by the next round.
 void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
+    const std::vector<ChannelKind> busy = busy_channels(report);
     for (ChannelReport &channel : report.channels) {
+        if (std::find(busy.begin(), busy.end(), channel.channel) == busy.end())
+            continue;
         try {
             deliver(settings, by_hand, channel);
         } catch (const ServerError &error) {
@@ -138,6 +160,11 @@ void tell_trouble(const std::string &trouble, RoundReport &report) {
 
 bool is_silent(const ChannelReport &channel) {
     return channel.digests.empty() && !channel.failed;
+}
+
+bool is_silent(const RoundReport &report) {
+    return std::all_of(report.channels.begin(), report.channels.end(),
+                       [](const ChannelReport &channel) { return is_silent(channel); });
 }
 
 // What would keep a digest from going out is told before there is one. In a transaction, as all
@@ -168,7 +195,10 @@ void tidy_up(const Settings &settings, const std::string &queue_trouble, RoundRe
         // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
         transaction.execute("LOCK TABLE job_alerting.failure, job_alerting.digest "
                             "IN ROW EXCLUSIVE MODE");
-        report.due_in = ledger::next_due(transaction, kinds);
+        // An operator may have settled what kept something back while the round went on.
+        report.due_in = !is_silent(report) && ledger::can_compose(transaction, kinds)
+                            ? 0
+                            : ledger::next_due(transaction, kinds);
         report.all_told = !ledger::has_open(transaction, kinds);
         ledger::prune(transaction, kinds, settings.retention);
         transaction.commit();
@@ -235,8 +265,7 @@ RoundReport run_round(bool by_hand) {
     add(report.trouble, fault);
     tidy_up(settings, trouble, report);
     // What the last queue had recorded is delivered even after it was unwatched.
-    report.watched =
-        !queues.empty() || !std::all_of(report.channels.begin(), report.channels.end(), is_silent);
+    report.watched = !queues.empty() || !is_silent(report);
     return report;
 }
 
