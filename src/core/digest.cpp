@@ -143,34 +143,63 @@ void DigestBuilder::add(const Failure &failure) {
     ++digest_.count;
     widen(digest_.first, digest_.last, failure.failed_at);
 
-    const std::optional<Place> place = place_of(failure);
-    if (!place) {
+    Cause its_cause = cause_of(failure);
+    count_kind(its_cause);
+    const Place place = place_of(failure, std::move(its_cause));
+    if (!place.cause)
         ++digest_.unnamed;
+    if (!place.group)
+        return;
+    Group &group = digest_.groups[*place.group];
+    ++group.count;
+    if (!group.chain.empty() && !failure.is_unreadable_queue())
+        trace(group, failure);
+    if (!place.cause) {
+        ++group.unnamed;
         return;
     }
-    Group &group = digest_.groups[place->group];
-    Cause &cause = group.causes[place->cause];
-    ++group.count;
+    Cause &cause = group.causes[*place.cause];
     ++cause.count;
     cause.cleared += failure.cleared ? 1 : 0;
     widen(cause.first, cause.last, failure.failed_at);
-    if (!group.chain.empty() && !cause.unreadable_queue)
-        trace(group, failure);
     keep(cause, failure);
 }
 
-// Where the failure is counted; nowhere when its cause would be one too many. A queue that cannot
-// be read always has its place: it must not drown, and there are no more of them than queues.
-std::optional<DigestBuilder::Place> DigestBuilder::place_of(const Failure &failure) {
-    Cause cause = cause_of(failure);
+void DigestBuilder::count_kind(const Cause &cause) {
+    if (cause.unreadable_queue) {
+        ++digest_.queue_failures;
+        if (queues_.insert(cause.queue).second)
+            digest_.queues.push_back(cause.queue);
+        return;
+    }
+    std::string name = cause.kind();
+    const auto known = kinds_.find(name);
+    if (known == kinds_.end() && kinds_.size() >= most_kinds) {
+        ++digest_.jobs_of_other_kinds;
+        return;
+    }
+    const std::size_t place = known == kinds_.end() ? digest_.kinds.size() : known->second;
+    if (known == kinds_.end()) {
+        digest_.kinds.push_back({.name = name});
+        kinds_.emplace(std::move(name), place);
+    }
+    ++digest_.kinds[place].count;
+    digest_.kinds[place].lost += cause.is_lost_worker() ? 1 : 0;
+}
+
+// Where the failure is counted. A queue that cannot be read always has its place: it must not
+// drown, and there are no more of them than queues.
+DigestBuilder::Place DigestBuilder::place_of(const Failure &failure, Cause cause) {
     const std::string chain = cleaned_or_empty(failure.chain);
     std::string key = chain + separator + cause.identity();
 
     const auto known = causes_.find(key);
     if (known != causes_.end())
         return known->second;
-    if (causes_.size() >= most_causes && !cause.unreadable_queue)
-        return std::nullopt;
+    if (causes_.size() >= most_causes && !cause.unreadable_queue) {
+        const auto group = groups_.find(chain);
+        return {group == groups_.end() ? std::nullopt : std::optional(group->second), std::nullopt};
+    }
     const std::size_t group = group_of(chain);
     std::vector<Cause> &causes = digest_.groups[group].causes;
     causes.push_back(std::move(cause));
@@ -211,6 +240,8 @@ Digest DigestBuilder::finish() {
     }
     groups_.clear();
     causes_.clear();
+    kinds_.clear();
+    queues_.clear();
     keepers_.assign(max_listed_, 0);
     return std::exchange(digest_, Digest());
 }
@@ -218,6 +249,8 @@ Digest DigestBuilder::finish() {
 Digest minimal(Digest digest) {
     digest.groups.clear();
     digest.unnamed = digest.count;
+    digest.kinds.clear();
+    digest.queues.assign(digest.queues.size(), std::string());
     return digest;
 }
 

@@ -2,8 +2,9 @@
 //
 // A group is one chain (the jobs that say they belong together), or the jobs of no chain. In a
 // group, failures of the same queue, source, job type and normalised error are one cause. Every
-// failure is counted in exactly one cause, or as unnamed when there are too many causes; only the
-// first few of each are kept to be listed, so the memory needed does not grow with the failures.
+// failure is counted in exactly one cause, or as unnamed when there are too many causes; and in
+// exactly one kind, whatever its chain and error. Only the first few of each cause are kept to be
+// listed, so the memory needed does not grow with the failures.
 
 #pragma once
 
@@ -14,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace job_alerting::core {
@@ -69,9 +71,17 @@ Break break_at(const Failure &failure);
 // Whether the chain rather broke at this failure.
 bool is_sooner(const Failure &failure, const Break &broke);
 
+// What failed, whatever the chain and the error.
+struct Kind {
+    std::string name;
+    std::int64_t count = 0;
+    std::int64_t lost = 0; // of them without an error
+};
+
 struct Group {
     std::string chain; // cleaned; empty for the group of jobs without a chain
     std::int64_t count = 0;
+    std::int64_t unnamed = 0; // of them, beyond the causes that are told apart
     std::vector<Cause> causes;
     std::optional<Break> broke = {};         // only of a chain
     std::vector<std::string> never_ran = {}; // its steps that did not run, when it was last seen
@@ -80,16 +90,20 @@ struct Group {
 struct Digest {
     std::int64_t id = 0;
     std::string database;
-    std::string cluster;            // cluster_name, empty where not set
-    std::int64_t count = 0;         // failures in it
-    std::optional<Moment> first;    // the earliest failed_at in it
-    std::optional<Moment> last;     // the latest
-    std::vector<Group> groups;      // chains in the order of the ledger, then the jobs without one
-    std::int64_t unnamed = 0;       // failures beyond the number of causes that are told apart
-    std::int64_t standing = 0;      // failures reported earlier that still stand
-    std::int64_t cleared = 0;       // and such as were cleared since the last digest
-    std::optional<Report> previous; // the last digest before this one that was accepted
-    std::vector<std::string> notes; // what else the reader must know, a sentence each
+    std::string cluster;         // cluster_name, empty where not set
+    std::int64_t count = 0;      // failures in it
+    std::optional<Moment> first; // the earliest failed_at in it
+    std::optional<Moment> last;  // the latest
+    std::vector<Group> groups;   // chains in the order of the ledger, then the jobs without one
+    std::int64_t unnamed = 0;    // failures beyond the causes that are told apart
+    std::vector<Kind> kinds;     // of jobs, in the order of first appearance
+    std::int64_t jobs_of_other_kinds = 0; // jobs beyond the kinds that are told apart
+    std::vector<std::string> queues;      // that could not be read; no name in a minimal digest
+    std::int64_t queue_failures = 0;      // of them
+    std::int64_t standing = 0;            // failures reported earlier that still stand
+    std::int64_t cleared = 0;             // and such as were cleared since the last digest
+    std::optional<Report> previous;       // the last digest before this one that was accepted
+    std::vector<std::string> notes;       // what else the reader must know, a sentence each
 };
 
 // How much of a job's text a digest holds, in characters.
@@ -98,8 +112,9 @@ inline constexpr std::size_t most_error_lines = 6;
 inline constexpr std::size_t most_error = 600;
 inline constexpr std::size_t most_steps = 300; // of all steps of a chain that never ran
 
-// How many causes are told apart.
+// How many causes are told apart, and how many kinds.
 inline constexpr std::size_t most_causes = 10000;
+inline constexpr std::size_t most_kinds = 10000;
 
 // More jobs than fit into a mail, whatever they are.
 inline constexpr std::size_t most_listed = 1000;
@@ -117,19 +132,23 @@ public:
     Digest finish();
 
 private:
+    // Neither is known where it would be one too many.
     struct Place {
-        std::size_t group;
-        std::size_t cause;
+        std::optional<std::size_t> group;
+        std::optional<std::size_t> cause;
     };
 
-    std::optional<Place> place_of(const Failure &failure);
+    Place place_of(const Failure &failure, Cause cause);
     std::size_t group_of(const std::string &chain);
+    void count_kind(const Cause &cause);
     void keep(Cause &cause, const Failure &failure);
 
     std::size_t max_listed_;
     Digest digest_;
     std::unordered_map<std::string, std::size_t> groups_; // by chain
     std::unordered_map<std::string, Place> causes_;       // by all that makes a cause
+    std::unordered_map<std::string, std::size_t> kinds_;  // by name
+    std::unordered_set<std::string> queues_;              // that could not be read
     std::vector<std::size_t> keepers_; // [k]: causes that hold more than k failures
 };
 

@@ -2,8 +2,6 @@
 
 #include "core/text.hpp"
 
-#include <algorithm>
-#include <unordered_map>
 #include <vector>
 
 namespace job_alerting::core {
@@ -13,37 +11,20 @@ namespace {
 constexpr std::size_t most_name_in_subject = 60;   // characters
 constexpr std::size_t most_names_in_subject = 120; // characters of all names, beyond the first
 
-struct Kind {
-    std::string name;
-    std::int64_t count = 0;
-    std::int64_t lost = 0; // of them without an error
-};
-
-// A digest's failures by what failed, in the order of first appearance.
-struct Tally {
-    std::int64_t jobs = 0;
-    std::vector<Kind> kinds;  // of jobs
-    std::vector<Kind> queues; // that could not be read
-};
-
-Tally tally_of(const Digest &digest);
-std::string what_happened(const Tally &tally);
+std::string what_happened(const Digest &digest);
 std::string place_of(const Digest &digest);
-std::string list_of(const std::vector<Kind> &kinds, bool complete);
+std::string names_of(const Digest &digest);
 
 } // namespace
 
 std::string headline(const Digest &digest) {
-    return what_happened(tally_of(digest)) + place_of(digest);
+    return what_happened(digest) + place_of(digest);
 }
 
 std::string subject(const Digest &digest) {
-    const Tally tally = tally_of(digest);
-    const bool names_queues = tally.kinds.empty() && tally.queues.size() > 1;
-    const std::vector<Kind> &kinds = names_queues ? tally.queues : tally.kinds;
-    std::string text = what_happened(tally) + place_of(digest);
-    if (!kinds.empty())
-        text += ": " + list_of(kinds, digest.unnamed == 0);
+    std::string text = headline(digest);
+    if (const std::string names = names_of(digest); !names.empty())
+        text += ": " + names;
     if (digest.id > 0)
         text += " [#" + std::to_string(digest.id) + "]";
     return text;
@@ -55,53 +36,19 @@ std::string counted(std::int64_t count, const char *one, const char *many) {
 
 namespace {
 
-class Kinds {
-public:
-    void add(const std::string &name, std::int64_t count, bool lost = false) {
-        const auto [position, is_new] = positions_.emplace(name, kinds_.size());
-        if (is_new)
-            kinds_.push_back({.name = name});
-        kinds_[position->second].count += count;
-        kinds_[position->second].lost += lost ? count : 0;
-    }
-
-    std::vector<Kind> take() { return std::move(kinds_); }
-
-private:
-    std::vector<Kind> kinds_;
-    std::unordered_map<std::string, std::size_t> positions_;
-};
-
-Tally tally_of(const Digest &digest) {
-    Tally tally;
-    Kinds kinds;
-    Kinds queues;
-    tally.jobs = digest.count;
-    for (const Group &group : digest.groups) {
-        for (const Cause &cause : group.causes) {
-            if (cause.unreadable_queue) {
-                tally.jobs -= cause.count;
-                queues.add(one_line(cause.queue, most_name_in_subject), 1);
-            } else {
-                kinds.add(one_line(cause.kind(), most_name_in_subject), cause.count,
-                          cause.is_lost_worker());
-            }
-        }
-    }
-    tally.kinds = kinds.take();
-    tally.queues = queues.take();
-    return tally;
-}
-
-std::string what_happened(const Tally &tally) {
+std::string what_happened(const Digest &digest) {
+    const auto count = static_cast<std::int64_t>(digest.queues.size());
     std::string queues;
-    if (tally.queues.size() == 1)
-        queues = "queue " + tally.queues.front().name + " could not be read";
-    else if (tally.queues.size() > 1)
-        queues = std::to_string(tally.queues.size()) + " queues could not be read";
-    if (tally.jobs == 0 && !queues.empty())
+    if (count == 1 && !digest.queues.front().empty())
+        queues = "queue " + one_line(digest.queues.front(), most_name_in_subject);
+    else if (count > 0)
+        queues = counted(count, "queue", "queues");
+    if (!queues.empty())
+        queues += " could not be read";
+    const std::int64_t failed = digest.count - digest.queue_failures;
+    if (failed == 0 && !queues.empty())
         return queues;
-    const std::string jobs = counted(tally.jobs, "job", "jobs") + " failed";
+    const std::string jobs = counted(failed, "job", "jobs") + " failed";
     return queues.empty() ? jobs : jobs + " and " + queues;
 }
 
@@ -124,7 +71,7 @@ std::string list_of(const std::vector<Kind> &kinds, bool complete) {
     std::string list;
     std::size_t named = 0;
     for (const Kind &kind : kinds) {
-        const std::string item = kind.name + detail_of(kind);
+        const std::string item = one_line(kind.name, most_name_in_subject) + detail_of(kind);
         if (named > 0 && list.size() + item.size() > most_names_in_subject)
             break;
         list += (named > 0 ? ", " : "") + item;
@@ -135,6 +82,17 @@ std::string list_of(const std::vector<Kind> &kinds, bool complete) {
         list += counted(static_cast<std::int64_t>(rest), "more kind", "more kinds");
     }
     return list;
+}
+
+// The kinds of jobs; the queues that could not be read, where that is all and no name is said yet.
+std::string names_of(const Digest &digest) {
+    if (digest.count > digest.queue_failures)
+        return list_of(digest.kinds, digest.jobs_of_other_kinds == 0);
+    std::vector<Kind> queues;
+    for (const std::string &name : digest.queues)
+        if (!name.empty())
+            queues.push_back({.name = name});
+    return queues.size() > 1 ? list_of(queues, true) : std::string();
 }
 
 } // namespace

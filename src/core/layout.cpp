@@ -11,6 +11,7 @@ constexpr std::size_t most_blocks = 100;
 constexpr std::size_t few_jobs = 5; // enough to begin with
 
 std::vector<Section> sections_of(const Digest &digest);
+bool has_unknown_chains(const Digest &digest);
 void share_blocks(std::vector<Section> &sections, std::size_t budget);
 void share_jobs(std::vector<Section> &sections, std::size_t budget);
 void leave_out(const std::vector<Block> &blocks, std::size_t from, Rest &rest);
@@ -50,12 +51,14 @@ Extent fewer_causes(Extent extent, std::size_t size, std::size_t limit) {
 Layout lay_out(const Digest &digest, Extent extent) {
     std::vector<Section> sections = sections_of(digest);
     Layout layout;
+    layout.rest.complete = !has_unknown_chains(digest);
     share_blocks(sections, extent.blocks);
     share_jobs(sections, extent.jobs);
     for (Section &section : sections) {
         if (section.blocks.empty()) {
             layout.rest.causes += section.rest.causes;
             layout.rest.failures += section.rest.failures;
+            layout.rest.complete &= section.rest.complete;
         } else {
             layout.sections.push_back(std::move(section));
         }
@@ -83,9 +86,19 @@ std::vector<Section> sections_of(const Digest &digest) {
         section.never_ran = group.never_ran;
         for (const Cause &cause : group.causes)
             add(cause.unreadable_queue ? sections.front() : section, cause);
+        section.failures += group.unnamed;
+        section.rest.complete = group.unnamed == 0;
         sections.push_back(std::move(section));
     }
     return sections;
+}
+
+// Whether failures are counted that are in no group.
+bool has_unknown_chains(const Digest &digest) {
+    std::int64_t in_groups = 0;
+    for (const Group &group : digest.groups)
+        in_groups += group.count;
+    return in_groups < digest.count;
 }
 
 void share_blocks(std::vector<Section> &sections, std::size_t budget) {

@@ -39,7 +39,8 @@ struct Block {
 // What is left out.
 struct Rest {
     std::int64_t causes = 0;
-    std::int64_t failures = 0;
+    std::int64_t failures = 0; // of these causes
+    bool complete = true;      // else there are more causes, whose failures the digest only counts
 };
 
 struct Section {

@@ -272,7 +272,8 @@ std::vector<std::string> error_of(const Failure &failure) {
 std::string rest_of(const Rest &rest) {
     if (rest.causes == 0)
         return {};
-    return "And " + counted(rest.causes, "more cause", "more causes") + ", with " +
+    return (rest.complete ? "And " : "And at least ") +
+           counted(rest.causes, "more cause", "more causes") + ", with " +
            counted(rest.failures, "failure", "failures") + ".";
 }
 

@@ -17,10 +17,14 @@ void expect_exact_counts(const Digest &digest) {
             in_group += cause.count;
             EXPECT_LE(static_cast<std::int64_t>(cause.listed.size()), cause.count);
         }
-        EXPECT_EQ(in_group, group.count);
-        all += group.count;
+        EXPECT_EQ(in_group + group.unnamed, group.count);
+        all += in_group;
     }
     EXPECT_EQ(all, digest.count);
+    std::int64_t of_kinds = digest.jobs_of_other_kinds + digest.queue_failures;
+    for (const Kind &kind : digest.kinds)
+        of_kinds += kind.count;
+    EXPECT_EQ(digest.kinds.empty() ? digest.count : of_kinds, digest.count);
 }
 
 std::size_t listed(const Digest &digest) {

@@ -112,7 +112,9 @@ TEST(Mail, cleans_a_digest_that_was_not_built_by_the_builder) {
     cause.count = digest.count = 1;
     cause.queue = cause.source = repeated("s\n", 50000);
     cause.listed = {failure};
-    digest.groups = {{repeated("c\n", 50000), 1, {cause}}};
+    digest.groups = {{.chain = repeated("c\n", 50000), .count = 1, .causes = {cause}}};
+    digest.kinds = {{.name = cause.source, .count = 1}};
+    digest.queues = {cause.source};
     expect_well_made(render(digest, 50, job_url));
 }
 
