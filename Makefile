@@ -6,7 +6,7 @@
 
 EXTENSION = job_alerting
 MODULE_big = job_alerting
-DATA = job_alerting--1.0.sql
+DATA = $(sort $(wildcard job_alerting--*.sql))
 
 SOURCES = $(wildcard src/core/*.cpp src/http/*.cpp src/server/*.cpp)
 OBJS = $(sort $(SOURCES:.cpp=.o) src/core/templates.o)

@@ -4,6 +4,7 @@
 
 #include "server/channel.hpp"
 #include "server/check_queue.hpp"
+#include "server/extension.hpp"
 #include "server/finding.hpp"
 #include "server/heartbeat.hpp"
 #include "server/ledger.hpp"
@@ -156,6 +157,17 @@ Finding check_heartbeat(const Settings &settings) {
     return ok("one is sent after each round that did all it should");
 }
 
+Finding check_version() {
+    Transaction transaction(lock_timeout_setting());
+    const char *version = nullptr;
+    transaction.run([&] { version = find_extension().version; });
+    if (std::string_view(version) == newest_version())
+        return ok(std::string("the SQL objects are of version ") + version);
+    return warning(std::string("the SQL objects are of version ") + version +
+                       ", and the library knows version " + newest_version(),
+                   "ALTER EXTENSION job_alerting UPDATE;");
+}
+
 std::vector<Queue> queues() {
     Transaction transaction(lock_timeout_setting());
     std::vector<Queue> all = ledger::queues(transaction);
@@ -169,6 +181,7 @@ void check(Rows &rows) {
     guarded([] { pgstat_report_activity(STATE_RUNNING, "checking"); });
     const Settings settings = current_settings();
     const std::vector<Queue> watched = queues();
+    add(rows, "version", check_version());
     check_channels(settings, rows);
     check_settings(rows);
     add(rows, "job_url", check_job_url(settings));

@@ -56,12 +56,26 @@ Extension hold_extension() {
     return now.oid == before.oid ? now : Extension{};
 }
 
+const char *newest_version() {
+    const char *newest = nullptr;
+    for (const char *const *version = job_alerting_versions; *version; version++)
+        newest = *version;
+    return newest;
+}
+
 const char *version_fault(const Extension &extension) {
-    if (strcmp(extension.version, supported_version) == 0)
-        return nullptr;
-    return psprintf("the library of extension \"job_alerting\" works with version %s of its SQL "
-                    "objects, and this database has version \"%s\"",
-                    supported_version, extension.version);
+    for (const char *const *version = job_alerting_versions; *version; version++)
+        if (strcmp(extension.version, *version) == 0)
+            return nullptr;
+    const char *oldest = job_alerting_versions[0];
+    const char *newest = newest_version();
+    const char *served = strcmp(oldest, newest) == 0
+                             ? psprintf("version %s", newest)
+                             : psprintf("versions %s to %s", oldest, newest);
+    return psprintf(
+        "the library of extension \"job_alerting\" works with %s of its SQL objects, and "
+        "this database has version \"%s\"",
+        served, extension.version);
 }
 
 } // namespace job_alerting::server

@@ -4,12 +4,15 @@
 
 #include "server/prelude.hpp"
 
+// The versions of the SQL objects that this library serves, the oldest first; null ends them. A
+// database keeps the objects of a release before until its ALTER EXTENSION UPDATE, and its rounds
+// go on. Visible, so that a test can put the versions of a later release in its place.
+extern "C" PGDLLEXPORT __attribute__((visibility("default")))
+const char *const job_alerting_versions[];
+
 namespace job_alerting::server {
 
 inline constexpr const char *extension_name = "job_alerting";
-
-// The version of the SQL objects that this library works with.
-inline constexpr const char *supported_version = "1.0";
 
 struct Extension {
     Oid oid;             // InvalidOid when the database does not have it
@@ -23,6 +26,9 @@ Extension find_extension();
 // Looks the extension up, and holds it (ACCESS SHARE on the extension itself) to the end of the
 // transaction, so that DROP EXTENSION waits for us and we for it.
 Extension hold_extension();
+
+// The newest of job_alerting_versions.
+const char *newest_version();
 
 // Why this library cannot work with the extension's SQL objects; null when it can. The error has
 // the SQLSTATE and the hint below.

@@ -28,6 +28,7 @@ use PostgreSQL::Test::Utils ();
 
 use JobAlerting::Call;
 use JobAlerting::Clock;
+use JobAlerting::Installation;
 use JobAlerting::Stub;
 
 my $SUPPORT = Cwd::abs_path(File::Basename::dirname(__FILE__));
@@ -42,11 +43,12 @@ our $KEY = 'SG.canary-key-AAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB';
 #   heartbeat => $stub   a path of that stub is the watchdog's
 #   interval => '1h'  so long that only what the test calls makes rounds
 #   preload => 0      without shared_preload_libraries
+#   install_path => $path   of another installation of the server
 #   streaming => 1    a primary that standbys can follow
 #   conf => "..."     more lines for postgresql.conf; they have the last word
 sub node {
     my ($name, %options) = @_;
-    my $node = PostgreSQL::Test::Cluster->new($name);
+    my $node = PostgreSQL::Test::Cluster->new($name, install_path => $options{install_path});
     $node->init(allows_streaming => $options{streaming}, extra => [qw(--encoding=UTF8 --no-locale)]);
     $node->append_conf('postgresql.conf', join "\n", _server_settings(%options),
         _channel_settings(%options), $options{conf} // ());

@@ -36,7 +36,10 @@ subtest 'what is provided exists, at the version that CREATE EXTENSION installs'
     my $extension = $meta->{provides}{job_alerting};
     like $extension->{version}, $semver, 'its version is a semantic version';
     like $extension->{version}, qr/\A\Q$sql_version\E\./, "... and one of $sql_version";
-    ok -f "$root/$extension->{file}", 'its file exists';
+    is $extension->{file}, "job_alerting--$sql_version.sql", 'its file is what CREATE EXTENSION reads';
+    ok -f "$root/$extension->{file}", '... and exists';
+    my ($versions) = content('src/server/versions.cpp') =~ /\{(.*), nullptr\}/s;
+    like $versions, qr/"\Q$sql_version\E"\z/, 'it is the newest that the library serves';
     ok -f "$root/$extension->{docfile}", 'its docfile exists';
 };
 

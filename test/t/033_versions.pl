@@ -156,6 +156,111 @@ SQL
     sql('DROP DATABASE odd WITH (FORCE)');
 };
 
+# ---------------------------------------------------------------- a step to a later release
+
+# All that makes the extension in a database, a line each, whatever the order in which it was made.
+sub catalog {
+    my ($cluster, $db) = @_;
+    return split /\n(?=\|)/, $cluster->safe_psql($db, <<'SQL');
+WITH relation AS (SELECT * FROM pg_class c WHERE c.relnamespace = 'job_alerting'::regnamespace),
+function AS (SELECT * FROM pg_proc p WHERE p.pronamespace = 'job_alerting'::regnamespace),
+line(line) AS (
+    SELECT concat_ws(' ', 'member', i.type, i.identity)
+    FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid, pg_identify_object(d.classid, d.objid, 0) i
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e' AND e.extname = 'job_alerting'
+    UNION ALL SELECT concat_ws(' ', 'version', extversion) FROM pg_extension WHERE extname = 'job_alerting'
+    UNION ALL SELECT concat_ws(' ', 'dumped', c.id::regclass, c.condition)
+    FROM pg_extension e, unnest(e.extconfig, e.extcondition) c(id, condition) WHERE e.extname = 'job_alerting'
+    UNION ALL SELECT concat_ws(' ', 'comment', i.type, i.identity, d.description)
+    FROM pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) i WHERE i.identity ~ '^"?job_alerting'
+    UNION ALL SELECT concat_ws(' ', 'schema', nspacl) FROM pg_namespace WHERE nspname = 'job_alerting'
+    UNION ALL SELECT concat_ws(' ', 'relation', relname, relkind, relpersistence, relreplident, relrowsecurity, relacl, reloptions)
+    FROM relation
+    UNION ALL SELECT concat_ws(' ', 'column', r.relname, rank() OVER (PARTITION BY r.oid ORDER BY a.attnum), a.attname,
+        format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity, a.attcollation, a.attacl, pg_get_expr(d.adbin, d.adrelid))
+    FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+    LEFT JOIN pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
+    UNION ALL SELECT concat_ws(' ', 'view', relname, pg_get_viewdef(oid)) FROM relation WHERE relkind = 'v'
+    UNION ALL SELECT concat_ws(' ', 'index', pg_get_indexdef(oid)) FROM relation WHERE relkind = 'i'
+    UNION ALL SELECT concat_ws(' ', 'constraint', r.relname, c.conname, pg_get_constraintdef(c.oid))
+    FROM relation r JOIN pg_constraint c ON c.conrelid = r.oid
+    UNION ALL SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(t.oid))
+    FROM relation r JOIN pg_trigger t ON t.tgrelid = r.oid AND NOT t.tgisinternal
+    UNION ALL SELECT concat_ws(' ', 'function', pg_get_functiondef(oid), proacl) FROM function
+)
+SELECT '|' || line FROM line ORDER BY line COLLATE "C"
+SQL
+}
+
+# The library and the scripts of a release that is still to come.
+my $current = '1.0';
+my $later = '9999.0';
+my $step = <<'SQL';
+ALTER TABLE job_alerting.queue ADD COLUMN of_tomorrow text DEFAULT 'none';
+COMMENT ON COLUMN job_alerting.queue.of_tomorrow IS 'what a later release keeps';
+CREATE TABLE job_alerting.tomorrow (id bigint PRIMARY KEY);
+COMMENT ON TABLE job_alerting.tomorrow IS 'another table of a later release';
+GRANT SELECT ON job_alerting.tomorrow TO pg_monitor;
+SELECT pg_catalog.pg_extension_config_dump('job_alerting.tomorrow', '');
+SQL
+
+sub start_later_release {
+    my ($name, @versions) = @_;
+    my $installation = JobAlerting::Installation->new;
+    $installation->put("job_alerting--$current--$later.sql", $step);
+    $installation->put("job_alerting--$later.sql", $installation->content("job_alerting--$current.sql") . $step);
+    $installation->put('job_alerting.control',
+        $installation->content('job_alerting.control') =~ s/^default_version = .*/default_version = '$later'/mr);
+    local $ENV{LD_PRELOAD} = @versions ? JobAlerting::Preload::library('versions', 'VERSIONS=' . join ',', map { qq("$_") } @versions) : '';
+    return JobAlerting::node($name, stub => $stub, install_path => $installation->path);
+}
+
+# A round of one database tells what failed there.
+sub tells {
+    my ($cluster, $db, $name) = @_;
+    my $job = JobAlerting::fail_job($cluster, db => $db);
+    is_deeply [ JobAlerting::reported($cluster, $stub, db => $db) ], [$job], $name;
+    return;
+}
+
+subtest 'a later release serves a database before and after its update' => sub {
+    my $cluster = start_later_release('later', $current, $later);
+    my %version = (updated => $current, fresh => $later, old => $current);
+    for my $db (sort keys %version) {
+        $cluster->safe_psql('postgres', "CREATE DATABASE $db");
+        JobAlerting::create_jobs_table($cluster, $db);
+        $cluster->safe_psql($db, "CREATE EXTENSION job_alerting VERSION '$version{$db}'");
+        tells($cluster, $db, "version $version{$db}: rounds come");
+    }
+    my @findings = JobAlerting::rows($cluster, 'old', q(SELECT * FROM job_alerting.check() WHERE item = 'version'));
+    is_deeply [ map { @$_{qw(state hint)} } @findings ], [ 'warning', 'ALTER EXTENSION job_alerting UPDATE;' ],
+      'check() says what is to be done';
+    isnt join("\n", catalog($cluster, 'updated')), join("\n", catalog($cluster, 'fresh')), 'the two releases differ';
+    $cluster->safe_psql('updated', $findings[0]{hint});
+    is_deeply [ catalog($cluster, 'updated') ], [ catalog($cluster, 'fresh') ], 'what was updated is what a fresh installation is';
+    tells($cluster, 'updated', 'its rounds go on');
+    tells($cluster, 'old', 'and so do those of a database that was not updated');
+    $cluster->safe_psql('old', q(ALTER EXTENSION job_alerting UPDATE; COMMENT ON TABLE job_alerting.tomorrow IS 'other'));
+    my %fresh = map { $_ => 1 } catalog($cluster, 'fresh');
+    is_deeply [ grep { !$fresh{$_} } catalog($cluster, 'old') ], ['|comment table job_alerting.tomorrow other'],
+      'a step that makes something else is seen';
+    $cluster->stop;
+};
+
+subtest 'a library of before stops no database but one that was updated' => sub {
+    my $cluster = start_later_release('before');
+    for my $db (qw(updated old)) {
+        $cluster->safe_psql('postgres', "CREATE DATABASE $db");
+        JobAlerting::create_jobs_table($cluster, $db);
+        $cluster->safe_psql($db, "CREATE EXTENSION job_alerting VERSION '$current'");
+    }
+    $cluster->safe_psql('updated', 'ALTER EXTENSION job_alerting UPDATE');
+    isnt $cluster->psql('updated', $call{run_digest}, stderr => \my $error), 0, 'the one has no round';
+    like $error, qr/works with version \Q$current\E .* version "\Q$later\E"\nHINT:  Restart the server/, 'and says that the server is to be restarted';
+    tells($cluster, 'old', 'the other has');
+    $cluster->stop;
+};
+
 is sql('SELECT pg_postmaster_start_time()'), $started, 'the server never went down';
 
 # ---------------------------------------------------------------- pg_upgrade

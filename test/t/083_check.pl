@@ -60,7 +60,7 @@ subtest 'all is well where all is well' => sub {
     is_deeply bad($findings), [], 'nothing is found' or diag explain $findings;
     my $queue = 'queue research_jobs';
     is_deeply [ sort keys %$findings ],
-      [ sort 'preload', 'launcher', 'worker slot', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
+      [ sort 'preload', 'launcher', 'worker slot', 'version', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
         'key of slack', 'settings', 'job_url', 'heartbeat', 'queues', $queue, map { "$_ of $queue" } 'identity', 'deletion', 'plan',
         'row-level security', 'owner', 'time zone' ], 'and all was looked at';
     is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'what is well needs no hint';

@@ -12,11 +12,12 @@ use PostgreSQL::Test::Utils ();
 
 my $SUPPORT = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/..');
 
-# The library made of test/support/NAME.c.
+# The library made of test/support/NAME.c, with these definitions.
 sub library {
-    my ($name) = @_;
+    my ($name, @definitions) = @_;
     my $library = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir($name)) . "/$name.so";
-    PostgreSQL::Test::Utils::system_or_bail($ENV{CC} // 'cc', '-O1', '-fPIC', '-shared', '-o', $library, "$SUPPORT/$name.c");
+    PostgreSQL::Test::Utils::system_or_bail($ENV{CC} // 'cc', '-O1', '-fPIC', '-shared', '-o', $library, "$SUPPORT/$name.c",
+        map { "-D$_" } @definitions);
     return $library;
 }
 
