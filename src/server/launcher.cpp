@@ -70,11 +70,10 @@ bool look_again(Database *database) {
     ListCell *cell;
     foreach (cell, databases) {
         const Database *now = static_cast<const Database *>(lfirst(cell));
-        if (now->oid == database->oid) {
-            *database = *now;
-            found = true;
-            break;
-        }
+        if (now->oid != database->oid)
+            continue;
+        *database = *now;
+        found = true;
     }
     list_free_deep(databases);
     return found;

@@ -55,9 +55,10 @@ void pass_limit() {
     cut_connections();
 }
 
-// There may be more than one address to connect to: it is not enough to cut once.
+// Whoever is asked to end cuts more than once: there may be more than one address to connect to,
+// and foreign servers are told when the last transaction is rolled back, on the way out.
 void look_around() {
-    if (ProcDiePending && !spared)
+    if (proc_exit_inprogress || (ProcDiePending && !spared))
         cut_connections();
 }
 

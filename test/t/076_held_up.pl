@@ -142,8 +142,11 @@ sub lets_in_only {
         while (getppid == $parent) {
             next if !IO::Select->new($listener)->can_read(1);
             accept my $client, $listener or next;
+            push @clients, $client;
             my $bytes;
             sysread $client, $bytes, 8;
+            # It is asked to cancel a statement.
+            next if unpack('x4 N', $bytes) == 80877102;
             if (unpack('x4 N', $bytes) == 80877103) {
                 # No TLS.
                 syswrite $client, 'N';
@@ -151,8 +154,8 @@ sub lets_in_only {
             }
             sysread $client, $bytes, 4096;
             # AuthenticationOk, the server's version, ReadyForQuery.
-            syswrite $client, pack('A N N', 'R', 8, 0) . pack('A N Z* Z*', 'S', 4 + 15 + 5, 'server_version', '15.0') . pack('A N A', 'Z', 5, 'I');
-            push @clients, $client;
+            syswrite $client, pack('A N N', 'R', 8, 0) . pack('A N Z* Z*', 'S', 4 + 15 + 5, 'server_version', '15.0')
+              . pack('A N A', 'Z', 5, 'I');
         }
         POSIX::_exit(0);
     }
@@ -167,9 +170,10 @@ sub Child::DESTROY {
 }
 
 sub watch_remote {
-    my ($port) = @_;
+    my ($port, $host) = @_;
+    $host //= '127.0.0.1';
     sql(<<"SQL", 'remote');
-CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '$port');
+CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$host', port '$port', dbname 'postgres');
 CREATE USER MAPPING FOR CURRENT_USER SERVER far;
 CREATE FOREIGN TABLE public.far (id text, at timestamptz) SERVER far;
 CREATE VIEW public.far_jobs AS SELECT id AS job_id, at AS failed_at FROM public.far;
@@ -186,6 +190,8 @@ sub unwatch_remote {
     return;
 }
 
+my @accepted;
+
 create_database('remote');
 sql('CREATE EXTENSION postgres_fdw', 'remote');
 
@@ -197,14 +203,14 @@ for my $way ([ 'accepts and never answers', \&accepts_only ], [ 'does not comple
         my $mark = log_end();
         watch_remote($port);
         my $start = Time::HiRes::time();
-        is_told($_, "$_ goes on") for qw(well postgres);
+        is_told('well', 'another database goes on');
         JobAlerting::poll(sub { !status('remote')->{healthy} }, 60, 'the status to say so');
         cmp_ok Time::HiRes::time() - $start, '<', 60, 'the status says so within a minute';
         is_told('remote', 'other queues of the database go on, too');
         my $queue = sub { (JobAlerting::rows($node, 'remote', q(SELECT * FROM job_alerting.queue WHERE name = 'far')))[0] };
         JobAlerting::poll(sub { ($queue->()->{last_error} // '') =~ /took longer than job_alerting\.scan_timeout \(2000 ms\)/ },
             30, 'the queue to say why');
-        is_told('well', 'nor later');
+        is_told('postgres', 'and other databases later');
         cmp_ok workers_for('remote'), '<=', 1, 'one worker at most is in the database';
         unlike logged_since($mark), qr/outlives its limits/, 'none outlives its limits';
         is sql('SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';
@@ -213,36 +219,78 @@ for my $way ([ 'accepts and never answers', \&accepts_only ], [ 'does not comple
     };
 }
 
-# The worker that has connected to a server which accepts only.
+# The worker that waits for a foreign server; `$is_waiting` says when it does.
 sub waiting_worker {
-    my ($listener, $db) = @_;
-    IO::Select->new($listener)->can_read(30) or die "nobody connects\n";
-    accept my $client, $listener or die "cannot accept: $!";
-    return { client => $client, pid => sql("SELECT pid FROM pg_stat_activity WHERE datname = '$db' AND backend_type = 'job_alerting worker'") };
+    my ($is_waiting) = @_;
+    my $workers = q(SELECT pid, wait_event_type FROM pg_stat_activity
+        WHERE datname = 'remote' AND backend_type = 'job_alerting worker');
+    return JobAlerting::poll(sub {
+        my ($worker) = JobAlerting::rows($node, undef, $workers);
+        return $worker && $is_waiting->($worker) && $worker->{pid};
+    }, 30, 'the worker to wait');
 }
 
-subtest 'a worker that waits for a foreign server ends when it is told to' => sub {
-    JobAlerting::configure($node, scan_timeout => '10min', interval => '1h');
-    my ($port, $listener) = accepts_only();
-    watch_remote($port);
+# A connection that was made and not looked at.
+sub has_connected {
+    my ($listener) = @_;
+    IO::Select->new($listener)->can_read(0) or return 0;
+    accept my $client, $listener or die "cannot accept: $!";
+    push @accepted, $client;
+    return 1;
+}
+
+for my $way ([ 'before it lets it in', \&accepts_only, \&has_connected ],
+    [ 'after', \&lets_in_only, sub { ($_[1]{wait_event_type} // '') eq 'Extension' } ]) {
+    my ($when, $begin, $waits) = @$way;
+    subtest "a worker that waits for a foreign server, $when, ends when it is told to" => sub {
+        JobAlerting::configure($node, scan_timeout => '10min', interval => '1h');
+        my $started = sql('SELECT pg_postmaster_start_time()');
+        my ($port, $keep) = $begin->();
+        watch_remote($port);
+        my $is_waiting = sub { $waits->($keep, @_) };
+        my $call = JobAlerting::begin_digest($node, db => 'remote');
+        my $worker = waiting_worker($is_waiting);
+        is sql("SELECT pg_terminate_backend($worker, 10000)"), 't', 'terminated, it ends';
+        like $call->error, qr/was ended before it was over/, 'as its caller is told';
+        is sql('SELECT pg_postmaster_start_time()'), $started, 'the server did not restart';
+
+        my $preview = JobAlerting::Call->start($node, 'remote', q(SET statement_timeout = '2s'), 'SELECT * FROM job_alerting.preview()');
+        $worker = waiting_worker($is_waiting);
+        like $preview->error, qr/57014/, 'a preview that is cancelled';
+        JobAlerting::wait_for_end($worker);
+        pass 'ends its worker';
+
+        $call = JobAlerting::begin_digest($node, db => 'remote');
+        waiting_worker($is_waiting);
+        my $start = Time::HiRes::time();
+        $node->stop('fast');
+        cmp_ok Time::HiRes::time() - $start, '<', 10, 'and a fast shutdown succeeds';
+        $call->finish;
+        $node->start;
+        unwatch_remote();
+    };
+}
+
+subtest 'a worker ends, too, where a foreign server falls silent amid a statement' => sub {
+    my $far = PostgreSQL::Test::Cluster->new('far');
+    $far->init;
+    $far->start;
+    $far->safe_psql('postgres', q(CREATE VIEW far AS SELECT ''::text AS id, now() AS at FROM pg_sleep(600)));
+    my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($far->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
+    watch_remote($far->port, $far->host);
+    my $sleeps = q(SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep');
+    my $is_waiting = sub { $far->safe_psql('postgres', $sleeps) eq '1' };
     my $call = JobAlerting::begin_digest($node, db => 'remote');
-    my $waiting = waiting_worker($listener, 'remote');
-    is sql("SELECT pg_terminate_backend($waiting->{pid}, 10000)"), 't', 'terminated, it ends';
+    my $worker = waiting_worker($is_waiting);
+    # Nobody takes what asks it to cancel the statement.
+    kill STOP => $postmaster;
+    my $ends = eval { sql("SELECT pg_terminate_backend($worker, 10000)") };
+    kill CONT => $postmaster;
+    is $ends, 't', 'terminated, it ends';
     like $call->error, qr/was ended before it was over/, 'as its caller is told';
-    is sql('SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';
-
-    my $preview = JobAlerting::Call->start($node, 'remote', q(SET statement_timeout = '2s'), 'SELECT * FROM job_alerting.preview()');
-    $waiting = waiting_worker($listener, 'remote');
-    like $preview->error, qr/57014/, 'a preview that is cancelled';
-    JobAlerting::wait_for_end($waiting->{pid});
-    pass 'ends its worker';
-
-    $call = JobAlerting::begin_digest($node, db => 'remote');
-    $waiting = waiting_worker($listener, 'remote');
-    my $start = Time::HiRes::time();
-    $node->stop('fast');
-    cmp_ok Time::HiRes::time() - $start, '<', 10, 'and a fast shutdown succeeds';
-    $call->finish;
+    unwatch_remote();
+    $far->stop('immediate');
 };
 
+$node->stop;
 done_testing();
