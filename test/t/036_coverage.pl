@@ -232,7 +232,7 @@ BEGIN
     ELSIF OLD.state = 'sending' AND NEW.state = 'accepted' THEN
         UPDATE public.sent SET accepted = true
         WHERE request = (SELECT max(request) FROM public.sent WHERE digest = NEW.id);
-    ELSIF OLD.state = 'sending' AND NEW.http_status IS NULL THEN
+    ELSIF OLD.state = 'sending' AND NEW.http_status IS NULL AND NEW.error ~* 'connect' THEN
         DELETE FROM public.sent WHERE request = (SELECT max(request) FROM public.sent WHERE digest = NEW.id);
     END IF;
     RETURN NULL;
@@ -369,7 +369,7 @@ subtest 'random steps' => sub {
     my @requests = ($stub->requests)[ $begun .. $stub->count - 1 ];
     cmp_ok scalar @requests, '>', $steps / 100, scalar(@requests) . ' messages';
     my @faults = wrong_requests(\@sent, @requests);
-    is_deeply [ @faults[ 0 .. ($#faults > 9 ? 9 : $#faults) ] ], [], 'each tells what it should, and no failure is told twice';
+    is join("\n", @faults[ 0 .. ($#faults > 9 ? 9 : $#faults) ]), '', 'each tells what it should, and no failure is told twice';
 };
 
 $node->stop;
