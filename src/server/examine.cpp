@@ -41,7 +41,7 @@ const char *type_of(const char *column, const char *table) {
     if (!plan)
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     const CachedPlanSource *source =
-        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(plan));
+        static_cast<CachedPlanSource *>(linitial(SPI_plan_get_plan_sources(plan)));
     return format_type_extended(TupleDescAttr(source->resultDesc, 0)->atttypid, -1,
                                 FORMAT_TYPE_TYPEMOD_GIVEN);
 }
@@ -122,7 +122,7 @@ void look_at_tree(const char *query, Oid owner, MemoryContext context, QueryFact
     if (!plan)
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     const CachedPlanSource *source =
-        linitial_node(CachedPlanSource, SPI_plan_get_plan_sources(plan));
+        static_cast<CachedPlanSource *>(linitial(SPI_plan_get_plan_sources(plan)));
     List *relations = NIL; // each once
     List *functions = NIL;
     ListCell *cell;

@@ -214,7 +214,7 @@ FailureColumns describe_failure_query(const char *query) {
     const List *statements = SPI_plan_get_plan_sources(plan);
     if (list_length(statements) != 1)
         not_a_select("It has not just one statement.");
-    const CachedPlanSource *source = linitial_node(CachedPlanSource, statements);
+    const CachedPlanSource *source = static_cast<CachedPlanSource *>(linitial(statements));
     if (!source->resultDesc)
         not_a_select("It returns no rows.");
     for (int i = 0; i < source->resultDesc->natts; i++) {

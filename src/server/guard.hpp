@@ -50,10 +50,11 @@ private:
     ErrorContextCallback *callbacks_;
 };
 
-// Runs `work` in the C regime. Throws ServerError when the server raises one.
+// Runs `work` in the C regime. Throws ServerError when the server raises one; TopMemoryContext is
+// then current. The context in which `work` began may be gone by then: SPI_finish() deletes it, and
+// so does the end of a transaction.
 template <typename Work> void guarded(Work &&work) {
     const ErrorHandling handling;
-    const MemoryContext context = CurrentMemoryContext;
     sigjmp_buf jump;
     if (sigsetjmp(jump, 0) == 0) {
         PG_exception_stack = &jump;
@@ -61,7 +62,7 @@ template <typename Work> void guarded(Work &&work) {
         return;
     }
     handling.restore();
-    MemoryContextSwitchTo(context);
+    MemoryContextSwitchTo(TopMemoryContext);
     ErrorData *data = CopyErrorData();
     FlushErrorState();
     ServerError error(*data);
