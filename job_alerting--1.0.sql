@@ -19,8 +19,11 @@ CREATE TABLE job_alerting.queue (
     failure_query   text NOT NULL,
     owner           name NOT NULL,
     since           timestamptz NOT NULL DEFAULT '-infinity',
+    trusted         boolean NOT NULL DEFAULT false,
     watched_at      timestamptz NOT NULL DEFAULT now(),
     scan_started_at timestamptz,
+    last_turn_at    timestamptz,
+    postponed_since timestamptz,
     last_scan_at    timestamptz,
     last_scan_ms    double precision,
     last_error      text,
@@ -31,8 +34,11 @@ COMMENT ON COLUMN job_alerting.queue.name IS 'name of the queue, as it appears i
 COMMENT ON COLUMN job_alerting.queue.failure_query IS 'SELECT that returns the jobs of the queue that stand failed now';
 COMMENT ON COLUMN job_alerting.queue.owner IS 'role that the failure query runs as; a name, so that a dump restores where the role is missing';
 COMMENT ON COLUMN job_alerting.queue.since IS 'failures from before this time are not reported';
+COMMENT ON COLUMN job_alerting.queue.trusted IS 'whether watch() or a superuser declared it; a round reads such queues before those that other roles declared by watch_query()';
 COMMENT ON COLUMN job_alerting.queue.watched_at IS 'when watch() or watch_query() last set the failure query';
 COMMENT ON COLUMN job_alerting.queue.scan_started_at IS 'when the scan in progress began; left standing by a scan that never ended';
+COMMENT ON COLUMN job_alerting.queue.last_turn_at IS 'when its last scan began, whatever came of it; slow queues are read in the order of it';
+COMMENT ON COLUMN job_alerting.queue.postponed_since IS 'since when rounds have not reached the queue, because others took all the time for scans; NULL when the last round did';
 COMMENT ON COLUMN job_alerting.queue.last_scan_at IS 'when the last successful scan ended';
 COMMENT ON COLUMN job_alerting.queue.last_scan_ms IS 'milliseconds that the last successful scan took, its ledger work included';
 COMMENT ON COLUMN job_alerting.queue.last_error IS 'why the queue cannot be read; NULL when it can';
@@ -319,6 +325,10 @@ CREATE VIEW job_alerting.status AS
         SELECT count(*) AS queues, (array_agg(q.name ORDER BY q.broken_since, q.name))[1] AS name,
                (array_agg(q.last_error ORDER BY q.broken_since, q.name))[1] AS error
         FROM job_alerting.queue q WHERE q.broken_since IS NOT NULL
+    ), postponed AS (
+        SELECT count(*) AS queues, min(q.postponed_since) AS since,
+               (array_agg(q.name ORDER BY q.postponed_since, q.name))[1] AS name
+        FROM job_alerting.queue q WHERE q.postponed_since IS NOT NULL
     ), refused AS (
         SELECT w.* FROM waiting w WHERE w.state = 'pending' AND w.attempts > 0 ORDER BY w.id LIMIT 1
     ), doubtful AS (
@@ -384,6 +394,10 @@ CREATE VIEW job_alerting.status AS
             WHEN b.queues > 0 THEN
                 format('queue %s cannot be read: %s; mend that, or call job_alerting.unwatch(%L)',
                        b.name, b.error, b.name)
+            WHEN p.queues > 0 THEN
+                format('%s not reached by the last round, since slow failure queries took all the time for scans: the longest waits %s, since %s; job_alerting.check() names the slow ones',
+                       CASE p.queues WHEN 1 THEN '1 queue was' ELSE format('%s queues were', p.queues) END,
+                       p.name, date_trunc('second', p.since))
             WHEN r.id IS NOT NULL THEN
                 format('digest %s could not be delivered through %s: %s; it is tried again by itself at %s%s',
                        r.id, r.channel, r.error, date_trunc('second', r.next_attempt_at),
@@ -396,7 +410,7 @@ CREATE VIEW job_alerting.status AS
                 format('digest %s through %s is in doubt: %s; it is sent again by itself at %s; if it arrived, call job_alerting.settle(%s, true)',
                        d.id, d.channel, d.error, date_trunc('second', d.next_attempt_at), d.id)
             END AS reason
-        FROM server s CROSS JOIN broken b LEFT JOIN refused r ON true LEFT JOIN doubtful d ON true
+        FROM server s CROSS JOIN broken b CROSS JOIN postponed p LEFT JOIN refused r ON true LEFT JOIN doubtful d ON true
              LEFT JOIN cut_off c ON true
     )
     SELECT v.reason IS NULL AS healthy, v.reason, s.launcher_pid, s.last_round_at, s.next_round_at,

@@ -5,6 +5,7 @@
 #include "server/examine.hpp"
 #include "server/finding.hpp"
 #include "server/job_table.hpp"
+#include "server/recording.hpp"
 #include "server/scan.hpp"
 #include "server/settings.hpp"
 #include "server/statuses.hpp"
@@ -272,6 +273,23 @@ Finding check_sources(const Patient &patient) {
     return ok(sources.empty() ? "it reads tables of this database" : sources);
 }
 
+// With one decimal, as far as it tells more.
+std::string seconds(double milliseconds) {
+    const auto tenths = static_cast<std::int64_t>(milliseconds / 100 + 0.5);
+    return std::to_string(tenths / 10) +
+           (tenths % 10 != 0 ? "." + std::to_string(tenths % 10) : "") + " s";
+}
+
+Finding check_time(const Patient &patient) {
+    if (!takes_long(patient.queue))
+        return ok("its scans are quick");
+    return warning("its last scan took " + seconds(patient.queue.last_scan_ms) + " of the " +
+                       seconds(scan_timeout_setting()) +
+                       " that all slow queues have together in a round: it is read after the "
+                       "quick ones, and not in each round",
+                   "Let an index serve its failure query, or increase job_alerting.scan_timeout.");
+}
+
 struct QueueItem {
     const char *name;
     Finding (*check)(const Patient &patient);
@@ -287,6 +305,7 @@ const QueueItem queue_items[] = {
     {"row-level security", check_row_security},
     {"owner", check_owner},
     {"time zone", check_time_zone},
+    {"time", check_time},
 };
 
 // Runs one look at a queue; what goes wrong with it is a finding, too.

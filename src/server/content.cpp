@@ -105,7 +105,7 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
                      const std::function<void(const core::Failure &)> &take) {
     const ScannedQueue itself = scanned(queue);
     Change change = {};
-    transaction.run([&] { change = find_failures(itself, time_limit); });
+    read_queue(transaction, [&] { change = find_failures(itself, time_limit); });
     // What was found and the ledger may both be large.
     transaction.execute("SET LOCAL enable_nestloop = off");
     transaction.stream((std::string("SELECT 0, $1, f.job_id, " FAILURE_DETAILS ", false "

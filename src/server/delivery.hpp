@@ -4,6 +4,7 @@
 
 #include "server/digests.hpp"
 #include "server/settings.hpp"
+#include "server/troubles.hpp"
 
 #include "core/digest.hpp"
 
@@ -23,7 +24,7 @@ struct ChannelReport {
 
     ChannelKind channel;
     std::vector<DigestReport> digests;
-    std::string trouble; // what is wrong beside them; empty when nothing is
+    Troubles trouble;    // what is wrong beside them
     bool failed = false; // an error kept it from its end
 };
 

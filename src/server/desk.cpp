@@ -88,6 +88,8 @@ extern "C" Datum job_alerting_check(PG_FUNCTION_ARGS) {
     check_worker_slot(result, handle != nullptr);
     if (handle)
         read_findings(question, handle, result);
+    else
+        dsm_detach(question.segment);
     return static_cast<Datum>(0);
 }
 

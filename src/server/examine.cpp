@@ -162,7 +162,7 @@ QueryFacts examine_tree(const char *query, Oid owner) {
         look_at_tree(query, owner, context, facts);
         SPI_finish();
     };
-    sandboxed(owner, 0, work);
+    sandboxed({.owner = GetUserNameFromId(owner, false), .time_limit = 0}, work);
     return facts;
 }
 
@@ -177,7 +177,7 @@ QueryFacts examine_query(const ScannedQueue &queue, int time_limit) {
         facts.plan = MemoryContextStrdup(context, explain(queue, columns));
         SPI_finish();
     };
-    sandboxed(owner, time_limit, work);
+    sandboxed(confinement_of(queue, time_limit), work);
     return facts;
 }
 
@@ -195,7 +195,7 @@ int64 count_rows(const ScannedQueue &queue, int time_limit, const char *table, c
         rows = DatumGetInt64(SPI_getbinval(counted->vals[0], counted->tupdesc, 1, &absent));
         SPI_finish();
     };
-    sandboxed(get_role_oid(queue.owner, false), time_limit, work);
+    sandboxed(confinement_of(queue, time_limit), work);
     return rows;
 }
 

@@ -33,8 +33,10 @@ std::vector<Queue> queues(Transaction &transaction) {
         "q.scan_started_at IS NULL OR q.broken_since IS NULL "
         "OR q.scan_started_at > clock_timestamp() OR clock_timestamp() >= q.scan_started_at + "
         "least(greatest(q.scan_started_at - q.broken_since, make_interval(secs => $1::float8)), "
-        "interval '1 hour') "
-        "FROM job_alerting.queue q ORDER BY q.watched_at, q.name",
+        "interval '1 hour'), "
+        "bool_or(q.scan_started_at IS NOT NULL) OVER (PARTITION BY q.owner), "
+        "coalesce(q.last_scan_ms, 0), extract(epoch FROM coalesce(q.last_turn_at, q.watched_at)) "
+        "FROM job_alerting.queue q ORDER BY NOT q.trusted, q.watched_at, q.name",
         {std::to_string(interval_setting())});
     std::vector<Queue> queues;
     for (const Row &row : result.rows)
@@ -45,15 +47,11 @@ std::vector<Queue> queues(Transaction &transaction) {
                           .watched_at = row[4].value(),
                           .broken = flag(row[5]),
                           .never_ended = flag(row[6]),
-                          .due = flag(row[7])});
+                          .due = flag(row[7]),
+                          .beside_endless = flag(row[8]),
+                          .last_scan_ms = std::stod(row[9].value()),
+                          .last_turn = std::stod(row[10].value())});
     return queues;
-}
-
-bool has_broken(Transaction &transaction) {
-    return flag(transaction
-                    .execute("SELECT EXISTS (SELECT FROM job_alerting.queue q "
-                             "WHERE q.broken_since IS NOT NULL)")
-                    .rows[0][0]);
 }
 
 ScannedQueue scanned(const Queue &queue) {
@@ -73,19 +71,19 @@ ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait) {
     if (transaction.execute((lock + (wait ? "" : " SKIP LOCKED")).c_str(), itself).touched == 0)
         return transaction.execute(("SELECT " + row).c_str(), itself).touched > 0 ? ScanBegin::held
                                                                                   : ScanBegin::gone;
-    transaction.execute("UPDATE job_alerting.queue SET scan_started_at = clock_timestamp() "
-                        "WHERE name = $1",
+    transaction.execute("UPDATE job_alerting.queue SET scan_started_at = clock_timestamp(), "
+                        "last_turn_at = clock_timestamp() WHERE name = $1",
                         {queue.name});
     return ScanBegin::begun;
 }
 
 ScanEnd scan(Transaction &transaction, const Queue &queue, int time_limit) {
     const ScannedQueue itself = scanned(queue);
-    transaction.run([&] { record_failures(itself, time_limit); });
+    read_queue(transaction, [&] { record_failures(itself, time_limit); });
     const Result ended = transaction.execute(
         "UPDATE job_alerting.queue q SET last_scan_at = clock_timestamp(), "
         "last_scan_ms = 1000 * extract(epoch FROM clock_timestamp() - scan_started_at)::float8, "
-        "scan_started_at = NULL, last_error = NULL, broken_since = NULL "
+        "scan_started_at = NULL, last_error = NULL, broken_since = NULL, postponed_since = NULL "
         "WHERE q.name = $1 AND q.watched_at = $2::timestamptz "
         "RETURNING EXISTS (SELECT FROM job_alerting.failure f WHERE f.queue = q.name "
         "    AND f.job_id = 'unreadable' AND f.status = 'unreadable' AND f.cleared_at = now())",
@@ -95,11 +93,24 @@ ScanEnd scan(Transaction &transaction, const Queue &queue, int time_limit) {
     return flag(ended.rows[0][0]) ? ScanEnd::mended : ScanEnd::recorded;
 }
 
+void end_scan(Transaction &transaction, const std::string &queue) {
+    transaction.execute("UPDATE job_alerting.queue SET scan_started_at = NULL WHERE name = $1",
+                        {queue});
+}
+
+void postpone(Transaction &transaction, const std::string &queue) {
+    transaction.execute("UPDATE job_alerting.queue q SET postponed_since = clock_timestamp() "
+                        "FROM (SELECT name FROM job_alerting.queue WHERE name = $1 "
+                        "AND postponed_since IS NULL FOR UPDATE SKIP LOCKED) free "
+                        "WHERE q.name = free.name",
+                        {queue});
+}
+
 bool break_queue(Transaction &transaction, const std::string &queue, const std::string &error,
                  bool certain) {
     const Result before = transaction.execute(
         "UPDATE job_alerting.queue q SET scan_started_at = NULL, last_error = left($2, 4000), "
-        "broken_since = coalesce(q.broken_since, clock_timestamp()) "
+        "postponed_since = NULL, broken_since = coalesce(q.broken_since, clock_timestamp()) "
         "FROM job_alerting.queue before WHERE q.name = $1 AND before.name = q.name "
         "RETURNING before.broken_since IS NOT NULL",
         {queue, error});
@@ -112,7 +123,7 @@ bool break_queue(Transaction &transaction, const std::string &queue, const std::
 bool break_unended(Transaction &transaction, const std::string &queue) {
     // The same scan is found unended by every round until the next one: it counts once.
     const Result before = transaction.execute(
-        "UPDATE job_alerting.queue q SET last_error = e.error, "
+        "UPDATE job_alerting.queue q SET last_error = e.error, postponed_since = NULL, "
         "broken_since = coalesce(q.broken_since, q.scan_started_at) "
         "FROM (SELECT * FROM job_alerting.queue WHERE name = $1 FOR UPDATE SKIP LOCKED) before, "
         "LATERAL (SELECT 'the scan that began at ' || before.scan_started_at || ' never ended') "

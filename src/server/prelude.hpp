@@ -77,3 +77,34 @@ extern "C" {
 #include "utils/tuplestore.h"
 #include "utils/varlena.h"
 }
+
+namespace job_alerting::server {
+
+// What differs between versions of the server.
+
+// Calls `visit` with each lock of this process in one partition of the lock table, which the caller
+// has locked.
+template <typename Visit> void each_own_lock(int partition, Visit &&visit) {
+#if PG_VERSION_NUM >= 160000
+    dlist_iter at;
+    dlist_foreach(at, &MyProc->myProcLocks[partition])
+        visit(dlist_container(PROCLOCK, procLink, at.cur));
+#else
+    SHM_QUEUE *locks = &MyProc->myProcLocks[partition];
+    const auto next = [&](SHM_QUEUE *at) {
+        return reinterpret_cast<PROCLOCK *>(SHMQueueNext(locks, at, offsetof(PROCLOCK, procLink)));
+    };
+    for (PROCLOCK *lock = next(locks); lock; lock = next(&lock->procLink))
+        visit(lock);
+#endif
+}
+
+inline bool holds_lock(const LOCKTAG &tag, LOCKMODE mode) {
+#if PG_VERSION_NUM >= 170000
+    return LockHeldByMe(&tag, mode, false);
+#else
+    return LockHeldByMe(&tag, mode);
+#endif
+}
+
+} // namespace job_alerting::server

@@ -25,7 +25,7 @@ std::optional<ChannelKind> first_channel(const Settings &settings) {
 
 // The failure that a round would record for a queue which it cannot read; nothing when it has done
 // so, or would look again first.
-std::optional<core::Failure> failure_of_itself(const Queue &queue, const ServerError &error) {
+std::optional<core::Failure> failure_of_itself(const Queue &queue, const Unreadable &error) {
     if (queue.broken || is_limit(error.sqlstate))
         return std::nullopt;
     core::Failure failure;
@@ -45,7 +45,7 @@ public:
 private:
     void take_recorded();
     void look_at(const Queue &queue);
-    void look_at_unreadable(const Queue &queue, const ServerError &error);
+    void look_at_unreadable(const Queue &queue, const Unreadable &error);
     void add_new(const core::Failure &failure);
     void add(const core::Failure &failure);
     core::Digest finish(Transaction &transaction);
@@ -90,13 +90,13 @@ void Preview::look_at(const Queue &queue) {
         standing_ += ledger::look_at(transaction, queue, scan_timeout_setting(), digest_,
                                      [&](const core::Failure &failure) { add_new(failure); });
         transaction.commit();
-    } catch (const ServerError &error) {
+    } catch (const Unreadable &error) {
         look_at_unreadable(queue, error);
     }
 }
 
 // What it had standing is taken to stand, as a round would.
-void Preview::look_at_unreadable(const Queue &queue, const ServerError &error) {
+void Preview::look_at_unreadable(const Queue &queue, const Unreadable &error) {
     Transaction transaction(lock_timeout_setting());
     standing_ += ledger::standing_before(transaction, digest_, queue.name);
     if (const auto failure = failure_of_itself(queue, error))

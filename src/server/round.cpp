@@ -50,59 +50,12 @@ bool was_cut_off(const Settings &settings) {
     return uncomposed;
 }
 
-void add(std::string &trouble, const std::string &wrong) {
-    if (!wrong.empty())
-        trouble += (trouble.empty() ? "" : "; ") + wrong;
-}
-
 std::string settings_fault(const Settings &settings) {
-    std::string all = channels_fault(settings);
+    Troubles all;
+    all.add(channels_fault(settings));
     for (const SettingFault &fault : setting_faults())
-        add(all, fault.what);
-    return all;
-}
-
-// A queue whose last scan failed, or did not end, may take all its time again, or be the end of
-// this process.
-bool is_suspect(const Queue &queue) {
-    return queue.broken || queue.never_ended;
-}
-
-// Records the queues one after the other. Adds to `trouble` what cannot be read, and returns those
-// that are to come last: they are suspect, or somebody holds their rows.
-std::vector<Queue> record(const std::vector<Queue> &queues,
-                          const std::function<void()> &before_each, std::string &trouble) {
-    std::vector<Queue> last;
-    for (const Queue &queue : queues) {
-        if (is_suspect(queue)) {
-            last.push_back(queue);
-            continue;
-        }
-        before_each();
-        if (const std::optional<std::string> wrong = record_queue(queue, false))
-            add(trouble, *wrong);
-        else
-            last.push_back(queue);
-    }
-    return last;
-}
-
-// Whoever holds many queues is waited for once, not once for each.
-void record_last(const std::vector<Queue> &queues, const std::function<void()> &before_each,
-                 std::string &trouble) {
-    bool wait = true;
-    for (const Queue &queue : queues) {
-        if (!queue.due) {
-            add(trouble, "queue " + queue.name + " is left alone, since its scans do not end");
-            continue;
-        }
-        before_each();
-        const std::optional<std::string> wrong = record_queue(queue, wait);
-        if (!wrong)
-            wait = false;
-        add(trouble, wrong.value_or("queue " + queue.name +
-                                    " cannot be read: another session holds its row"));
-    }
+        all.add(fault.what);
+    return all.text();
 }
 
 std::vector<ChannelReport> channels(const Settings &settings) {
@@ -131,6 +84,11 @@ std::vector<ChannelKind> busy_channels(const RoundReport &report) {
     return kinds;
 }
 
+void tell_channel(ChannelReport &channel, const std::string &trouble, RoundReport &report) {
+    channel.trouble.add(trouble);
+    report.trouble.add(trouble, std::string("channel ") + to_string(channel.channel));
+}
+
 // What goes wrong with one channel is no other's. It is tried again by the next round.
 void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
     const std::vector<ChannelKind> busy = busy_channels(report);
@@ -144,9 +102,7 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
                 throw;
             report.ended = false;
             channel.failed = true;
-            add(channel.trouble, error.words());
-            add(report.trouble,
-                std::string("channel ") + to_string(channel.channel) + ": " + error.words());
+            tell_channel(channel, error.words(), report);
             warn(std::string("job_alerting cannot deliver through ") + to_string(channel.channel) +
                  ": " + error.words());
         }
@@ -155,7 +111,7 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
 
 void tell_trouble(const std::string &trouble, RoundReport &report) {
     for (ChannelReport &channel : report.channels)
-        add(channel.trouble, trouble);
+        channel.trouble.add(trouble);
 }
 
 bool is_silent(const ChannelReport &channel) {
@@ -176,21 +132,37 @@ void examine_silent(const Settings &settings, RoundReport &report) {
         const std::string fault = channel_fault(channel.channel, settings);
         if (fault.empty())
             continue;
-        add(channel.trouble, fault);
-        add(report.trouble, std::string("channel ") + to_string(channel.channel) + ": " + fault);
+        tell_channel(channel, fault, report);
     }
 }
 
-// What is not tidied up by this round is by another. What is wrong with a queue stands in its row,
-// unless another session holds that.
-void tidy_up(const Settings &settings, const std::string &queue_trouble, RoundReport &report) {
+std::string postponed_queues(const std::vector<const Queue *> &queues) {
+    if (queues.empty())
+        return {};
+    return (queues.size() == 1 ? "1 queue was" : std::to_string(queues.size()) + " queues were") +
+           " not reached, since others took all the time for scans: " + queues[0]->name +
+           (queues.size() == 1 ? "" : " and others");
+}
+
+// What is wrong with a queue stands in its row, and so does that it was not reached; unless another
+// session holds that.
+void tell_recording(const Recording &recording, RoundReport &report) {
+    const std::string postponed = postponed_queues(recording.postponed);
+    report.read_all = recording.unread.empty() && recording.own.empty() && postponed.empty();
+    tell_trouble(recording.own.text(), report);
+    tell_trouble(recording.unread.text(), report);
+    tell_trouble(postponed, report);
+    report.trouble.add(recording.own.text());
+    report.trouble.add(recording.untold.text());
+}
+
+// What is not tidied up by this round is by another.
+void tidy_up(const Settings &settings, RoundReport &report) {
     std::vector<ChannelKind> kinds;
     for (const ChannelReport &channel : report.channels)
         kinds.push_back(channel.channel);
     try {
         Transaction transaction(lock_timeout_setting());
-        if (!queue_trouble.empty() && !ledger::has_broken(transaction))
-            add(report.trouble, queue_trouble);
         examine_silent(settings, report);
         // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
         transaction.execute("LOCK TABLE job_alerting.failure, job_alerting.digest "
@@ -207,6 +179,13 @@ void tidy_up(const Settings &settings, const std::string &queue_trouble, RoundRe
         // A digest may be due before the interval is over.
         report.due_in = shared::short_pause;
     }
+}
+
+// As long as this round took, so that others have their turn.
+double wait_for_postponed(TimestampTz start) {
+    const double took =
+        static_cast<double>(GetCurrentTimestamp() - start) / static_cast<double>(USECS_PER_SEC);
+    return std::max<double>(shared::short_pause, took);
 }
 
 } // namespace
@@ -230,8 +209,8 @@ std::vector<ChannelKind> configured_channels(const Settings &settings) {
 }
 
 RoundReport run_round(bool by_hand) {
+    const TimestampTz start = GetCurrentTimestamp();
     const Settings settings = current_settings();
-    std::string trouble;
     RoundReport report;
 
     // What was just tried is not due again.
@@ -251,19 +230,22 @@ RoundReport run_round(bool by_hand) {
         if (cut_off)
             deliver_now();
     };
-    const std::vector<Queue> last = record(queues, before_each, trouble);
+    Recording recording(queues);
+    recording.record_prompt(before_each);
     deliver_now();
-    if (!last.empty()) {
-        record_last(last, before_each, trouble);
+    if (recording.has_late()) {
+        recording.record_late(before_each);
         deliver_now();
     }
 
-    report.read_all = trouble.empty();
-    tell_trouble(trouble, report);
+    tell_recording(recording, report);
     const std::string fault = settings_fault(settings);
     tell_trouble(fault, report);
-    add(report.trouble, fault);
-    tidy_up(settings, trouble, report);
+    report.trouble.add(fault);
+    tidy_up(settings, report);
+    if (!recording.postponed.empty())
+        report.due_in =
+            std::min(wait_for_postponed(start), report.due_in.value_or(interval_setting()));
     // What the last queue had recorded is delivered even after it was unwatched.
     report.watched = !queues.empty() || !is_silent(report);
     return report;

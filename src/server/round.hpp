@@ -5,6 +5,7 @@
 
 #include "server/delivery.hpp"
 #include "server/settings.hpp"
+#include "server/troubles.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -16,12 +17,12 @@ namespace job_alerting::server {
 
 struct RoundReport {
     std::vector<ChannelReport> channels;
-    std::optional<double> due_in; // seconds until a digest is due again
-    bool read_all = true;         // false when some queue could not be read
+    std::optional<double> due_in; // seconds until a digest is due again, or a postponed queue
+    bool read_all = true;         // false when some queue could not be read, or recorded
     bool all_told = false;        // no digest of these channels waits, or is in doubt
     bool ended = true;   // false when a channel met an error and is to be tried again before long
     bool watched = true; // false when there is no queue, and nothing was told of a former one
-    std::string trouble; // what keeps a mail from coming, as far as no table says it
+    Troubles trouble;    // what keeps a mail from coming, as far as no table says it
 };
 
 // A setting makes it impossible to know where digests go; what() names it.

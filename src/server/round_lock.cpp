@@ -24,9 +24,14 @@ bool take_round_lock(bool wait) {
     return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
-bool holds_round_lock() {
+void share_round_lock_with_transaction() {
     const LOCKTAG tag = round_tag();
-    return LockHeldByMe(&tag, ExclusiveLock);
+    LockAcquire(&tag, ExclusiveLock, false, true);
+}
+
+void return_round_lock_to_session() {
+    const LOCKTAG tag = round_tag();
+    LockAcquire(&tag, ExclusiveLock, true, true);
 }
 
 } // namespace job_alerting::server

@@ -13,7 +13,19 @@ namespace job_alerting::server {
 // rounds.
 bool take_round_lock(bool wait);
 
-// Whether this process holds it still: a failure query can call pg_advisory_unlock_all().
-bool holds_round_lock();
+void share_round_lock_with_transaction();
+void return_round_lock_to_session();
+
+// Runs `work`, which may call pg_advisory_unlock_all(), in a transaction. That call releases what
+// the session holds. So the transaction holds the lock as well meanwhile, and the session takes it
+// again afterwards: it is free at no time.
+template <typename Work> void keeping_round_lock(Work &&work) {
+    share_round_lock_with_transaction();
+    PG_TRY();
+    { work(); }
+    PG_FINALLY();
+    { return_round_lock_to_session(); }
+    PG_END_TRY();
+}
 
 } // namespace job_alerting::server

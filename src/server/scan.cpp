@@ -68,7 +68,7 @@ void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate 
             checked(into(store, context), identity_description(), fingerprint));
         SPI_finish();
     };
-    sandboxed(get_role_oid(queue.owner, false), time_limit, work);
+    sandboxed(confinement_of(queue, time_limit), work);
 }
 
 // The tables `found` and `standing` are named.
@@ -161,7 +161,6 @@ void tell_omission(const char *queue, const Omission &omission) {
 void read_failures(const ScannedQueue &queue, const Difference &difference, int left,
                    int time_limit, bool is_round, Tuplestorestate *&found) {
     const MemoryContext context = CurrentMemoryContext;
-    const Oid owner = get_role_oid(queue.owner, false);
     const bool of_jobs = difference.fresh <= most_chosen;
     Tuplestorestate *tried = tuplestore_begin_heap(false, false, work_mem);
     auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
@@ -176,7 +175,7 @@ void read_failures(const ScannedQueue &queue, const Difference &difference, int 
                 checked(into(tried, context), failure_description(), nullptr));
             SPI_finish();
         };
-        sandboxed(owner, limit, work);
+        sandboxed(confinement_of(queue, limit), work);
         std::swap(found, tried);
     };
     const Omission omission =
@@ -215,6 +214,10 @@ Change look(const ScannedQueue &queue, int time_limit, bool is_round) {
 
 } // namespace
 
+Confinement confinement_of(const ScannedQueue &queue, int time_limit) {
+    return {.owner = queue.owner, .time_limit = time_limit, .queue = queue.name};
+}
+
 Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int time_limit) {
     Trial trial = {};
     auto read_all = [&] {
@@ -224,7 +227,8 @@ Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int tim
             checked(None_Receiver, identity_description(), nullptr));
         SPI_finish();
     };
-    sandboxed(owner, time_limit, read_all);
+    const char *role = GetUserNameFromId(owner, false);
+    sandboxed({.owner = role, .time_limit = time_limit}, read_all);
     trial.identities_read = GetCurrentTimestamp();
     auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
         auto work = [&] {
@@ -235,7 +239,7 @@ Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int tim
                 checked(None_Receiver, failure_description(), nullptr));
             SPI_finish();
         };
-        sandboxed(owner, limit, work);
+        sandboxed({.owner = role, .time_limit = limit}, work);
     };
     trial.omission = read_details(attempt, time_limit, time_limit, nullptr);
     return trial;
@@ -248,14 +252,10 @@ void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate 
 void record_failures(const ScannedQueue &queue, int time_limit) {
     lock_ledger();
     shared::set_deadline(MyDatabaseId, time_limit);
-    const Change change = look(queue, time_limit, true);
+    Change change = {};
+    // Ledger numbers must become visible in their order: only one round may hand them out.
+    keeping_round_lock([&] { change = look(queue, time_limit, true); });
     shared::set_deadline(MyDatabaseId, 0);
-
-    // Ledger numbers must become visible in their order: only the round may hand them out.
-    if (!holds_round_lock())
-        ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-                        errmsg("the failure query released the lock of the round"),
-                        errhint("It must not call pg_advisory_unlock_all().")));
     without_nested_loops([&] {
         if (tuplestore_tuple_count(change.found) > 0)
             insert_failures(queue.name);

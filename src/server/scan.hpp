@@ -6,6 +6,7 @@
 #pragma once
 
 #include "server/details.hpp"
+#include "server/sandbox.hpp"
 
 namespace job_alerting::server {
 
@@ -22,6 +23,9 @@ struct Trial {
     TimestampTz identities_read; // when it had returned what each round reads of it
 };
 
+// How its failure query is confined.
+Confinement confinement_of(const ScannedQueue &queue, int time_limit);
+
 // Runs a failure query once, as its owner, and throws the result away. An error when it is not
 // fit to be watched. A time limit only in a worker; needs no SPI.
 Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int time_limit);
@@ -29,8 +33,9 @@ Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int tim
 TimestampTz since_of(const ScannedQueue &queue);
 
 // Records the queue's new failures, and marks those that it no longer returns as cleared. Runs
-// in a worker's transaction, with SPI connected, as the extension's owner. An error means that the
-// queue could not be read, or that time_limit (ms) was met; nothing is recorded then.
+// in a worker's transaction, with SPI connected, as the extension's owner. An error means that
+// nothing is recorded: last_sandbox_failed() tells whether the queue could not be read, or
+// time_limit (ms) was met, or a statement of our own failed.
 void record_failures(const ScannedQueue &queue, int time_limit);
 
 // What a scan found that the ledger does not know yet.

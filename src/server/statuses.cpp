@@ -67,7 +67,7 @@ char *unknown_statuses(Relation jobs, Oid owner, int time_limit) {
             unknown = MemoryContextStrdup(context, list);
         SPI_finish();
     };
-    sandboxed(owner, time_limit, work);
+    sandboxed({.owner = GetUserNameFromId(owner, false), .time_limit = time_limit}, work);
     return unknown;
 }
 

@@ -76,14 +76,15 @@ void check_name(const char *name) {
 
 // Writes the queue's row with one of two statements. Returns whether there was anything to write.
 bool write_queue(const char *statement, const char *name, const char *query, Oid owner,
-                 TimestampTz since) {
+                 TimestampTz since, bool trusted) {
     bool written = false;
     as_extension([&] {
         const Datum since_text = DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(since));
         Datum values[] = {CStringGetTextDatum(name), CStringGetTextDatum(query),
                           CStringGetTextDatum(GetUserNameFromId(owner, false)),
-                          CStringGetTextDatum(DatumGetCString(since_text))};
-        execute(statement, 4, values);
+                          CStringGetTextDatum(DatumGetCString(since_text)),
+                          CStringGetTextDatum(trusted ? "t" : "f")};
+        execute(statement, 5, values);
         written = SPI_processed > 0;
     });
     return written;
@@ -144,8 +145,9 @@ void tell_unknown_statuses(Relation jobs) {
 }
 
 // Tries the query, and stores it under the name. Whose the name is gets examined before the query
-// is tried, and again after it: meanwhile somebody else may have taken it.
-void store(const char *name, const char *query, Oid owner, TimestampTz since) {
+// is tried, and again after it: meanwhile somebody else may have taken it. `trusted` queues come
+// before others in a round.
+void store(const char *name, const char *query, Oid owner, TimestampTz since, bool trusted) {
     check_name(name);
     check_existing(name);
     const TimestampTz start = GetCurrentTimestamp();
@@ -154,15 +156,16 @@ void store(const char *name, const char *query, Oid owner, TimestampTz since) {
     warn_of_omission(name, trial);
     tell_what_it_reads(name, query, owner);
     const char *insert =
-        "INSERT INTO job_alerting.queue (name, failure_query, owner, since, watched_at) "
-        "VALUES ($1, $2, $3::name, $4::timestamptz, clock_timestamp()) "
+        "INSERT INTO job_alerting.queue (name, failure_query, owner, since, trusted, watched_at) "
+        "VALUES ($1, $2, $3::name, $4::timestamptz, $5::boolean, clock_timestamp()) "
         "ON CONFLICT (name) DO NOTHING";
     const char *replace =
         "UPDATE job_alerting.queue SET failure_query = $2, owner = $3::name, "
-        "since = $4::timestamptz, watched_at = clock_timestamp(), scan_started_at = NULL, "
-        "last_error = NULL, broken_since = NULL WHERE name = $1";
-    while (!write_queue(insert, name, query, owner, since))
-        if (check_existing(name) && write_queue(replace, name, query, owner, since))
+        "since = $4::timestamptz, trusted = $5::boolean, watched_at = clock_timestamp(), "
+        "scan_started_at = NULL, last_error = NULL, broken_since = NULL, postponed_since = NULL "
+        "WHERE name = $1";
+    while (!write_queue(insert, name, query, owner, since, trusted))
+        if (check_existing(name) && write_queue(replace, name, query, owner, since, trusted))
             break;
 }
 
@@ -192,7 +195,7 @@ extern "C" Datum job_alerting_watch(PG_FUNCTION_ARGS) {
     check_columns(jobs);
     const char *query = write_failure_query(jobs);
     const Oid owner = jobs->rd_rel->relowner;
-    store(name, query, owner, since);
+    store(name, query, owner, since, true);
     tell_unknown_statuses(jobs);
     relation_close(jobs, NoLock);
     PG_RETURN_TEXT_P(cstring_to_text(name));
@@ -209,7 +212,7 @@ extern "C" Datum job_alerting_watch_query(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                         errmsg("only a superuser may name another role as the owner of a queue"),
                         errhint("Leave out the owner: the query then runs as you.")));
-    store(name, query, owner, since);
+    store(name, query, owner, since, superuser());
     PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 

@@ -12,6 +12,7 @@
 #include "server/round.hpp"
 #include "server/round_lock.hpp"
 #include "server/rows.hpp"
+#include "server/sandbox.hpp"
 #include "server/send_test.hpp"
 #include "server/session.hpp"
 #include "server/shared.hpp"
@@ -40,13 +41,13 @@ std::vector<Row> rows_of(const ChannelReport &channel) {
     if (channel.digests.empty())
         return {row_of(channel.channel, std::nullopt, 0,
                        channel.failed ? core::to_string(core::State::pending) : "silent",
-                       channel.trouble)};
+                       channel.trouble.text())};
     std::vector<Row> rows;
     for (const DigestReport &digest : channel.digests)
         rows.push_back(row_of(channel.channel, value(digest.digest_id), digest.failures,
                               core::to_string(digest.state),
                               &digest == &channel.digests.back()
-                                  ? joined(digest.detail, channel.trouble)
+                                  ? joined(digest.detail, channel.trouble.text())
                                   : digest.detail));
     return rows;
 }
@@ -87,9 +88,9 @@ void tell_launcher(const RoundReport &round) {
     guarded([&] {
         if (round.ended)
             shared::round_ended(MyDatabaseId, due_in(round.due_in), channels.c_str(),
-                                round.trouble.c_str());
+                                round.trouble.text().c_str());
         else
-            shared::round_failed(MyDatabaseId, round.trouble.c_str());
+            shared::round_failed(MyDatabaseId, round.trouble.text().c_str());
     });
 }
 
@@ -274,6 +275,7 @@ extern "C" void job_alerting_worker_main(Datum) {
         leave_out(order);
     connect(order);
     prepare_time_limits();
+    prepare_sandboxes();
 
     static Report own;
     dsm_segment *segment = order.report ? dsm_attach(order.report) : nullptr;

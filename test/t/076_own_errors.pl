@@ -1,11 +1,14 @@
-# An error in the round's own statements, such as a commit that fails, is told as what it is; and once
-# it is mended, everything is told.
+# An error in the round's own statements (a commit that fails, a ledger that is damaged or locked) is
+# told as what it is. It is not taken for the queue's fault, nor for a scan without an end; and once it
+# is mended, everything is told.
 
 use strict;
 use warnings;
 
+use Cwd ();
 use FindBin;
 use Test::More;
+use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
 use JobAlerting;
@@ -49,23 +52,78 @@ SQL
     return;
 }
 
+# A round that meets the error, and one after it is mended, as it is told to be.
+sub told_as_it_is {
+    my ($error, $mend) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $job = JobAlerting::fail_job($node);
+    for my $round ('', ', in the next round too') {
+        my @rows = eval { JobAlerting::run_digest($node) };
+        like $@ || join(' ', map { $_->{detail} // '' } @rows), $error, "the round says so$round";
+        my $reason = sql('SELECT reason FROM job_alerting.status');
+        like $reason, $error, "and the status$round";
+        my @said = $reason =~ /$error/g;
+        is scalar @said, 1, "once$round";
+        unlike $reason, qr/never ended|cannot be read/, "as what it is$round";
+        is sql('SELECT count(*) FROM job_alerting.queue WHERE broken_since IS NOT NULL'), 0, "no queue is broken$round";
+    }
+    sql($mend);
+    JobAlerting::run_digest($node);
+    ok is_mailed($job), 'once it is mended, the failure is told';
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE status = 'unreadable')), 0, 'and no queue was said to be broken';
+    return;
+}
+
 for my $table (qw(digest failure queue home)) {
     subtest "a commit that fails, of the table $table" => sub {
-        # Some tables are written only when there is something to write.
-        sql('DELETE FROM job_alerting.home');
-        my $job = JobAlerting::fail_job($node);
+        sql('DELETE FROM job_alerting.home'); # it is written only where something changed
         fail_commits_of($table);
-        my @rows = eval { JobAlerting::run_digest($node) };
-        my $told = $@ || $rows[0]{detail};
-        like $told, qr/refused at commit: xxx/, 'the round says so';
-        like sql('SELECT reason FROM job_alerting.status'), qr/refused at commit: xxx/, 'and the status';
-        sql("DROP TRIGGER refuse ON job_alerting.$table");
-        JobAlerting::run_digest($node);
-        ok is_mailed($job), 'and once it is mended, the failure is told';
-        is sql('SELECT count(*) FROM job_alerting.queue WHERE broken_since IS NOT NULL'), 0, 'no queue was broken';
-        is sql(q(SELECT count(*) FROM job_alerting.failure WHERE status = 'unreadable')), 0, 'nor said to be';
+        told_as_it_is(qr/refused at commit: x/, "DROP TRIGGER refuse ON job_alerting.$table");
     };
 }
+
+subtest 'a ledger without its unique constraint' => sub {
+    my ($name, $definition) = split /\|/, sql(<<'SQL');
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
+WHERE conrelid = 'job_alerting.failure'::regclass AND contype = 'u'
+SQL
+    sql("ALTER EXTENSION job_alerting DROP TABLE job_alerting.failure; ALTER TABLE job_alerting.failure DROP CONSTRAINT $name");
+    told_as_it_is(qr/no unique or exclusion constraint matching the ON CONFLICT/,
+        "ALTER TABLE job_alerting.failure ADD CONSTRAINT $name $definition");
+};
+
+subtest 'a ledger that may not be written to' => sub {
+    sql('CREATE FUNCTION public.full() RETURNS trigger LANGUAGE plpgsql AS '
+          . q($$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full', HINT = 'Check free disk space.'; END $$));
+    sql('CREATE TRIGGER full_disk BEFORE INSERT ON job_alerting.failure FOR EACH ROW EXECUTE FUNCTION public.full()');
+    told_as_it_is(qr/could not extend file/, 'DROP TRIGGER full_disk ON job_alerting.failure');
+};
+
+subtest 'a ledger that somebody has locked' => sub {
+    sql(q(SELECT job_alerting.watch('public.research_jobs', 'other ' || n)) . ' FROM generate_series(1, 9) n');
+    my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.failure IN SHARE MODE');
+    my $start = Time::HiRes::time();
+    my ($row) = JobAlerting::run_digest($node);
+    cmp_ok Time::HiRes::time() - $start, '<', 8, 'it is waited for, but not once for each queue';
+    like $row->{detail}, qr/lock timeout/, 'the round says so';
+    JobAlerting::let_go($held);
+    sql(q(SELECT job_alerting.unwatch('other ' || n, true) FROM generate_series(1, 9) n));
+    JobAlerting::run_until_silent($node);
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE status = 'unreadable')), 0, 'and no queue was said to be broken';
+};
+
+subtest 'the same trouble with several channels, and several times in a round, is said once' => sub {
+    my $webhook = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir('webhook')) . '/secret';
+    JobAlerting::put_secret($webhook, $stub->url . '/services/T0/B0/canary');
+    JobAlerting::configure($node, channels => 'sendgrid,slack', slack_webhook_url_file => $webhook);
+    JobAlerting::run_until_silent($node);
+    JobAlerting::configure($node, ca_file => '/nonexistent/ca.pem');
+    JobAlerting::run_digest($node);
+    my $reason = sql('SELECT reason FROM job_alerting.status');
+    my @said = $reason =~ /job_alerting\.ca_file/g;
+    is scalar @said, 1, 'once' or diag $reason;
+    like $reason, qr/^channel sendgrid, channel slack: /, 'with the channels';
+};
 
 is sql('SELECT pg_postmaster_start_time()'), $started, 'the server never restarted';
 unlike PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/terminated by signal|PANIC|TRAP:/,

@@ -433,8 +433,11 @@ SQL
     for my $attack (sort keys %query) {
         watch_query('aa turn', "SELECT $query{$attack} WHERE '(1)'::m.turned IS NOT NULL");
         mallory('INSERT INTO m.turns VALUES (true)');
+        my $from = -s $node->logfile;
         innocent_is_heard($attack);
-        like queue('aa turn')->{last_error} // 'none', qr/does not (?:match|exist)/, "$attack: refused";
+        # A column that is only told is left out, and that is logged.
+        my $logged = substr PostgreSQL::Test::Utils::slurp_file($node->logfile), $from;
+        like queue('aa turn')->{last_error} // $logged, qr/does not (?:match|exist)/, "$attack: refused";
         mallory('DELETE FROM m.turns');
         unwatch('aa turn');
     }
@@ -484,8 +487,81 @@ SQL
 subtest 'the lock of the round is not hers to release' => sub {
     watch_query('aa unlock', q(SELECT pg_advisory_unlock_all()::text || 'j' AS job_id, now() AS failed_at));
     innocent_is_heard('pg_advisory_unlock_all()');
-    like queue('aa unlock')->{last_error}, qr/released the lock of the round/, 'her queue is broken';
+    is queue('aa unlock')->{last_error}, undef, 'it does nothing, and her queue is read';
+    # A round by hand that waits for the lock gets it at the end of the round, and not in the middle.
+    mallory('CREATE TABLE m.gate ()');
+    mallory(q(CREATE OR REPLACE FUNCTION m.unlock_and_wait() RETURNS text LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_unlock_all(); PERFORM pg_sleep(0.3); RETURN 'j'; END $$));
+    watch_query('aa unlock', q(SELECT m.unlock_and_wait() AS job_id, now() AS failed_at));
+    JobAlerting::configure($node, scan_timeout => '10s');
+    my @rounds = map { JobAlerting::begin_digest($node) } 1 .. 2;
+    my $both = q(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 3 AND granted);
+    my $most = 0;
+    JobAlerting::poll(sub {
+        my $holders = sql($both);
+        $most = $holders if $holders > $most;
+        return !sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'job_alerting worker'));
+    }, 30, 'the end of both rounds');
+    is_deeply [ map { $_->error } @rounds ], [ '', '' ], 'two rounds at once come to their end, one after the other';
+    is $most, 1, 'and never both held the lock';
+    JobAlerting::configure($node, scan_timeout => '500ms');
     unwatch('aa unlock');
+};
+
+subtest 'session advisory locks of hers are released, and her queue is named' => sub {
+    mallory(q(CREATE FUNCTION m.lock_many(many int) RETURNS text LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_lock(n) FROM generate_series(1, many) n; RETURN 'j'; END $$));
+    JobAlerting::configure($node, scan_timeout => '30s');
+    my $few = q(SELECT m.lock_many(10) AS job_id, now() AS failed_at);
+    like attempt_as('mallory', "SELECT job_alerting.watch_query('aa few locks', \$q\$$few\$q\$)"),
+      qr/WARNING:  the failure query left 10 advisory locks to its session, which are released/,
+      'those of the trial are released, too';
+    my $from = -s $node->logfile;
+    innocent_is_heard('ten locks');
+    my $log = sub { substr PostgreSQL::Test::Utils::slurp_file($node->logfile), $from };
+    like $log->(), qr/WARNING:  the failure query of queue "aa few locks" left 10 advisory locks to its session/, 'named';
+    is queue('aa few locks')->{last_error}, undef, 'and her queue is read';
+    unwatch('aa few locks');
+    mallory('CREATE VIEW m.many_locks AS SELECT 1 AS many');
+    watch_query('aa many locks', q(SELECT m.lock_many(many) AS job_id, now() AS failed_at FROM m.many_locks));
+    mallory('CREATE OR REPLACE VIEW m.many_locks AS SELECT 1000000 AS many');
+    innocent_is_heard('a million locks');
+    like queue('aa many locks')->{last_error}, qr/out of shared memory/, 'her queue is broken, and says why';
+    is queue('research_jobs')->{last_error}, undef, 'and the innocent is not';
+    like $log->(), qr/WARNING:  the failure query of queue "aa many locks" left \d+ advisory locks/, 'she is named';
+    unwatch('aa many locks');
+    JobAlerting::configure($node, scan_timeout => '500ms');
+    nothing_is_gained('advisory locks');
+};
+
+subtest 'a flood of messages is one line in the log' => sub {
+    mallory(q(CREATE FUNCTION m.chatter(level text, lines int) RETURNS text LANGUAGE plpgsql AS
+        $$ BEGIN
+            FOR i IN 1 .. lines LOOP
+                CASE level WHEN 'log' THEN RAISE LOG 'chatter % %', i, repeat('x', 1000);
+                ELSE RAISE WARNING 'chatter % %', i, repeat('x', 1000) USING DETAIL = repeat('d', 5000); END CASE;
+            END LOOP;
+            RETURN 'j';
+        END $$));
+    mallory('CREATE VIEW m.chatters AS SELECT 1 AS lines');
+    watch_query('aa chatter', q(SELECT m.chatter(level, lines) AS job_id, now() AS failed_at
+        FROM m.chatters, unnest(ARRAY['log', 'warning']) level));
+    JobAlerting::configure($node, scan_timeout => '30s');
+    mallory('CREATE OR REPLACE VIEW m.chatters AS SELECT 10000 AS lines');
+    my $from = -s $node->logfile;
+    JobAlerting::run_digest($node);
+    my $log = substr PostgreSQL::Test::Utils::slurp_file($node->logfile), $from;
+    my @lines = $log =~ /(?:LOG|WARNING):  chatter/g;
+    is scalar @lines, 1, 'the first message';
+    like $log, qr/WARNING:  the failure query of queue "aa chatter" raised \d+ more messages, which are not logged/,
+      'and how many more there were';
+    cmp_ok length $log, '<', 100_000, 'and nothing else';
+    is queue('aa chatter')->{last_error}, undef, 'her queue is read';
+    my $trial = attempt_as('mallory', q(SELECT job_alerting.watch_query('aa chatter 2',
+        'SELECT m.chatter(''warning'', 3) AS job_id, now() AS failed_at')));
+    like $trial, qr/WARNING:  chatter 1 .*WARNING:  chatter 3 /s, 'in her own session she sees what her query says';
+    unwatch('aa chatter', 'aa chatter 2');
+    JobAlerting::configure($node, scan_timeout => '500ms');
 };
 
 subtest 'a query that ends at its limit is told after two rounds' => sub {
@@ -625,7 +701,7 @@ subtest 'who watches an endless query anew before each round is no sooner tried'
 };
 
 subtest 'huge results are contained' => sub {
-    JobAlerting::configure($node, scan_timeout => '30s');
+    JobAlerting::configure($node, scan_timeout => '1h');
     watch_query('aa many', <<'SQL');
 SELECT n::text AS job_id, '2026-01-01'::timestamptz AS failed_at, repeat(rpad(n::text, 1000, ' word'), 100) AS error,
     'type ' || n AS job_type

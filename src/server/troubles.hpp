@@ -1,0 +1,29 @@
+// What went wrong in a round, each thing said once.
+
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace job_alerting::server {
+
+class Troubles {
+public:
+    // Adds that `what` is wrong, with a channel, say; `where` is empty when it needs no name.
+    void add(const std::string &what, const std::string &where = "");
+
+    bool empty() const { return troubles_.empty(); }
+
+    // All of it in one line, in the order of coming: "channel log, channel slack: refused; …".
+    std::string text() const;
+
+private:
+    struct Trouble {
+        std::string what;
+        std::vector<std::string> where;
+    };
+
+    std::vector<Trouble> troubles_;
+};
+
+} // namespace job_alerting::server
