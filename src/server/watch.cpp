@@ -56,12 +56,20 @@ bool check_existing(const char *queue) {
     return true;
 }
 
-// In SQL_ASCII no more is known of it than its bytes.
+// In SQL_ASCII no more is known of it than its bytes. A character that UTF-8 does not have is seen,
+// as a question mark.
 bool is_invisible(const char *name) {
-    const char *utf8 = GetDatabaseEncoding() == PG_SQL_ASCII
-                           ? name
-                           : pg_server_to_any(name, static_cast<int>(strlen(name)), PG_UTF8);
-    return core::shows_nothing(utf8);
+    const int encoding = GetDatabaseEncoding();
+    if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+        return core::shows_nothing(name);
+    const int length = static_cast<int>(strlen(name));
+    const int most = length * MAX_CONVERSION_GROWTH + 1;
+    char *utf8 = static_cast<char *>(palloc(most));
+    const int read =
+        pg_do_encoding_conversion_buf(FindDefaultConversionProc(encoding, PG_UTF8), encoding,
+                                      PG_UTF8, reinterpret_cast<unsigned char *>(pstrdup(name)),
+                                      length, reinterpret_cast<unsigned char *>(utf8), most, true);
+    return read == length && core::shows_nothing(utf8);
 }
 
 void check_name(const char *name) {

@@ -61,7 +61,7 @@ subtest 'all is well where all is well' => sub {
     my $queue = 'queue research_jobs';
     is_deeply [ sort keys %$findings ],
       [ sort 'preload', 'launcher', 'worker slot', 'version', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
-        'key of slack', 'settings', 'job_url', 'heartbeat', 'queues', $queue, map { "$_ of $queue" } 'identity', 'deletion', 'plan',
+        'key of slack', 'settings', 'job_url', 'heartbeat', 'queues', $queue, map { "$_ of $queue" } 'columns', 'statuses', 'sources', 'identity', 'deletion', 'plan',
         'row-level security', 'owner', 'time zone' ], 'and all was looked at';
     is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'what is well needs no hint';
     is $stub->count, 0, 'nothing is sent';
@@ -312,7 +312,7 @@ SQL
     my $scans = sub { sql(q(SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'research_jobs')) };
     my $before = $scans->();
     is_well('and is so when nothing is new');
-    is $scans->(), $before, 'without reading the table whole itself';
+    is $scans->(), $before + 1, 'without reading the table itself, but for a sample of its statuses';
     my $condition = sql(q(SELECT failure_query FROM job_alerting.queue)) =~ s/\A.*^ WHERE //msr;
     my $plan = sql("SET enable_bitmapscan = off; EXPLAIN SELECT id, finished_at FROM research_jobs j WHERE $condition");
     like $plan, qr/Index Only Scan/, 'without a look at the table';
