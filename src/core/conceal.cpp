@@ -9,7 +9,7 @@ namespace job_alerting::core {
 
 namespace {
 
-// What stands at the front of a text: a character, in so many bytes.
+// The first character of a text, and how many bytes it takes there.
 struct Written {
     char character;
     std::size_t size;
@@ -20,16 +20,17 @@ using Reading = Written (*)(std::string_view text);
 Written as_it_is(std::string_view text);
 Written unescaped(std::string_view text);
 void conceal_as(Reading reading, std::string &text, std::string_view secret,
-                std::string_view instead);
+                std::string_view instead, std::size_t least);
 
 } // namespace
 
-void conceal(std::string &text, std::string_view secret, std::string_view instead) {
+void conceal(std::string &text, std::string_view secret, std::string_view instead,
+             std::size_t least) {
     if (secret.empty())
         return;
-    conceal_as(unescaped, text, secret, instead);
-    // What stands before a part of it may make an escape of that.
-    conceal_as(as_it_is, text, secret, instead);
+    conceal_as(unescaped, text, secret, instead, least);
+    // A part of the secret is not read as it is where it follows a '%', say, and makes an escape.
+    conceal_as(as_it_is, text, secret, instead, least);
 }
 
 namespace {
@@ -57,8 +58,19 @@ void for_each_run(const std::vector<Written> &characters, std::size_t length, Ta
     }
 }
 
+// Takes the marks off each run of fewer.
+void unmark_short_runs(std::vector<bool> &marks, std::size_t least) {
+    for (auto begin = marks.begin(); begin != marks.end();) {
+        begin = std::find(begin, marks.end(), true);
+        const auto end = std::find(begin, marks.end(), false);
+        if (end - begin < static_cast<std::ptrdiff_t>(least))
+            std::fill(begin, end, false);
+        begin = end;
+    }
+}
+
 void conceal_as(Reading reading, std::string &text, std::string_view secret,
-                std::string_view instead) {
+                std::string_view instead, std::size_t least) {
     const std::vector<Written> of_secret = read_all(reading, secret);
     const std::vector<Written> of_text = read_all(reading, text);
     const std::size_t length = std::min(least_run, of_secret.size());
@@ -76,6 +88,7 @@ void conceal_as(Reading reading, std::string &text, std::string_view secret,
     });
     if (!any)
         return;
+    unmark_short_runs(is_shared, std::min(least, of_secret.size()));
 
     std::string rest;
     std::size_t at = 0;

@@ -5,7 +5,6 @@
 #include "server/guard.hpp"
 #include "server/time_limit.hpp"
 
-#include "core/conceal.hpp"
 #include "http/client.hpp"
 #include "http/endpoint.hpp"
 
@@ -29,12 +28,13 @@ http::Options options(const Settings &settings, int time_limit) {
     return {.timeout = time_limit, .ca_file = settings.ca_file, .proxy = settings.proxy};
 }
 
-// Not every role that is shown what an answer says may see these settings.
+// Not every role that is shown what an answer says may see these settings. They are concealed whole
+// only: their parts are ordinary words, such as "certificates" and "internal".
 core::Answer without_route(core::Answer answer, const Settings &settings) {
     constexpr std::size_t least_host = 4; // a shorter one would be found in ordinary words
     if (const std::string_view host = host_of(settings.proxy); host.size() >= least_host)
-        conceal(answer, host, "(proxy)");
-    conceal(answer, settings.ca_file, "(ca_file)");
+        conceal(answer, host, "(proxy)", host.size());
+    conceal(answer, settings.ca_file, "(ca_file)", settings.ca_file.size());
     return answer;
 }
 
@@ -70,11 +70,12 @@ core::Answer get(const std::string &url, const Settings &settings, int time_limi
                          settings);
 }
 
-void conceal(core::Answer &answer, std::string_view secret, std::string_view instead) {
-    core::conceal(answer.error, secret, instead);
-    core::conceal(answer.body, secret, instead);
+void conceal(core::Answer &answer, std::string_view secret, std::string_view instead,
+             std::size_t least) {
+    core::conceal(answer.error, secret, instead, least);
+    core::conceal(answer.body, secret, instead, least);
     for (auto &[name, value] : answer.headers)
-        core::conceal(value, secret, instead);
+        core::conceal(value, secret, instead, least);
 }
 
 } // namespace job_alerting::server

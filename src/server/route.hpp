@@ -4,6 +4,7 @@
 
 #include "server/settings.hpp"
 
+#include "core/conceal.hpp"
 #include "core/message.hpp"
 
 #include <stdexcept>
@@ -29,7 +30,8 @@ core::Answer get(const std::string &url, const Settings &settings, int time_limi
 std::string_view host_of(std::string_view url);
 
 // An answer can quote its request, and what it says is stored and logged: puts other words in the
-// place of what it has of a secret.
-void conceal(core::Answer &answer, std::string_view secret, std::string_view instead);
+// place of what it has of a secret. See core/conceal.hpp.
+void conceal(core::Answer &answer, std::string_view secret, std::string_view instead,
+             std::size_t least = core::least_run);
 
 } // namespace job_alerting::server

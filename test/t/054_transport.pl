@@ -6,6 +6,7 @@
 use strict;
 use warnings;
 
+use File::Copy;
 use FindBin;
 use IO::Socket::INET;
 use Test::More;
@@ -26,6 +27,10 @@ my $authority = JobAlerting::TlsFront::certificate(CA => 1, subject => { CN => '
 my $stranger = JobAlerting::TlsFront::certificate(CA => 1, subject => { CN => 'Another authority' });
 my $good = JobAlerting::TlsFront::certificate(issuer => $authority, @localhost);
 
+# Named like the one of Debian, whose name has words of what is said of certificates.
+my $authorities = PostgreSQL::Test::Utils::tempdir('authorities') . '/ca-certificates.crt';
+copy($authority->{file}, $authorities) or die "cannot copy: $!";
+
 # What curl and OpenSSL would obey, in the environment of the postmaster.
 my $key_log = PostgreSQL::Test::Utils::tempdir('keylog') . '/log';
 my $node = do {
@@ -38,7 +43,7 @@ my $node = do {
     JobAlerting::node('main', stub => $stub, conf => <<"CONF");
 job_alerting.http_timeout = '20s'
 job_alerting.sendgrid_url = '@{[ $front->url ]}'
-job_alerting.ca_file = '$authority->{file}'
+job_alerting.ca_file = '$authorities'
 CONF
 };
 JobAlerting::create_jobs($node);

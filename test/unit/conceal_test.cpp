@@ -63,6 +63,22 @@ TEST(Conceal, knows_a_secret_that_reads_like_an_escape) {
     EXPECT_EQ(concealed("%41secret", "41secret"), "%(key)");
 }
 
+TEST(Conceal, leaves_a_part_that_is_shorter_than_asked) {
+    const auto whole = [](std::string text, const std::string &name) {
+        conceal(text, name, "(name)", name.size());
+        return text;
+    };
+    const std::string file = "/etc/ssl/certs/ca-certificates.crt";
+    const std::string problem = "SSL certificate problem: unable to get local issuer certificate";
+    EXPECT_EQ(whole(problem, file), problem);
+    EXPECT_EQ(whole("error setting certificate file: " + file, file),
+              "error setting certificate file: (name)");
+    EXPECT_EQ(whole("\"" + replaced(file, '/', "\\/") + "\", certificate", file),
+              "\"(name)\", certificate");
+    EXPECT_EQ(whole("500 internal server error", "proxy.internal"), "500 internal server error");
+    EXPECT_EQ(whole("proxy, proxy.internal", "proxy.internal"), "proxy, (name)");
+}
+
 TEST(Conceal, finds_a_short_secret_whole) {
     EXPECT_EQ(concealed("a secret word", "secret"), "a (key) word");
     EXPECT_EQ(concealed("a secre word", "secret"), "a secre word");
