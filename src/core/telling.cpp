@@ -12,6 +12,7 @@ Found elixir(const TraceText &text);
 Found go(const TraceText &text);
 Found rust(const TraceText &text);
 Found java_cause(const TraceText &text);
+Found called_java(const TraceText &text, std::size_t line);
 Found dotnet_inner(const TraceText &text);
 Found node_cause(const TraceText &text);
 Found ruby(const TraceText &text);
@@ -30,7 +31,7 @@ Telling telling_of(const TraceText &text) {
         cause && (!of_python || cause->line > of_python->line))
         return *cause;
     if (of_python)
-        return *of_python;
+        return called_java(text, of_python->line + 1).value_or(*of_python);
     for (const auto find : {php, elixir, go, rust, dotnet_inner, node_cause, ruby, above_frames})
         if (const Found found = find(text))
             return *found;
@@ -63,7 +64,7 @@ Telling whole(const TraceText &text, std::size_t line) {
     return {.line = line, .text = trimmed(text[line])};
 }
 
-// What follows `mark` in a line; nothing where that is blank, or the mark is missing.
+// The rest of a line behind `mark`; nothing where that is blank, or the mark is missing.
 std::optional<std::string_view> behind(std::string_view line, std::string_view mark) {
     const std::size_t at = line.find(mark);
     if (at == line.npos || is_blank(line.substr(at + mark.size())))
@@ -120,28 +121,28 @@ Found python(const TraceText &text) {
     return opening ? first_of_group(text, *opening) : std::nullopt;
 }
 
-// Where the message begins that ends above `line`: behind a blank line.
-std::size_t paragraph_of(const TraceText &text, std::size_t line) {
-    while (line > 0 && !is_blank(text[line - 1]))
-        --line;
-    return line;
+// "Uncaught ..." or, with another exception before it, "Next ...".
+Telling php_exception(const TraceText &text, std::size_t message, std::size_t end) {
+    Telling telling = whole(text, message);
+    for (std::size_t line = message; line < end; ++line)
+        if (const auto uncaught = behind(text[line], "Uncaught "))
+            telling = {.line = line, .text = *uncaught};
+    if (telling.text.starts_with("Next "))
+        telling.text.remove_prefix(5);
+    return telling;
 }
 
-// The last exception, as in Python: "Uncaught ..." or, with one before it, "Next ...".
+// The last exception, as in Python. Its message begins behind a blank line or the frames of
+// another.
 Found php(const TraceText &text) {
     Found found;
-    for (std::size_t line = 1; line + 1 < text.size(); ++line) {
-        if (trimmed(text[line]) != "Stack trace:" || !trimmed(text[line + 1]).starts_with("#0 "))
-            continue;
-        Telling last = whole(text, paragraph_of(text, line));
-        if (last.line == line)
-            continue;
-        for (std::size_t above = last.line; above < line; ++above)
-            if (const auto uncaught = behind(text[above], "Uncaught "))
-                last = {.line = above, .text = *uncaught};
-        if (last.text.starts_with("Next "))
-            last.text.remove_prefix(5);
-        found = last;
+    std::size_t message = 0;
+    for (std::size_t line = 0; line + 1 < text.size(); ++line) {
+        if (message < line && trimmed(text[line]) == "Stack trace:" &&
+            trimmed(text[line + 1]).starts_with("#0 "))
+            found = php_exception(text, message, line);
+        if (is_blank(text[line]) || is_frame(text[line]))
+            message = line + 1;
     }
     return found;
 }
@@ -232,12 +233,25 @@ Found java_cause(const TraceText &text) {
     std::size_t least = std::string_view::npos;
     for (std::size_t line = 0; line < text.size(); ++line) {
         const std::string_view cause = trimmed(text[line]);
-        if (!cause.starts_with(mark) || indentation(text[line]) > least)
+        const std::size_t indent = indentation(text[line]);
+        if (indent > 0 && cause.starts_with("Suppressed: "))
+            least = std::min(least, indent - 1);
+        if (indent > least || !cause.starts_with(mark) ||
+            cause.substr(mark.size()).starts_with("[CIRCULAR REFERENCE"))
             continue;
-        least = indentation(text[line]);
+        least = indent;
         found = {.line = line, .text = cause.substr(mark.size())};
     }
     return found;
+}
+
+// The exception of a Java that Python called: Py4J has it in the second line of its message.
+Found called_java(const TraceText &text, std::size_t line) {
+    if (line + 1 >= text.size() || !is_at_frame(text[line + 1]))
+        return std::nullopt;
+    const auto exception = behind(text[line], ": ");
+    return exception && text[line].starts_with(": ") ? Found({.line = line, .text = *exception})
+                                                     : std::nullopt;
 }
 
 // The innermost exception: they are all named before the first frame.
@@ -254,16 +268,24 @@ Found dotnet_inner(const TraceText &text) {
     return std::nullopt;
 }
 
+// A cause can be any value. An object says nothing on its first line.
+bool is_told(std::string_view cause) {
+    for (const std::string_view other : {"{", "[Object", "[Circular", "undefined", "null"})
+        if (cause.starts_with(other))
+            return false;
+    return true;
+}
+
 // The innermost cause, or the first of several errors.
 Found node_cause(const TraceText &text) {
     Found found;
     for (std::size_t line = 0; line < text.size(); ++line) {
         const std::string_view property = trimmed(text[line]);
-        const std::size_t next = text.next(line + 1);
-        if (property == "[errors]: [" && next < text.size())
-            return whole(text, next);
+        if (property == "[errors]: [")
+            if (const std::size_t next = text.next(line + 1); next < text.size())
+                return whole(text, next);
         const auto cause = behind(property, "[cause]: ");
-        if (cause && property.starts_with("[cause]") && *cause != "undefined" && *cause != "null")
+        if (cause && property.starts_with("[cause]") && is_told(*cause))
             found = {.line = line, .text = *cause};
     }
     return found;
@@ -306,8 +328,11 @@ bool names_exception(std::string_view line) {
            text.substr(name.size()).starts_with(": ");
 }
 
-// A level, as psql and most loggers write it: ERROR, behind and before no other letter.
+// A level, as psql and most loggers write it: ERROR, behind and before no other letter. The
+// parts that the server adds to an error may quote another one.
 bool has_level(std::string_view line) {
+    for (const std::string_view part : {"DETAIL: ", "HINT: ", "CONTEXT: ", "STATEMENT: "})
+        line = line.substr(0, line.find(part));
     for (const std::string_view level : {"ERROR", "FATAL", "PANIC", "CRITICAL"}) {
         const std::size_t at = line.find(level);
         if (at == line.npos)

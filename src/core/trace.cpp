@@ -62,19 +62,22 @@ std::size_t context_of(const TraceText &text, const Telling &telling) {
     return first < telling.line && !is_noise(text[first]) ? first : text.size();
 }
 
-// The last two frames of Python above a line; the line itself where there are none.
+// The last two frames of Python above a line, of one trace; the line itself where there are none.
 std::size_t last_python_frames(const TraceText &text, std::size_t below) {
     std::size_t begin = below;
     std::size_t frames = 0;
     for (std::size_t line = below; line-- > 0 && frames < 2;)
-        if (is_python_frame(text[line])) {
+        if (is_python_heading(text[line]) && frames > 0) {
+            break;
+        } else if (is_python_frame(text[line])) {
             begin = line;
             ++frames;
         }
     return begin;
 }
 
-// What is worth its place behind the telling line, in that order, and a mark where there is more.
+// The lines that are worth their place behind the telling line, in that order, and a mark where
+// there is more.
 std::vector<std::string_view> shown_lines(const TraceText &text, const Telling &telling) {
     std::vector<std::string_view> shown;
     std::size_t below = telling.line + 1;

@@ -14,8 +14,8 @@ namespace job_alerting::core {
 // error; the telling line of a telling line is that line. Bounded in length and linear in time.
 std::string telling_line(std::string_view hostile);
 
-// What is shown of an error: its telling line, then what follows in the message, what the trace
-// says before, and the nearest frames; at most `lines` lines and `most` characters, a cut marked.
+// An error as it is shown: its telling line, then the rest of the message, the exception or log
+// line above, and the nearest frames; at most `lines` lines and `most` characters, a cut marked.
 std::string excerpt(std::string_view hostile, std::size_t lines, std::size_t most);
 
 } // namespace job_alerting::core

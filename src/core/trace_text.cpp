@@ -37,6 +37,15 @@ std::string with_plain_spaces(std::string_view hostile) {
     }
 }
 
+// Rich draws a box around the frames of a Python trace.
+bool is_of_a_box(std::string_view text) {
+    constexpr std::string_view corner_above = "\u256D";
+    constexpr std::string_view side = "\u2502";
+    constexpr std::string_view corner_below = "\u2570";
+    return text.starts_with(corner_above) || text.starts_with(side) ||
+           text.starts_with(corner_below);
+}
+
 bool is_group_heading(std::string_view line) {
     return line.ends_with("Exception Group Traceback (most recent call last):");
 }
@@ -115,7 +124,13 @@ bool is_frame(std::string_view line) {
 bool is_noise(std::string_view line) {
     const std::string_view text = trimmed(line);
     return text.empty() || text == "..." || is_frame(line) || is_divider(line) ||
-           text.ends_with("(most recent call last):");
+           is_python_heading(line) || is_of_a_box(text) ||
+           text.ends_with(" another exception occurred:") ||
+           text.ends_with(" cause of the following exception:");
+}
+
+bool is_python_heading(std::string_view line) {
+    return trimmed(line).ends_with("(most recent call last):");
 }
 
 bool is_divider(std::string_view line) {

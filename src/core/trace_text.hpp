@@ -33,6 +33,7 @@ std::string_view trimmed(std::string_view line);
 std::size_t indentation(std::string_view line);
 bool is_blank(std::string_view line);
 
+bool is_python_heading(std::string_view line); // above its frames
 bool is_python_frame(std::string_view line);
 bool is_at_frame(std::string_view line); // of Java, Node or .NET
 bool is_frame(std::string_view line);    // of any language

@@ -6,6 +6,8 @@
 #include "mails.hpp"
 #include "traces.hpp"
 
+#include <chrono>
+
 namespace job_alerting::core {
 
 namespace {
@@ -100,11 +102,19 @@ TEST(TellingLine, is_never_empty_where_something_is_said) {
               "in the midst");
 }
 
-TEST(TellingLine, is_bounded_and_quick_for_any_input) {
+TEST(TellingLine, is_bounded_and_takes_no_longer_for_any_input) {
+    const auto time = [](const std::string &piece) {
+        const std::string huge = "a\n" + repeated(piece, 300000 / piece.size()) + "\na";
+        const auto begin = std::chrono::steady_clock::now();
+        for (int i = 0; i < 20; ++i)
+            EXPECT_LE(characters(telling_line(huge)), 2000U) << piece;
+        return std::chrono::steady_clock::now() - begin;
+    };
+    const auto ordinary = time("some words\n");
     for (const char *piece :
          {"File \"a\", line 1\n", "panicked at 'thread ', ", "Caused by: ", " at a(\n", "+-+---\n",
-          "** (", "Stack trace:\n#0 \n", " ---> ", "[cause]: ", "| "})
-        EXPECT_LE(characters(telling_line(repeated(piece, 300000))), 2000U) << piece;
+          "** (", "Stack trace:\n#0 a\n", " ---> ", "[cause]: ", "| ", "\n", "[errors]: [\n"})
+        EXPECT_LT(time(piece), 20 * ordinary) << piece;
 }
 
 TEST(Excerpt, begins_with_the_telling_line_and_ends_with_the_nearest_frames) {
@@ -128,6 +138,32 @@ TEST(Excerpt, begins_with_the_telling_line_and_ends_with_the_nearest_frames) {
               " ... 7 more\n"
               "...");
     EXPECT_EQ(excerpt("a\nNOTICE: b\nERROR: c\nDETAIL: d", 6, 600), "ERROR: c\nDETAIL: d\n...");
+}
+
+TEST(Excerpt, has_the_frames_of_the_exception_it_tells) {
+    EXPECT_EQ(excerpt(text_of(traces()[2], "worker.StepFailed", 17), 6, 600),
+              "worker.StepFailed\n"
+              "  File \"/app/worker.py\", line 17, in run\n"
+              "    step(job)\n"
+              "...");
+    EXPECT_EQ(excerpt(text_of(traces()[3], "TimeoutError", 17), 6, 600),
+              "TimeoutError\n"
+              "  File \"/app/songs.py\", line 17, in fetch\n"
+              "    await get(url)\n"
+              "...");
+    EXPECT_EQ(excerpt("  + Exception Group Traceback (most recent call last):\n"
+                      "  |   File \"/app/worker.py\", line 17, in run\n"
+                      "  | ExceptionGroup: songs (1 sub-exception)\n"
+                      "  +-+---------------- 1 ----------------\n"
+                      "    | OSError: broken\n"
+                      "    | \n"
+                      "    | The above exception was the direct cause of the following exception:\n"
+                      "    | \n"
+                      "    | ValueError: bad id\n"
+                      "    +------------------------------------\n",
+                      6, 600)
+                  .find("The above"),
+              std::string::npos);
 }
 
 TEST(Excerpt, of_what_is_no_trace_is_its_first_lines) {

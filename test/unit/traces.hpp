@@ -98,6 +98,22 @@ inline std::vector<Trace> traces() {
          "    R = retval = fun(*args, **kwargs)\n"
          "@\n",
          "@", "requests.exceptions.ReadTimeout: read timed out (30 s)", "MemoryError"},
+        {"Python, drawn by Rich",
+         "╭────────────── Traceback (most recent call last) ───────────────╮\n"
+         "│ /app/worker.py:% in run                                        │\n"
+         "│ ❱ %     album = catalog[job.album]                             │\n"
+         "╰────────────────────────────────────────────────────────────────╯\n"
+         "@\n",
+         "@", "KeyError: 'album'", "ValueError: no artist"},
+        {"Python that calls Java",
+         "Traceback (most recent call last):\n"
+         "  File \"/app/export.py\", line %, in run\n"
+         "    songs.write.parquet(path)\n"
+         "py4j.protocol.Py4JJavaError: An error occurred while calling o%.parquet.\n"
+         ": @\n"
+         "\tat org.apache.spark.sql.DataFrameWriter.parquet(DataFrameWriter.scala:%)\n"
+         "\tat java.base/java.lang.Thread.run(Thread.java:840)\n",
+         "@", "org.apache.spark.SparkException: Job aborted.", "java.lang.OutOfMemoryError: GC"},
         {"Java",
          "java.lang.IllegalStateException: cannot refresh album %\n"
          "\tat com.example.jobs.Refresh.run(Refresh.java:%)\n"
@@ -120,6 +136,21 @@ inline std::vector<Trace> traces() {
          "\tat com.example.jobs.Worker.handle(Worker.java:%)\n"
          "\tat com.example.jobs.Worker.lambda$run$0(Worker.java:%)\n",
          "@", "java.lang.NullPointerException", "com.example.quota.Exhausted: 0 left"},
+        {"Java, what was suppressed has a cause",
+         "@\n"
+         "\tat com.example.jobs.Refresh.run(Refresh.java:%)\n"
+         "\tSuppressed: java.io.IOException: stream closed\n"
+         "\t\tat com.example.jobs.Store.close(Store.java:%)\n"
+         "\tCaused by: java.io.EOFException\n"
+         "\t\t... 3 more\n",
+         "@", "com.example.quota.Exhausted: 0 left", "java.lang.NullPointerException"},
+        {"Java, a circle of causes",
+         "java.lang.RuntimeException: step failed\n"
+         "\tat com.example.jobs.Refresh.run(Refresh.java:%)\n"
+         "Caused by: @\n"
+         "\tat com.example.jobs.Refresh.load(Refresh.java:%)\n"
+         "Caused by: [CIRCULAR REFERENCE: java.lang.RuntimeException: step failed]\n",
+         "@", "java.io.EOFException", "java.io.IOException: disk full"},
         {"Kotlin",
          "Exception in thread \"worker-%\" @\n"
          "see the manual\n"
@@ -157,6 +188,14 @@ inline std::vector<Trace> traces() {
          "  }\n"
          "}\n",
          "@", "Error: connect ECONNREFUSED 127.0.0.1:5432", "Error: read ECONNRESET"},
+        {"Node, a cause that is no error",
+         "@\n"
+         "    at Refresh.run (/app/refresh.js:%:11) {\n"
+         "  [cause]: {\n"
+         "    code: 'E%'\n"
+         "  }\n"
+         "}\n",
+         "@", "Error: no album", "QuotaError: 0 left"},
         {"Node, several errors",
          "AggregateError: \n"
          "    at internalConnectMultiple (node:net:%:18) {\n"
@@ -286,6 +325,11 @@ inline std::vector<Trace> traces() {
          "LINE %: SELECT * FROM albums\n"
          "                      ^\n",
          "psql:refresh.sql:%: ERROR:  @", "relation does not exist", "permission denied"},
+        {"psql, an error that quotes another",
+         "psql:refresh.sql:%: ERROR:  @\n"
+         "DETAIL:  connection to server at \"10.0.0.%\", port 5432 failed: FATAL:  no such role\n"
+         "STATEMENT:  SELECT 'ERROR: no'\n",
+         "psql:refresh.sql:%: ERROR:  @", "could not connect to server", "cannot read the catalog"},
         {"a job's log",
          "2026-11-23 03:07:01,% INFO refresh begins\n"
          "2026-11-23 03:07:02,% ERROR first attempt failed\n"
