@@ -56,6 +56,19 @@ bool is_random(std::string_view run) {
     return run.size() >= least && changes * 10 >= run.size() * 4;
 }
 
+// Whether it is an id as ULID, CUID and the like make them: letters of one case, among which digits
+// stand in many places. Names of many words have capitals between them.
+bool is_id(std::string_view word) {
+    constexpr std::size_t least = 16;
+    std::size_t places = 0;
+    for (std::size_t i = 0; i < word.size(); ++i)
+        if (is_digit(word[i]) && (i == 0 || !is_digit(word[i - 1])))
+            ++places;
+    return word.size() >= least && places >= 3 &&
+           (std::none_of(word.begin(), word.end(), is_lower) ||
+            std::none_of(word.begin(), word.end(), is_upper));
+}
+
 // Words that a status may stand behind: "HTTP Error 503", "status code is 503".
 bool announces_status(std::string_view word) {
     return word.find("http") != word.npos || word.find("status") != word.npos ||
@@ -116,6 +129,8 @@ private:
             while (end > 0 && !is_lower(line_[end - 1]) && !is_upper(line_[end - 1]) &&
                    is_one_of(line_[end - 1], " :=/._-(['\"#0123456789"))
                 --end;
+            if (line_.substr(end, at_ - end).find("//") != line_.npos)
+                return 0; // the host of an address
             std::size_t begin = end;
             while (begin > 0 && (is_lower(line_[begin - 1]) || is_upper(line_[begin - 1])))
                 --begin;
@@ -170,7 +185,10 @@ private:
         if (is_random(line_.substr(at_, base64)))
             return base64;
         const std::size_t word = run(0, "_-");
-        return is_random(line_.substr(at_, word)) ? word : 0;
+        if (is_random(line_.substr(at_, word)))
+            return word;
+        const std::size_t plain = run(0, "");
+        return is_id(line_.substr(at_, plain)) ? plain : 0;
     }
 
     // The parameters of an address, behind its '?'.

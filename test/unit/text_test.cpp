@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <random>
+#include <set>
 
 namespace job_alerting::core {
 
@@ -249,6 +251,7 @@ TEST(NormaliseError, masks_what_differs_from_job_to_job) {
          "refused with url: /search/?term=c (Caused by x)"},
         {"HTTP 503 after 30 s", "HTTP 503 after 7 s"},
         {"job 503 is lost", "job 418 is lost"},
+        {"GET http://10.0.0.7/503 failed", "GET http://10.0.0.8/418 failed"},
         {"code 12345", "code 54321"},
         {"same\nat line 1", "\n  same  \nelsewhere"},
     };
@@ -301,6 +304,23 @@ TEST(NormaliseError, leaves_names_and_words_as_they_are) {
     EXPECT_EQ(normalise_error("left-pad@1.3.0 and sha256WithRSAEncryption"),
               "left-pad@# and sha#WithRSAEncryption");
     EXPECT_NE(normalise_error("KeyError: 'a'"), normalise_error("ValueError: 'a'"));
+}
+
+TEST(NormaliseError, masks_ids_of_one_case_but_for_a_few) {
+    std::mt19937 dice(20261125);
+    for (const std::string letters :
+         {"0123456789ABCDEFGHJKMNPQRSTVWXYZ", "0123456789abcdefghijklmnopqrstuvwxyz"}) {
+        std::set<std::string> causes;
+        for (int i = 0; i < 300; ++i) {
+            std::string id;
+            while (id.size() < 26)
+                id += letters[dice() % letters.size()];
+            causes.insert(normalise_error("job " + id + " is lost"));
+        }
+        EXPECT_LE(causes.size(), 20U) << letters;
+        EXPECT_TRUE(causes.contains("job # is lost"));
+    }
+    EXPECT_EQ(normalise_error("libx264encoder2pass"), "libx#encoder#pass");
 }
 
 TEST(NormaliseError, is_bounded_and_quick_for_any_input) {
