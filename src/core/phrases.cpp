@@ -181,8 +181,9 @@ CausePhrases queue_of(const Cause &cause) {
     if (cause.count != 1)
         phrases.count = counted(cause.count, "time", "times");
     phrases.period = period(cause.first, cause.last);
-    phrases.note = cause.cleared > 0 ? "It can be read again."
-                                     : "Failures in it are not seen until this is mended.";
+    phrases.note = cause.cleared == cause.count
+                       ? "It can be read again."
+                       : "Failures in it are not seen until this is mended.";
     if (!cause.listed.empty())
         phrases.jobs.emplace_back().error = error_of(cause.listed.front());
     return phrases;

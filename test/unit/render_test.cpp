@@ -152,6 +152,20 @@ TEST(Mail, tells_of_a_queue_that_could_not_be_read_before_anything_else) {
     }
 }
 
+TEST(Mail, says_that_a_queue_can_be_read_again_only_when_it_can) {
+    Failure mended = unreadable_queue("mail_jobs");
+    mended.cleared = true;
+    const std::string again = "It can be read again.";
+    const std::string blind = "Failures in it are not seen until this is mended.";
+    EXPECT_TRUE(contains(mail_of({mended}).text, again));
+    EXPECT_TRUE(contains(mail_of({mended, mended}).text, again));
+    for (const auto &failures : {std::vector{mended, unreadable_queue("mail_jobs")},
+                                 std::vector{unreadable_queue("mail_jobs")}}) {
+        EXPECT_TRUE(contains(mail_of(failures).text, blind));
+        EXPECT_FALSE(contains(mail_of(failures).text, again));
+    }
+}
+
 TEST(Mail, has_no_line_of_text_that_a_job_wrote) {
     Failure failure = sample_failure();
     failure.chain = failure.source = failure.queue = std::string(70, 'x') + " * b: 1 job failed";
