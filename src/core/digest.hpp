@@ -71,7 +71,7 @@ Break break_at(const Failure &failure);
 // Whether the chain rather broke at this failure.
 bool is_sooner(const Failure &failure, const Break &broke);
 
-// What failed, whatever the chain and the error.
+// The jobs of one source and type that failed, whatever the chain and the error.
 struct Kind {
     std::string name;
     std::int64_t count = 0;

@@ -33,7 +33,7 @@ std::string clip(std::string_view clean_text, std::size_t most);
 // The first lines of an error: at most `lines` non-empty ones and `most` characters, a cut marked.
 std::string first_lines(std::string_view hostile, std::size_t lines, std::size_t most);
 
-// What two errors of one cause have in common: the telling line (trace.hpp), with numbers, UUIDs,
+// The part that two errors of one cause share: the telling line (trace.hpp), with numbers, UUIDs,
 // hex numbers, tokens, mail addresses, the parameters of addresses, quoted strings and timestamps
 // masked; but an HTTP status or a code of three digits stays. Bounded in length and in time.
 std::string normalise_error(std::string_view hostile);

@@ -156,8 +156,8 @@ core::Outcome send_through_sendgrid(const std::string &body, const Settings &set
     return outcome;
 }
 
-// What follows the host, without a first step such as /services, which every webhook has; and the
-// token at its end, without which the rest is of no use.
+// The path, without a first step such as /services, which every webhook has; and the token at its
+// end, without which the rest is of no use.
 std::vector<std::string_view> webhook_secrets(std::string_view url) {
     constexpr std::size_t least_token = 6; // a shorter one would be found in ordinary words
     url = url.substr(0, url.find_last_not_of('/') + 1);

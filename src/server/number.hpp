@@ -25,14 +25,14 @@ bool is_number(const Number &number, const char *text);
 // The number that holds. Never raises an error.
 int value_of(const Number &number);
 
-// The text as the server shows a number: in the largest unit that leaves it whole. What is no such
-// number stays as it was written. C regime; the text lasts until the next call.
+// The text as the server shows a number: in the largest unit that leaves it whole. Any other
+// text stays as it was written. C regime; the text lasts until the next call.
 const char *shown(const Number &number);
 
-// What the text has to be, as the end of a sentence: "a time from 1s to 7d".
+// The texts that are allowed, as the end of a sentence: "a time from 1s to 7d".
 std::string range_of(const Number &number);
 
-// What is wrong with the text, for people, and what holds meanwhile; empty when nothing is.
+// The fault of the text, for people, and the number that holds meanwhile; empty when it has none.
 std::string fault_of(const Number &number);
 
 } // namespace job_alerting::server

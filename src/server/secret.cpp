@@ -13,8 +13,8 @@ namespace job_alerting::server {
 
 namespace {
 
-// What the file is called in messages: by the setting that names it. Not every role that is shown a
-// message may see the path; and a secret that was put into the setting itself would be told.
+// The name of the file in messages: that of its setting. Not every role that is shown a message may
+// see the path, and a secret that was put into the setting itself would be told.
 std::string called(const SecretPlace &place) {
     return std::string(place.what) + " file of " + place.setting +
            (place.file.front() == '/' ? "" : ", which is not named by an absolute path,");

@@ -24,7 +24,7 @@ struct SecretPlace {
 // A secret in memory; wiped when it goes out of scope.
 class Secret {
 public:
-    // What file and text have to be is said in http/key.hpp. Throws BadSecret.
+    // The rules for file and text stand in http/key.hpp. Throws BadSecret.
     explicit Secret(const SecretPlace &place);
     Secret(const Secret &) = delete;
     Secret &operator=(const Secret &) = delete;

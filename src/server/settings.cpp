@@ -97,8 +97,8 @@ bool defining = false;
 // A bad value is refused where somebody sets it. Where it is found (at server start, or stored
 // with a database) it is kept, and refused when something is to be sent: the alternative is the
 // default, and a mistyped test address must not become the real one, nor 'hald' resend. A parallel
-// worker gets what
-// its leader has: if it refused what was kept, every parallel query would fail.
+// worker gets the settings of its leader: if it refused what was kept, every parallel query would
+// fail.
 bool may_refuse(GucSource source) {
     if (defining || InitializingParallelWorker)
         return false;
