@@ -43,9 +43,15 @@ void clip_texts(ErrorData *error) {
     clip(error->internalquery);
 }
 
+// Whether a message tells of a statement, as those of auto_explain do. No function in SQL or
+// another language can raise such a message.
+bool tells_of_statement(const ErrorData *message) {
+    return message->elevel == LOG && message->hide_stmt;
+}
+
 // A failure query can raise as many messages as it likes, at any level: one line of it is enough.
 void hush(ErrorData *message) {
-    if (listening && message->elevel < ERROR) {
+    if (listening && message->elevel < ERROR && !tells_of_statement(message)) {
         if (messages++ > 0) {
             message->output_to_server = false;
             return;
