@@ -276,7 +276,11 @@ subtest 'what was recorded and cleared before any channel was there is told when
     is sql('SELECT min(first_failure) FROM job_alerting.digest', 'later'), 3, 'after them';
     sql(q(SELECT job_alerting.watch('research_jobs')), 'later');
     my $new = JobAlerting::fail_job($node, db => 'later');
-    is_deeply told(undef, 'later'), [ @old, $new ], 'watched again, they are told, and what is new';
+    my $before = $stub->count;
+    my @outcomes = map { "$_->{outcome} $_->{failures}" } JobAlerting::run_digest($node, 'later');
+    is_deeply \@outcomes, [ 'accepted 2', 'accepted 1' ], 'watched again: a digest on either side of what is told';
+    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } ($stub->requests)[ $before .. $stub->count - 1 ] ],
+      [ \@old, [$new] ], 'of the old ones, and of what is new';
     is_deeply told(undef, 'later'), [], 'once';
     sql(q(SELECT job_alerting.unwatch('research_jobs')), 'later');
     is_deeply told(undef, 'later'), [], 'unwatched';
@@ -299,9 +303,9 @@ for my $signal ([ pg_terminate_backend => 'terminated' ], [ pg_cancel_backend =>
         $stub->release;
         is wait_for_waiter('job_alerting.digest'), $worker, 'the answer is there, and the worker waits';
         is sql("SELECT $function($worker)"), 't', "$what";
-        my $waiting = "SELECT count(*) FROM pg_locks WHERE pid = $worker"
-          . q( AND relation = 'job_alerting.digest'::regclass AND NOT granted);
-        ok always(sub { sql($waiting) eq '1' }, 1), 'it goes on waiting';
+        ok always(sub { JobAlerting::worker($node) eq $worker }, 1), 'it lives on';
+        # What is cancelled tries again.
+        is wait_for_waiter('job_alerting.digest'), $worker, 'and waits';
         JobAlerting::let_go($held);
         $call->finish;
         my ($digest) = JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.digest ORDER BY id DESC LIMIT 1');
