@@ -252,6 +252,7 @@ std::string sendable_name(std::string name) {
     if (name.find_first_of(",;") == name.npos)
         return name;
     std::replace(name.begin(), name.end(), '"', '\'');
+    std::replace(name.begin(), name.end(), '\\', '/'); // at the end it would escape the quote
     return '"' + name + '"';
 }
 

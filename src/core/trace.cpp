@@ -41,15 +41,15 @@ std::string excerpt(std::string_view hostile, std::size_t lines, std::size_t mos
 
 namespace {
 
-// A line that points into the one above it.
-bool is_pointer(std::string_view line) {
-    return line.find_first_not_of(" ^~") == line.npos;
+// A line that is blank, points into the one above it, or only closes something.
+bool has_no_word(std::string_view line) {
+    return line.find_first_not_of(" ^~{}[](),;") == line.npos;
 }
 
 void add_frames(std::vector<std::string_view> &shown, const TraceText &text, std::size_t from,
                 std::size_t end) {
     for (std::size_t line = from; line < end; ++line)
-        if (!is_blank(text[line]) && !is_pointer(text[line]) && !is_divider(text[line]))
+        if (!has_no_word(text[line]) && !is_divider(text[line]))
             shown.push_back(text[line]);
 }
 

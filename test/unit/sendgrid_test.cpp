@@ -128,11 +128,12 @@ TEST(ParseAddresses, takes_addresses_with_and_without_names) {
 TEST(SendgridBody, puts_a_name_with_a_comma_in_quotes) {
     Envelope envelope;
     envelope.from = parse_addresses("Alerts; all <f@x>")[0];
-    envelope.to = parse_addresses("\"Doe, \\\"J\\\"\" <j@x>, Plain <p@x>");
+    envelope.to = parse_addresses("\"Doe, \\\"J\\\"\" <j@x>, Plain <p@x>, \"A, B\\\\\" <b@x>");
     const json body = json::parse(sendgrid_body(Mail{}, envelope));
     EXPECT_EQ(body["from"]["name"], "\"Alerts; all\"");
     EXPECT_EQ(body["personalizations"][0]["to"][0]["name"], "\"Doe, 'J'\"");
     EXPECT_EQ(body["personalizations"][0]["to"][1]["name"], "Plain");
+    EXPECT_EQ(body["personalizations"][0]["to"][2]["name"], "\"A, B/\"");
 }
 
 TEST(ParseAddresses, keeps_an_address_once) {

@@ -137,6 +137,20 @@ TEST(Excerpt, begins_with_the_telling_line_and_ends_with_the_nearest_frames) {
               " at java.base/sun.nio.ch.Net.connect0(Native Method)\n"
               " ... 7 more\n"
               "...");
+    EXPECT_EQ(excerpt("TypeError: fetch failed\n"
+                      "    at fetch (/app/refresh.js:17:11) {\n"
+                      "  [cause]: Error: read ECONNRESET\n"
+                      "      at TCP.onread (node:net:17:16) {\n"
+                      "    errno: -104\n"
+                      "    }\n"
+                      "  ]\n"
+                      "}\n",
+                      6, 600),
+              "Error: read ECONNRESET\n"
+              "TypeError: fetch failed\n"
+              "      at TCP.onread (node:net:17:16) {\n"
+              "    errno: -104\n"
+              "...");
     EXPECT_EQ(excerpt("a\nNOTICE: b\nERROR: c\nDETAIL: d", 6, 600), "ERROR: c\nDETAIL: d\n...");
 }
 
