@@ -32,9 +32,6 @@ bool is_integer(Oid type) {
 bool is_json(Oid type) {
     return type == JSONBOID || type == JSONOID;
 }
-bool is_text(Oid type) {
-    return type == TEXTOID || type == VARCHAROID;
-}
 bool is_word(Oid type) {
     return type_is_enum(type) || type == BPCHAROID || type == NAMEOID ||
            IsBinaryCoercible(type, TEXTOID);
@@ -196,7 +193,7 @@ Statuses statuses_of(Relation relation, const char *of) {
         return {.final = psprintf("%sstatus IN (%s, %s)", of, labels_like(type, "failed"), dead),
                 .dead = psprintf("%sstatus IN (%s)", of, dead)};
     }
-    const char *status = psprintf(is_text(type) ? "%sstatus" : "%sstatus::text", of);
+    const char *status = psprintf("%sstatus::text", of);
     const char *word = status_word(status);
     return {.final = psprintf("%s NOT IN ('done', 'succeeded', 'queued', 'running')"
                               "\n   AND %s IN ('failed', 'dead')",
@@ -209,7 +206,7 @@ const char *error_of(Relation relation, const char *of) {
     const Oid type = type_of(relation, "last_error");
     if (!OidIsValid(type) || !is_word(type))
         return nullptr;
-    return psprintf(is_text(type) ? "%slast_error" : "%slast_error::text", of);
+    return psprintf("%slast_error::text", of);
 }
 
 // Dead, but for those that somebody cancelled, and failed with the attempts used up. A limit that
