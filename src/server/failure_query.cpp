@@ -87,16 +87,32 @@ const char *from_query(const char *query, TimestampTz since) {
                     query, quote_literal_cstr(DatumGetCString(text)));
 }
 
+// The last characters of a text. right() counts every character of it, which takes most of the time
+// of a scan where errors are large; in UTF-8 a character's beginning shows in its bytes.
+const char *tail_of(const char *text, int characters) {
+    if (GetDatabaseEncoding() != PG_UTF8)
+        return psprintf("right(%s, %d)", text, characters);
+    StringInfoData continuations;
+    initStringInfo(&continuations);
+    for (int byte = 0x80; byte < 0xc0; byte++)
+        appendStringInfo(&continuations, "%02x", byte);
+    return psprintf("right(convert_from(ltrim(substring(convert_to(%s, 'UTF8') "
+                    "FROM greatest(octet_length(%s) - %d, 1)), '\\x%s'::bytea), 'UTF8'), %d)",
+                    text, text, 4 * characters, continuations.data, characters);
+}
+
 // A stack trace names its exception at the end in some languages and at the beginning in others,
 // so both ends of a long error stay. An error that is NULL was not recorded, and is kept as an
 // empty one: NULL stands for a query that tells no errors. The inner SELECT computes the error just
 // once.
 const char *clipped_error() {
+    constexpr int most_of_its_tail = most_of_an_error - most_of_its_head - 5;
     return psprintf("(SELECT CASE WHEN e.whole IS NULL THEN '' "
-                    "WHEN length(e.whole) <= %d THEN e.whole "
-                    "ELSE left(e.whole, %d) || E'\\n...\\n' || right(e.whole, %d) END "
+                    "WHEN octet_length(e.whole) <= %d * %d AND length(e.whole) <= %d THEN e.whole "
+                    "ELSE left(e.whole, %d) || E'\\n...\\n' || %s END "
                     "FROM (SELECT q.error AS whole OFFSET 0) e)",
-                    most_of_an_error, most_of_its_head, most_of_an_error - most_of_its_head - 5);
+                    most_of_an_error, pg_database_encoding_max_length(), most_of_an_error,
+                    most_of_its_head, tail_of("e.whole", most_of_its_tail));
 }
 
 // The query may return any number of steps of any length. The inner SELECT keeps the planner from
