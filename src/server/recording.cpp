@@ -70,9 +70,10 @@ double expected(const Queue &queue) {
     return queue.broken ? 0 : std::min<double>(queue.last_scan_ms, scan_timeout_setting());
 }
 
-// Whether a query was ended by a limit that is shorter than what it may take.
-bool was_cut(const Unreadable &error, double limit) {
-    return error.sqlstate == ERRCODE_QUERY_CANCELED && limit < scan_timeout_setting();
+// Whether a query was ended by a limit that is shorter than what it may take, and by nobody else.
+bool was_cut(const Unreadable &error, double limit, double took) {
+    return error.sqlstate == ERRCODE_QUERY_CANCELED && limit < scan_timeout_setting() &&
+           took >= limit;
 }
 
 } // namespace
@@ -181,7 +182,7 @@ Recording::Reading Recording::read(const Queue &queue, bool wait, double limit) 
             scan(queue, static_cast<int>(std::ceil(limit)));
     } catch (const Unreadable &error) {
         guarded([] { shared::set_deadline(MyDatabaseId, 0); });
-        if (was_cut(error, limit)) {
+        if (was_cut(error, limit, time_in_sandboxes() - before)) {
             reading = Reading::cut;
             note(queue, [&] { end_scan(queue); });
         } else {
