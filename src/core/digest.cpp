@@ -238,12 +238,32 @@ Digest DigestBuilder::finish() {
         std::stable_partition(causes.begin(), causes.end(),
                               [](const Cause &cause) { return cause.is_lost_worker(); });
     }
+    order_kinds();
     groups_.clear();
     causes_.clear();
     kinds_.clear();
     queues_.clear();
     keepers_.assign(max_listed_, 0);
     return std::exchange(digest_, Digest());
+}
+
+// As the causes stand, whose order finish() has changed; then the kinds beyond the causes.
+void DigestBuilder::order_kinds() {
+    std::vector<Kind> ordered;
+    std::vector<bool> is_placed(digest_.kinds.size());
+    const auto place = [&](std::size_t kind) {
+        if (!is_placed[kind])
+            ordered.push_back(std::move(digest_.kinds[kind]));
+        is_placed[kind] = true;
+    };
+    for (const Group &group : digest_.groups)
+        for (const Cause &cause : group.causes)
+            if (const auto kind = kinds_.find(cause.kind());
+                !cause.unreadable_queue && kind != kinds_.end())
+                place(kind->second);
+    for (std::size_t kind = 0; kind < is_placed.size(); kind++)
+        place(kind);
+    digest_.kinds = std::move(ordered);
 }
 
 Digest minimal(Digest digest) {

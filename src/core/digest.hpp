@@ -96,7 +96,7 @@ struct Digest {
     std::optional<Moment> last;  // the latest
     std::vector<Group> groups;   // chains in the order of the ledger, then the jobs without one
     std::int64_t unnamed = 0;    // failures beyond the causes that are told apart
-    std::vector<Kind> kinds;     // of jobs, in the order of first appearance
+    std::vector<Kind> kinds;     // of jobs, in the order of the causes
     std::int64_t jobs_of_other_kinds = 0; // jobs beyond the kinds that are told apart
     std::vector<std::string> queues;      // that could not be read; no name in a minimal digest
     std::int64_t queue_failures = 0;      // of them
@@ -141,6 +141,7 @@ private:
     Place place_of(const Failure &failure, Cause cause);
     std::size_t group_of(const std::string &chain);
     void count_kind(const Cause &cause);
+    void order_kinds();
     void keep(Cause &cause, const Failure &failure);
 
     std::size_t max_listed_;
