@@ -14,6 +14,8 @@ COMMENT ON SCHEMA job_alerting IS 'one digest of the jobs that finally failed';
 
 -- Names and identities are compared byte by byte ("C"): a changed collation of the operating
 -- system must not make the ledger forget what it holds.
+-- Each round updates every row. A long query lies outside of the row, and half a page is free for the
+-- new version, so that the table does not grow between vacuums.
 CREATE TABLE job_alerting.queue (
     name            text COLLATE "C" PRIMARY KEY CHECK (name <> ''),
     failure_query   text NOT NULL,
@@ -28,7 +30,7 @@ CREATE TABLE job_alerting.queue (
     last_scan_ms    double precision,
     last_error      text,
     broken_since    timestamptz
-);
+) WITH (fillfactor = 50, toast_tuple_target = 128);
 COMMENT ON TABLE job_alerting.queue IS 'the watched job tables; written by watch(), watch_query(), unwatch() and the rounds';
 COMMENT ON COLUMN job_alerting.queue.name IS 'name of the queue, as it appears in digests';
 COMMENT ON COLUMN job_alerting.queue.failure_query IS 'SELECT that returns the jobs of the queue that stand failed now';
