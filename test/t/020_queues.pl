@@ -433,7 +433,7 @@ subtest 'a job_id, an occurrence or a name too long to be indexed breaks nothing
     my %twins = map { $_ => $long . $_ } qw(a b);
     sql('CREATE TABLE endless (id text, run text, failed_at timestamptz)');
     sql('SELECT job_alerting.watch_query(' . quoted($name)
-          . q(, 'SELECT id AS job_id, run AS occurrence, failed_at FROM public.endless')));
+          . ", 'SELECT id AS job_id, run AS occurrence, failed_at FROM public.endless')");
     my $insert = sub { sql('INSERT INTO endless VALUES (' . join(', ', map { defined ? quoted($_) : 'NULL' } @_) . ', now())') };
     $insert->($_, undef) for 'short', @twins{qw(a b)}, "\x{1f40c}" x 2700;
     $insert->('runs', $_) for @twins{qw(a b)};

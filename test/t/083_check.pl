@@ -62,7 +62,7 @@ subtest 'all is well where all is well' => sub {
     is_deeply [ sort keys %$findings ],
       [ sort 'preload', 'launcher', 'worker slot', 'version', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
         'key of slack', 'settings', 'job_url', 'heartbeat', 'queues', $queue, map { "$_ of $queue" } 'columns', 'statuses', 'sources', 'identity', 'deletion', 'plan',
-        'row-level security', 'owner', 'time zone' ], 'and all was looked at';
+        'row-level security', 'owner', 'time', 'time zone' ], 'and all was looked at';
     is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'what is well needs no hint';
     is $stub->count, 0, 'nothing is sent';
     is sql('SELECT count(*) FROM job_alerting.failure'), 0, 'nor recorded';
