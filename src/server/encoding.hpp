@@ -6,11 +6,14 @@
 
 namespace job_alerting::server {
 
-// Both need an open transaction, and put '?' for a character that the other encoding lacks.
+// All need an open transaction, and put '?' for a character that the other encoding lacks.
 
 // From the database's encoding. In an SQL_ASCII database the bytes stay what they are: core
 // makes valid UTF-8 of whatever it is given.
 std::string to_utf8(const std::string &text);
+
+// The same in the C regime.
+const char *utf8_of(const char *text);
 
 // To the database's encoding. What core adds to text is ASCII, so all of it has a place there.
 std::string from_utf8(const std::string &text);

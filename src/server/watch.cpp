@@ -5,6 +5,7 @@
 #include "core/text.hpp"
 
 #include "server/as_extension.hpp"
+#include "server/encoding.hpp"
 #include "server/examine.hpp"
 #include "server/failure_query.hpp"
 #include "server/job_table.hpp"
@@ -56,27 +57,11 @@ bool check_existing(const char *queue) {
     return true;
 }
 
-// In SQL_ASCII no more is known of it than its bytes. A character that UTF-8 does not have is seen,
-// as a question mark.
-bool is_invisible(const char *name) {
-    const int encoding = GetDatabaseEncoding();
-    if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
-        return core::shows_nothing(name);
-    const int length = static_cast<int>(strlen(name));
-    const int most = length * MAX_CONVERSION_GROWTH + 1;
-    char *utf8 = static_cast<char *>(palloc(most));
-    const int read =
-        pg_do_encoding_conversion_buf(FindDefaultConversionProc(encoding, PG_UTF8), encoding,
-                                      PG_UTF8, reinterpret_cast<unsigned char *>(pstrdup(name)),
-                                      length, reinterpret_cast<unsigned char *>(utf8), most, true);
-    return read == length && core::shows_nothing(utf8);
-}
-
 void check_name(const char *name) {
     if (name[0] == '\0' || pg_mbstrlen(name) > 200)
         ereport(ERROR, (errcode(ERRCODE_INVALID_NAME),
                         errmsg("the name of a queue must have 1 to 200 characters")));
-    if (is_invisible(name))
+    if (core::shows_nothing(utf8_of(name)))
         ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("the name of a queue is blank"),
                         errdetail("Digests call a queue by its name."),
                         errhint("Give it a name that can be seen.")));

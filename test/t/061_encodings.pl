@@ -166,6 +166,22 @@ subtest 'EUC_JP: a character of several bytes without an equivalent is one quest
     is_silent($db);
 };
 
+# The server has no conversion between it and UTF-8, and takes no client that speaks that.
+subtest 'MULE_INTERNAL: ASCII is told as it is, and any other character as a question mark' => sub {
+    local $ENV{PGCLIENTENCODING} = 'SQL_ASCII';
+    my $db = create_database('MULE_INTERNAL');
+    my $umlaut = "\x81\xfc"; # of LATIN1
+    my @jobs = (fail_with($db, "M${umlaut}nchen" . " ok$umlaut" x 900), fail_with($db, 'danach'));
+    my $came = $stub->from_now;
+    my $run = 'SELECT channel, outcome, failures FROM job_alerting.run_digest()';
+    is $node->safe_psql($db, $run), "log|accepted|2\nsendgrid|accepted|2", 'both channels';
+    my ($mail) = $came->();
+    is $mail->{verdict}, '202 ok', 'a mail as it must be';
+    is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($mail) ], \@jobs, 'with every job';
+    like words({ mail => $mail }), qr/M\?nchen ok\? ok\?/, 'each character in its place';
+    is $node->safe_psql($db, $run), "log|silent|0\nsendgrid|silent|0", 'then silence';
+};
+
 subtest 'SQL_ASCII: bytes that are no UTF-8 do not spoil the mail' => sub {
     my $db = create_database('SQL_ASCII');
     my @jobs = (
