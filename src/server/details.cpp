@@ -2,6 +2,8 @@
 
 #include "server/details.hpp"
 
+#include "server/sandbox.hpp"
+
 namespace job_alerting::server {
 
 namespace {
@@ -69,6 +71,7 @@ bool can_read(const Reader &reader, const FailureColumns &wanted, char *&why) {
         return true;
     if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !is_over(reader))
         ReThrowError(error);
+    forget_sandbox_error();
     why = why ? why : words_of(error);
     return false;
 }

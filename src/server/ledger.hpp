@@ -48,6 +48,7 @@ ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait);
 
 // Runs `work`, which runs a failure query. An error of that is thrown as Unreadable.
 template <typename Work> void read_queue(Transaction &transaction, Work &&work) {
+    forget_sandbox_error();
     try {
         transaction.run(work);
     } catch (const ServerError &error) {

@@ -155,6 +155,10 @@ bool last_sandbox_failed() {
     return last_failed;
 }
 
+void forget_sandbox_error() {
+    last_failed = false;
+}
+
 double time_in_sandboxes() {
     return milliseconds;
 }

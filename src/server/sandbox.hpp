@@ -32,7 +32,9 @@ template <typename Work> void sandboxed(const Confinement &confinement, Work &wo
 }
 
 // Whether the last sandbox of this process ended in an error: it is that of a failure query, then.
+// False again once that error is forgotten, since it was dealt with or is of another scan.
 bool last_sandbox_failed();
+void forget_sandbox_error();
 
 // Milliseconds that this process has spent in sandboxes.
 double time_in_sandboxes();

@@ -99,6 +99,40 @@ subtest 'a ledger that may not be written to' => sub {
     told_as_it_is(qr/could not extend file/, 'DROP TRIGGER full_disk ON job_alerting.failure');
 };
 
+subtest 'a ledger that may not be written to, and a detail that cannot be read' => sub {
+    sql(<<'SQL');
+CREATE TABLE public.odd AS SELECT 'a' AS id, now() AS failed_at, 0 AS n;
+SELECT job_alerting.watch_query('odd', 'SELECT id AS job_id, failed_at, 1 / n AS max_attempts FROM public.odd');
+SQL
+    sql('CREATE TRIGGER full_disk BEFORE INSERT ON job_alerting.failure FOR EACH ROW EXECUTE FUNCTION public.full()');
+    told_as_it_is(qr/could not extend file/, 'DROP TRIGGER full_disk ON job_alerting.failure');
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'odd')), 1, 'that of the odd queue, too';
+    sql(q(SELECT job_alerting.unwatch('odd')));
+};
+
+subtest 'a ledger that somebody locks after a queue could not be read' => sub {
+    sql(<<'SQL');
+CREATE TABLE public.switch AS SELECT 1 AS n;
+SELECT job_alerting.watch_query('broken', $$SELECT (1 / s.n)::text AS job_id, NULL::timestamptz AS failed_at
+    FROM (SELECT n FROM public.switch, pg_sleep(1)) s$$);
+SELECT job_alerting.watch('public.research_jobs'); -- is read after it
+SQL
+    sql('UPDATE public.switch SET n = 0');
+    my $job = JobAlerting::fail_job($node);
+    my $call = JobAlerting::begin_digest($node);
+    my $in_scan = q(SELECT count(*) FROM job_alerting.queue WHERE name = 'broken' AND scan_started_at IS NOT NULL);
+    JobAlerting::poll(sub { sql($in_scan) eq '1' }, 20, 'its scan');
+    my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.failure IN SHARE MODE');
+    $call->finish;
+    is sql(q(SELECT coalesce(last_error, 'none') FROM job_alerting.queue WHERE name = 'research_jobs')), 'none',
+      'the other queue is not blamed';
+    like sql('SELECT reason FROM job_alerting.status'), qr/failures cannot be recorded: .*lock timeout/, 'the status says what it is';
+    JobAlerting::let_go($held);
+    sql(q(SELECT job_alerting.unwatch('broken', true)));
+    JobAlerting::run_until_silent($node);
+    ok is_mailed($job), 'then the failure is told';
+};
+
 subtest 'a ledger that somebody has locked' => sub {
     sql(q(SELECT job_alerting.watch('public.research_jobs', 'other ' || n)) . ' FROM generate_series(1, 9) n');
     my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.failure IN SHARE MODE');
