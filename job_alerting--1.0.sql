@@ -39,7 +39,7 @@ COMMENT ON COLUMN job_alerting.queue.since IS 'failures from before this time ar
 COMMENT ON COLUMN job_alerting.queue.trusted IS 'whether watch() or a superuser declared it; a round reads such queues before those that other roles declared by watch_query()';
 COMMENT ON COLUMN job_alerting.queue.watched_at IS 'when watch() or watch_query() last set the failure query';
 COMMENT ON COLUMN job_alerting.queue.scan_started_at IS 'when the scan in progress began; left standing by a scan that never ended';
-COMMENT ON COLUMN job_alerting.queue.last_turn_at IS 'when its last scan began, whatever came of it; slow queues are read in the order of it';
+COMMENT ON COLUMN job_alerting.queue.last_turn_at IS 'when its last scan began that was not cut short for want of time, whatever came of it; slow queues are read in the order of it';
 COMMENT ON COLUMN job_alerting.queue.postponed_since IS 'since when rounds have not reached the queue, because others took all the time for scans; NULL when the last round did';
 COMMENT ON COLUMN job_alerting.queue.last_scan_at IS 'when the last successful scan ended';
 COMMENT ON COLUMN job_alerting.queue.last_scan_ms IS 'milliseconds that the last successful scan took, its ledger work included';

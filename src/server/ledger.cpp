@@ -61,7 +61,7 @@ ScannedQueue scanned(const Queue &queue) {
             .since = queue.since.c_str()};
 }
 
-ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait) {
+ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool is_turn, bool wait) {
     // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
     transaction.execute("LOCK TABLE job_alerting.queue IN ROW EXCLUSIVE MODE");
     const std::vector<Value> itself = {queue.name, queue.watched_at};
@@ -71,9 +71,11 @@ ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait) {
     if (transaction.execute((lock + (wait ? "" : " SKIP LOCKED")).c_str(), itself).touched == 0)
         return transaction.execute(("SELECT " + row).c_str(), itself).touched > 0 ? ScanBegin::held
                                                                                   : ScanBegin::gone;
-    transaction.execute("UPDATE job_alerting.queue SET scan_started_at = clock_timestamp(), "
-                        "last_turn_at = clock_timestamp() WHERE name = $1",
-                        {queue.name});
+    transaction.execute(
+        "UPDATE job_alerting.queue SET scan_started_at = clock_timestamp(), "
+        "last_turn_at = CASE WHEN $2::boolean THEN clock_timestamp() ELSE last_turn_at END "
+        "WHERE name = $1",
+        {queue.name, is_turn ? "t" : "f"});
     return ScanBegin::begun;
 }
 
@@ -83,6 +85,7 @@ ScanEnd scan(Transaction &transaction, const Queue &queue, int time_limit) {
     const Result ended = transaction.execute(
         "UPDATE job_alerting.queue q SET last_scan_at = clock_timestamp(), "
         "last_scan_ms = 1000 * extract(epoch FROM clock_timestamp() - scan_started_at)::float8, "
+        "last_turn_at = scan_started_at, "
         "scan_started_at = NULL, last_error = NULL, broken_since = NULL, postponed_since = NULL "
         "WHERE q.name = $1 AND q.watched_at = $2::timestamptz "
         "RETURNING EXISTS (SELECT FROM job_alerting.failure f WHERE f.queue = q.name "

@@ -19,7 +19,7 @@ struct Queue {
     bool due = true;             // false while such a queue is left alone
     bool beside_endless = false; // it or another queue of its owner has never ended
     double last_scan_ms = 0;     // of its last successful scan; 0 for never
-    double last_turn = 0; // when its last scan began, or it was watched; seconds of the epoch
+    double last_turn = 0;        // when it last had its turn, or was watched; seconds of the epoch
 };
 
 // A failure query could not be read. Any other error in a scan is not the queue's.
@@ -43,8 +43,10 @@ enum class ScanBegin {
     held, // somebody holds its own row: an open transaction that called watch(), say
 };
 
+// `is_turn`: the scan has all the time that it may take. One that has less, and is cut short, does
+// not count as the queue's turn: a slow queue could have such a scan in each round, and no other.
 // Waits for somebody who holds the queue's row only when it is told to.
-ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool wait);
+ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool is_turn, bool wait);
 
 // Runs `work`, which runs a failure query. An error of that is thrown as Unreadable.
 template <typename Work> void read_queue(Transaction &transaction, Work &&work) {

@@ -22,10 +22,10 @@ double owners_share() {
 }
 
 // A scan that never ends is known by what was committed before it.
-ledger::ScanBegin announce(const Queue &queue, bool wait) {
+ledger::ScanBegin announce(const Queue &queue, bool is_turn, bool wait) {
     try {
         Transaction transaction(lock_timeout_setting());
-        const ledger::ScanBegin begin = ledger::begin_scan(transaction, queue, wait);
+        const ledger::ScanBegin begin = ledger::begin_scan(transaction, queue, is_turn, wait);
         transaction.commit();
         return begin;
     } catch (const ServerError &error) {
@@ -46,6 +46,11 @@ void scan(const Queue &queue, int limit) {
         guarded([&] {
             ereport(LOG, (errmsg("job_alerting can read queue \"%s\" again", queue.name.c_str())));
         });
+}
+
+// What comes next has its own limits.
+void end_promise() {
+    guarded([] { shared::set_deadline(MyDatabaseId, 0); });
 }
 
 void end_scan(const Queue &queue) {
@@ -175,13 +180,13 @@ Recording::Reading Recording::read(const Queue &queue, bool wait, double limit) 
     const double before = time_in_sandboxes();
     Reading reading = Reading::done;
     try {
-        const ledger::ScanBegin begin = announce(queue, wait);
+        const ledger::ScanBegin begin = announce(queue, limit >= scan_timeout_setting(), wait);
         if (begin == ledger::ScanBegin::held)
             reading = Reading::held;
         else if (begin == ledger::ScanBegin::begun)
             scan(queue, static_cast<int>(std::ceil(limit)));
     } catch (const Unreadable &error) {
-        guarded([] { shared::set_deadline(MyDatabaseId, 0); });
+        end_promise();
         if (was_cut(error, limit, time_in_sandboxes() - before)) {
             reading = Reading::cut;
             note(queue, [&] { end_scan(queue); });
@@ -190,6 +195,7 @@ Recording::Reading Recording::read(const Queue &queue, bool wait, double limit) 
             tell_unread(queue, error.words(), noted);
         }
     } catch (const ServerError &error) {
+        end_promise();
         fail(queue, error);
     }
     taken_ += time_in_sandboxes() - before;
