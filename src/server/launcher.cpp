@@ -2,6 +2,7 @@
 
 #include "server/launcher.hpp"
 
+#include "server/databases.hpp"
 #include "server/report.hpp"
 #include "server/settings.hpp"
 #include "server/shared.hpp"
@@ -23,11 +24,6 @@ constexpr int longest_settling = 5000; // ms that it may take to note an answer
 constexpr int long_round = 10 * 1000;  // ms; others wait for such a round once, and not again
 constexpr int most_unawaited = 2;      // workers that nobody waits for
 
-struct Database {
-    Oid oid;
-    NameData name;
-};
-
 // A worker that this launcher has started, and whose end it has not noticed yet.
 struct Started {
     Database database;
@@ -36,48 +32,6 @@ struct Started {
 };
 
 List *workers = NIL; // of Started; all of it lives as long as the process
-
-// Databases to look into: no templates, none that takes no connections, none that was dropped
-// halfway (its connection limit is -2).
-List *list_databases() {
-    List *databases = NIL;
-    const MemoryContext context = CurrentMemoryContext;
-    StartTransactionCommand();
-    Relation relation = table_open(DatabaseRelationId, AccessShareLock);
-    TableScanDesc scan = table_beginscan_catalog(relation, 0, nullptr);
-    while (HeapTuple tuple = heap_getnext(scan, ForwardScanDirection)) {
-        const Form_pg_database row = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
-        if (row->datistemplate || !row->datallowconn || row->datconnlimit == -2)
-            continue;
-        const MemoryContext before = MemoryContextSwitchTo(context);
-        Database *database = static_cast<Database *>(palloc(sizeof(Database)));
-        *database = {.oid = row->oid, .name = row->datname};
-        databases = lappend(databases, database);
-        MemoryContextSwitchTo(before);
-    }
-    table_endscan(scan);
-    table_close(relation, AccessShareLock);
-    CommitTransactionCommand();
-    MemoryContextSwitchTo(context);
-    return databases;
-}
-
-// Brings up to date what is known of a database: the rounds of others may have taken long. Returns
-// false when it is not to be looked into any more.
-bool look_again(Database *database) {
-    List *databases = list_databases();
-    bool found = false;
-    ListCell *cell;
-    foreach (cell, databases) {
-        const Database *now = static_cast<const Database *>(lfirst(cell));
-        if (now->oid != database->oid)
-            continue;
-        *database = *now;
-        found = true;
-    }
-    list_free_deep(databases);
-    return found;
-}
 
 void forget_dropped(List *databases) {
     List *oids = NIL;
@@ -109,6 +63,21 @@ TimestampTz due_at(Oid database) {
         return 0;
     const int64 longest = Max(interval_setting(), static_cast<int64>(shared::short_pause));
     return state.due > GetCurrentTimestamp() + longest * USECS_PER_SEC ? 0 : state.due;
+}
+
+// The database that has waited longest comes first. In any other order, databases with long rounds
+// could be due again before the last of the list has had its turn, and take every worker from it.
+void order_by_due(List *databases) {
+    ListCell *cell;
+    foreach (cell, databases) {
+        Database *database = static_cast<Database *>(lfirst(cell));
+        database->due = due_at(database->oid);
+    }
+    list_sort(databases, [](const ListCell *one, const ListCell *other) {
+        const TimestampTz due = static_cast<const Database *>(lfirst(one))->due;
+        const TimestampTz others = static_cast<const Database *>(lfirst(other))->due;
+        return due < others ? -1 : static_cast<int>(due > others);
+    });
 }
 
 // Whether a worker waits for a lock to settle an answer, which may take for ever.
@@ -361,6 +330,7 @@ void run() {
         List *databases = list_databases();
         forget_dropped(databases);
         notice_ends();
+        order_by_due(databases);
         shortages = run_due(databases) ? 0 : shortages + 1;
         if (shortages > 0)
             nap(shortage_pause(shortages));

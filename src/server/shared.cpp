@@ -234,7 +234,8 @@ bool worker_starts(Oid database) {
 
 void round_begins(Oid database, bool by_hand) {
     change(database, [&](DatabaseState &state) {
-        if (by_hand)
+        // What the launcher ordered is counted, unless a round by hand has ended since.
+        if (by_hand || state.since == 0)
             count_round(state);
         forget_round(state);
         state.since = GetCurrentTimestamp();
@@ -258,8 +259,10 @@ void worker_left(Oid database) {
 
 void round_postponed(Oid database) {
     change(database, [](DatabaseState &state) {
-        forget_round(state);
         state.unended = Max(state.unended - 1, 0);
+        if (state.worker != 0)
+            return; // a round by hand has begun meanwhile
+        forget_round(state);
         state.due = GetCurrentTimestamp();
         strlcpy(state.trouble,
                 "no background worker slot is free for a round (max_worker_processes)",

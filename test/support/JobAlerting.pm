@@ -221,23 +221,24 @@ sub text_part {
     return $text->{value};
 }
 
-# A session that holds what the statements of its transaction lock, until it is let go; one at a
-# time. Option: `db`.
+# A session that holds what the statements of its transaction lock, until it is let go. Options: `db`; `name`
+# of the session, where there is more than one at a time.
 sub hold {
     my ($node, $statements, %options) = @_;
-    my $call = JobAlerting::Call->start($node, $options{db}, q(SET application_name = 'holder'),
+    my $name = $options{name} // 'holder';
+    my $call = JobAlerting::Call->start($node, $options{db}, "SET application_name = '$name'",
         'BEGIN', $statements, 'SELECT pg_sleep(600)');
-    my $holds = q(SELECT count(*) FROM pg_stat_activity
-        WHERE application_name = 'holder' AND query = 'SELECT pg_sleep(600)' AND state = 'active');
+    my $holds = "SELECT count(*) FROM pg_stat_activity
+        WHERE application_name = '$name' AND query = 'SELECT pg_sleep(600)' AND state = 'active'";
     poll(sub { $node->safe_psql('postgres', $holds) eq '1' }, 10, 'the lock');
-    return { call => $call, node => $node };
+    return { call => $call, node => $node, name => $name };
 }
 
 # It may have gone with its server.
 sub let_go {
     my ($held) = @_;
     $held->{node}->safe_psql('postgres',
-        q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'));
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '$held->{name}'");
     $held->{call}->finish;
     return;
 }

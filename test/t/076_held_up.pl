@@ -103,6 +103,23 @@ subtest 'an open ALTER DATABASE ... RENAME holds up the rounds of that database 
     sql('DROP DATABASE locked');
 };
 
+subtest 'databases whose rounds cannot begin leave the others of their kind their turn' => sub {
+    my @locked = map { "locked$_" } 1 .. 4;
+    create_database($_) for @locked;
+    my $mark = log_end();
+    my %held = map { $_ => JobAlerting::hold($node, "ALTER DATABASE $_ RENAME TO ${_}x", name => "holder of $_") } @locked;
+    for my $db (@locked) {
+        JobAlerting::poll(sub { logged_since($mark) =~ /round in database "$db": no session can begin/ }, 4 * $soon,
+            "a round in $db that cannot begin");
+    }
+    my $last = pop @locked;
+    JobAlerting::let_go($held{$last});
+    is_told($last, 'the last of them, which can be entered again, has its rounds');
+    JobAlerting::let_go($held{$_}) for @locked;
+    JobAlerting::poll(sub { status($_)->{healthy} }, 20, "$_ to be well") for @locked, $last;
+    sql("DROP DATABASE $_") for @locked, $last;
+};
+
 # ---------------------------------------------------------------- foreign servers
 
 # Each returns where it listens, and what must live as long as it is to.
