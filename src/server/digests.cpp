@@ -60,14 +60,15 @@ DigestRow digest_of(const Row &row) {
 }
 
 // What could be composed now: nothing in doubt keeps it back, nor the open digest, which is
-// extended only where it is the newest. $1: channels.
+// extended only where it is the newest, and only by what comes after it. $1: channels.
 constexpr const char *untold_now =
     "job_alerting.untold u WHERE u.channel = ANY ($1::text[]) "
     "AND NOT EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = u.channel AND "
     "    ((d.state = 'in_doubt' AND d.held IS NULL AND d.first_attempt_at > now() - interval '1 "
     "day') "
-    "     OR (d.state = 'pending' AND EXISTS (SELECT FROM job_alerting.digest later "
-    "         WHERE later.channel = d.channel AND later.last_failure > d.last_failure))))";
+    "     OR (d.state = 'pending' AND (u.first_failure < d.first_failure "
+    "         OR EXISTS (SELECT FROM job_alerting.digest later "
+    "             WHERE later.channel = d.channel AND later.last_failure > d.last_failure)))))";
 
 std::string array_of(const std::vector<ChannelKind> &channels) {
     std::string list = "{";

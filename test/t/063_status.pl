@@ -480,6 +480,32 @@ sub doubt {
     return ($digest->{id}, $came, $job);
 }
 
+# Nothing can be composed of it while another digest is open, so the next round is due with that.
+subtest 'what stands again before an open digest waits as long as that' => sub {
+    my $db = 'again';
+    my $on = sub { $node->safe_psql($db, $_[0]) };
+    my $round_through = sub {
+        my ($channel, $statement) = @_;
+        $on->("ALTER DATABASE $db SET job_alerting.channels = '$channel'");
+        $on->($statement);
+        return JobAlerting::run_digest($node, $db);
+    };
+    $node->safe_psql('postgres', "CREATE DATABASE $db");
+    $on->('CREATE EXTENSION job_alerting; CREATE TABLE jobs (id text PRIMARY KEY, failed bool, failed_at timestamptz DEFAULT now())');
+    $on->(q(SELECT job_alerting.watch_query('q', 'SELECT id AS job_id, failed_at FROM public.jobs WHERE failed')));
+    $round_through->('log', q(INSERT INTO jobs VALUES ('a', true)));
+    $round_through->('sendgrid', q(UPDATE jobs SET failed = false; INSERT INTO jobs VALUES ('b', true)));
+    $stub->mode('401');
+    $round_through->('sendgrid', q(INSERT INTO jobs VALUES ('c', true)));
+    my ($row) = $round_through->('sendgrid', 'UPDATE jobs SET failed = true');
+    is "$row->{outcome} $row->{failures}", 'pending 1', 'the open digest is as it was';
+    is $on->('SELECT failures_waiting FROM job_alerting.status'), 2, 'two failures wait';
+    is $on->(q(SELECT next_round_at > now() + interval '30 s' FROM job_alerting.status)), 't', 'and no round comes sooner than its wait';
+    $stub->mode('202');
+    is join(' ', map { "$_->{outcome} $_->{failures}" } JobAlerting::run_digest($node, $db)), 'accepted 1 accepted 1', 'then both are told';
+    $node->safe_psql('postgres', "DROP DATABASE $db WITH (FORCE)");
+};
+
 subtest 'settle(..., true): it is accepted, and not sent again' => sub {
     my ($id, $came) = doubt();
     is sql("SELECT job_alerting.settle($id, true)"), 'accepted', 'the state that follows';
