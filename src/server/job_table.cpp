@@ -195,9 +195,12 @@ Statuses statuses_of(Relation relation, const char *of) {
     }
     const char *status = psprintf("%sstatus::text", of);
     const char *word = status_word(status);
+    // Should the column become a number, say, this raises an error: every type has a text, and
+    // none of a number's is a failure.
+    const char *as_itself = type_is_enum(type) ? "" : psprintf("%sstatus = 'dead' OR ", of);
     return {.final = psprintf("%s NOT IN ('done', 'succeeded', 'queued', 'running')"
-                              "\n   AND %s IN ('failed', 'dead')",
-                              status, word),
+                              "\n   AND (%s%s IN ('failed', 'dead'))",
+                              status, as_itself, word),
             .dead = psprintf("%s = 'dead'", word)};
 }
 
