@@ -76,9 +76,8 @@ double expected(const Queue &queue) {
 }
 
 // Whether a query was ended by a limit that is shorter than what it may take, and by nobody else.
-bool was_cut(const Unreadable &error, double limit, double took) {
-    return error.sqlstate == ERRCODE_QUERY_CANCELED && limit < scan_timeout_setting() &&
-           took >= limit;
+bool was_cut(double limit) {
+    return last_sandbox_met_limit() && limit < scan_timeout_setting();
 }
 
 } // namespace
@@ -187,7 +186,7 @@ Recording::Reading Recording::read(const Queue &queue, bool wait, double limit) 
             scan(queue, static_cast<int>(std::ceil(limit)));
     } catch (const Unreadable &error) {
         end_promise();
-        if (was_cut(error, limit, time_in_sandboxes() - before)) {
+        if (was_cut(limit)) {
             reading = Reading::cut;
             note(queue, [&] { end_scan(queue); });
         } else {

@@ -11,6 +11,7 @@ namespace job_alerting::server {
 namespace {
 
 bool last_failed = false;
+bool last_met_limit = false;
 double milliseconds = 0;
 
 // Set in a worker only.
@@ -159,6 +160,10 @@ void forget_sandbox_error() {
     last_failed = false;
 }
 
+bool last_sandbox_met_limit() {
+    return last_met_limit;
+}
+
 double time_in_sandboxes() {
     return milliseconds;
 }
@@ -211,12 +216,13 @@ void sandboxed(const Confinement &confinement, void (*work)(void *), void *argum
     end_listening(messages_before, confinement.queue);
     release_leftovers(locks, confinement.queue);
     last_failed = error != nullptr;
+    last_met_limit = error && met_limit(start, time_limit) &&
+                     (error->sqlerrcode == ERRCODE_QUERY_CANCELED || has_cut_connections());
     milliseconds += milliseconds_since(clock);
 
     if (!error)
         return;
-    if (met_limit(start, time_limit) &&
-        (error->sqlerrcode == ERRCODE_QUERY_CANCELED || has_cut_connections()))
+    if (last_met_limit)
         tell_limit(error);
     ReThrowError(error);
 }

@@ -36,6 +36,10 @@ template <typename Work> void sandboxed(const Confinement &confinement, Work &wo
 bool last_sandbox_failed();
 void forget_sandbox_error();
 
+// Whether that was the end of its time, and nothing else: its limit may be shorter than what a
+// failure query may take.
+bool last_sandbox_met_limit();
+
 // Milliseconds that this process has spent in sandboxes.
 double time_in_sandboxes();
 

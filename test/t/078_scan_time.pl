@@ -103,6 +103,21 @@ subtest 'the doctor names the slow ones' => sub {
     sql("CREATE OR REPLACE VIEW s.pace AS SELECT $pace AS seconds");
 };
 
+# What it finds is compared with the ledger, for which there is no limit, before it is asked for the rest.
+subtest 'a queue whose many new failures take more than its share is read all the same' => sub {
+    sql('CREATE OR REPLACE VIEW s.pace AS SELECT 0.0 AS seconds');
+    JobAlerting::configure($node, scan_timeout => '4s');
+    sql(q(CREATE TABLE many AS SELECT n::text AS job_id, now() AS failed_at FROM generate_series(1, 300000) n));
+    sql(q(SELECT job_alerting.watch_query('many', 'TABLE public.many')));
+    my ($row) = JobAlerting::run_digest($node);
+    is "$row->{outcome} $row->{failures}", 'accepted 300000', 'all are told';
+    is $row->{detail}, undef, 'and the queue can be read';
+    is sql(q(SELECT last_error FROM job_alerting.queue WHERE name = 'many')), '', 'as its row says';
+    sql(q(SELECT job_alerting.unwatch('many', true); DROP TABLE many));
+    JobAlerting::configure($node, scan_timeout => "${limit}s");
+    sql("CREATE OR REPLACE VIEW s.pace AS SELECT $pace AS seconds");
+};
+
 subtest 'under the launcher, others are told within two intervals and the limit' => sub {
     JobAlerting::configure($node, interval => '1s');
     my $since = sql('SELECT clock_timestamp()');
