@@ -35,11 +35,13 @@ void History::take_break(const Failure &failure, const Report &report) {
     chain->second->broke->reported = report;
 }
 
-void History::finish(bool complete) {
+bool History::finish(bool complete) {
+    const bool marks_all = complete || causes_.empty();
     for (const auto &[identity, causes] : causes_)
         for (Cause *cause : causes)
             cause->is_new = complete;
     causes_.clear();
+    return marks_all;
 }
 
 } // namespace job_alerting::core

@@ -26,8 +26,9 @@ public:
     // those of this digest, the chain broke there.
     void take_break(const Failure &failure, const Report &report);
 
-    // `complete`: nothing was left out, so a cause that was not met is new.
-    void finish(bool complete);
+    // `complete`: nothing was left out, so a cause that was not met is new. Returns whether each
+    // cause has a mark now.
+    bool finish(bool complete);
 
 private:
     std::unordered_map<std::string, std::vector<Cause *>> causes_; // by all that makes one

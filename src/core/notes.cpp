@@ -44,6 +44,12 @@ std::string unfinished_note() {
            "mark may be new or known, and a chain may have broken earlier than is said here.";
 }
 
+std::string unmarked_note() {
+    return "Not all earlier failures were compared with these. A cause without a mark may be new "
+           "or "
+           "known.";
+}
+
 std::string promotion_note(const std::string &since) {
     return "This server was promoted; rounds run here since " + since +
            ". Failures that the former primary reported in its last moments may be told here "

@@ -28,6 +28,9 @@ std::string copy_note(const std::string &since);
 // It does not say all that it could of earlier failures.
 std::string unfinished_note();
 
+// Some causes have no mark, since the digest was not compared with all that was told before.
+std::string unmarked_note();
+
 // It is the first since the server was promoted.
 std::string promotion_note(const std::string &since);
 

@@ -329,7 +329,7 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
                                  });
     });
     // Of a digest that is not the newest, later ones may have told the same.
-    history.finish(row.newest && told && taken < most_history);
+    const bool marked = history.finish(row.newest && told && taken < most_history);
     const std::vector<std::string> chains = history.chains();
     const bool broke =
         chains.empty() || within(limit, [&] {
@@ -340,6 +340,8 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
         });
     if (!told || !broke)
         digest.notes.push_back(core::unfinished_note());
+    else if (!marked)
+        digest.notes.push_back(core::unmarked_note());
 }
 
 std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,

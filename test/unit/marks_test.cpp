@@ -97,6 +97,19 @@ TEST(History, takes_the_newest_report) {
     EXPECT_EQ(digest.groups[0].causes[0].reported->digest, 12);
 }
 
+TEST(History, says_whether_each_cause_has_a_mark) {
+    for (const bool complete : {true, false}) {
+        Digest digest = digest_of({with_error("old"), with_error("other", 2)});
+        History history(digest);
+        history.take(with_error("old"), last_week);
+        EXPECT_EQ(history.finish(complete), complete);
+    }
+    Digest digest = digest_of({with_error("old")});
+    History history(digest);
+    history.take(with_error("old"), last_week);
+    EXPECT_TRUE(history.finish(false));
+}
+
 TEST(History, calls_nothing_new_that_it_cannot_know) {
     const Mail mail =
         mail_after({with_error("disk full")}, {with_error("disk full"), with_error("boom")}, false);

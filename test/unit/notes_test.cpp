@@ -32,6 +32,7 @@ TEST(Notes, a_digest_in_doubt_is_named_with_both_verdicts) {
 
 TEST(Notes, a_digest_whose_history_is_unfinished_says_what_that_means) {
     EXPECT_NE(unfinished_note().find("may be new or known"), std::string::npos);
+    EXPECT_NE(unmarked_note().find("may be new or known"), std::string::npos);
 }
 
 TEST(Notes, a_copy_and_a_promoted_server_say_since_when) {
