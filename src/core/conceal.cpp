@@ -19,8 +19,9 @@ using Reading = Written (*)(std::string_view text);
 
 Written as_it_is(std::string_view text);
 Written unescaped(std::string_view text);
-void conceal_as(Reading reading, std::string &text, std::string_view secret,
-                std::string_view instead, std::size_t least);
+std::vector<Written> read_all(Reading reading, std::string_view text);
+std::vector<bool> shared(const std::vector<Written> &text, const std::vector<Written> &secret,
+                         std::size_t least);
 
 } // namespace
 
@@ -28,9 +29,27 @@ void conceal(std::string &text, std::string_view secret, std::string_view instea
              std::size_t least) {
     if (secret.empty())
         return;
-    conceal_as(unescaped, text, secret, instead, least);
+    const std::vector<Written> written = read_all(unescaped, text);
+    std::vector<bool> is_shared = shared(written, read_all(unescaped, secret), least);
     // A part of the secret is not read as it is where it follows a '%', say, and makes an escape.
-    conceal_as(as_it_is, text, secret, instead, least);
+    const std::vector<bool> is_shared_byte =
+        shared(read_all(as_it_is, text), read_all(as_it_is, secret), least);
+
+    std::string rest;
+    auto byte = is_shared_byte.begin();
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < written.size(); ++i) {
+        // An escape goes whole: half of one would be read as something else.
+        const auto end = byte + static_cast<std::ptrdiff_t>(written[i].size);
+        is_shared[i] = is_shared[i] || std::find(byte, end, true) != end;
+        if (!is_shared[i])
+            rest.append(text, at, written[i].size);
+        else if (i == 0 || !is_shared[i - 1])
+            rest += instead;
+        at += written[i].size;
+        byte = end;
+    }
+    text = std::move(rest);
 }
 
 namespace {
@@ -69,37 +88,22 @@ void unmark_short_runs(std::vector<bool> &marks, std::size_t least) {
     }
 }
 
-void conceal_as(Reading reading, std::string &text, std::string_view secret,
-                std::string_view instead, std::size_t least) {
-    const std::vector<Written> of_secret = read_all(reading, secret);
-    const std::vector<Written> of_text = read_all(reading, text);
-    const std::size_t length = std::min(least_run, of_secret.size());
+// Which characters of a text are in a run that it shares with a secret.
+std::vector<bool> shared(const std::vector<Written> &text, const std::vector<Written> &secret,
+                         std::size_t least) {
+    const std::size_t length = std::min(least_run, secret.size());
     std::vector<std::uint64_t> runs;
-    for_each_run(of_secret, length, [&](std::uint64_t run, std::size_t) { runs.push_back(run); });
+    for_each_run(secret, length, [&](std::uint64_t run, std::size_t) { runs.push_back(run); });
     std::sort(runs.begin(), runs.end());
 
-    std::vector<bool> is_shared(of_text.size());
-    bool any = false;
-    for_each_run(of_text, length, [&](std::uint64_t run, std::size_t end) {
-        if (!std::binary_search(runs.begin(), runs.end(), run))
-            return;
-        std::fill_n(is_shared.begin() + static_cast<std::ptrdiff_t>(end - length), length, true);
-        any = true;
+    std::vector<bool> is_shared(text.size());
+    for_each_run(text, length, [&](std::uint64_t run, std::size_t end) {
+        if (std::binary_search(runs.begin(), runs.end(), run))
+            std::fill_n(is_shared.begin() + static_cast<std::ptrdiff_t>(end - length), length,
+                        true);
     });
-    if (!any)
-        return;
-    unmark_short_runs(is_shared, std::min(least, of_secret.size()));
-
-    std::string rest;
-    std::size_t at = 0;
-    for (std::size_t i = 0; i < of_text.size(); ++i) {
-        if (!is_shared[i])
-            rest.append(text, at, of_text[i].size);
-        else if (i == 0 || !is_shared[i - 1])
-            rest += instead;
-        at += of_text[i].size;
-    }
-    text = std::move(rest);
+    unmark_short_runs(is_shared, std::min(least, secret.size()));
+    return is_shared;
 }
 
 Written as_it_is(std::string_view text) {

@@ -60,7 +60,15 @@ TEST(Conceal, knows_it_in_escapes) {
 TEST(Conceal, knows_a_secret_that_reads_like_an_escape) {
     EXPECT_EQ(concealed("/T0/a%2Fb%2Fc", "/T0/a%2Fb%2Fc"), "(key)");
     EXPECT_EQ(concealed("/T0/a/b/c", "/T0/a%2Fb%2Fc"), "(key)");
-    EXPECT_EQ(concealed("%41secret", "41secret"), "%(key)");
+    EXPECT_EQ(concealed("%41secret", "41secret"), "(key)");
+}
+
+TEST(Conceal, takes_an_escape_whole) {
+    const std::string secret = "a%2Fb%2Fc%2Fd";
+    const std::string once = concealed("a/b/c/d a%2Fb%22Fb%2Fc%2a/b/c/d a%2FbFd\x1f"
+                                       "a/b/c/d a%2Fb%2Fc%2FFc%2Fd",
+                                       secret);
+    EXPECT_EQ(concealed(once, secret), once);
 }
 
 TEST(Conceal, leaves_a_part_that_is_shorter_than_asked) {
