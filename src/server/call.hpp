@@ -9,7 +9,7 @@ namespace job_alerting::server {
 // Raises an error where no worker could do what `function` ("run_digest") promises.
 void refuse_where_no_worker_serves(const char *function);
 
-// What a worker is asked for, and where it answers.
+// The task of a worker, and where it answers.
 struct Question {
     dsm_segment *segment;
     Report *report;

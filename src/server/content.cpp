@@ -106,7 +106,7 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
     const ScannedQueue itself = scanned(queue);
     Change change = {};
     read_queue(transaction, [&] { change = find_failures(itself, time_limit); });
-    // What was found and the ledger may both be large.
+    // The found failures and the ledger may both be large.
     transaction.execute("SET LOCAL enable_nestloop = off");
     transaction.stream((std::string("SELECT 0, $1, f.job_id, " FAILURE_DETAILS ", false "
                                     // As the ledger would have them: each once.

@@ -102,7 +102,7 @@ private:
 void Delivery::run() {
     if (!resend_doubtful())
         return;
-    // What was not accepted is not tried again at once.
+    // A digest that was not accepted is not tried again at once.
     while (const std::optional<DigestRow> digest = compose())
         if (deliver(*digest) != core::State::accepted)
             return;

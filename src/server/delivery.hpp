@@ -10,7 +10,7 @@
 
 namespace job_alerting::server {
 
-// What became of a digest that was tried, or waits.
+// The outcome of a digest that was tried, or waits.
 struct DigestReport {
     std::int64_t digest_id;
     std::int64_t failures;
@@ -18,7 +18,7 @@ struct DigestReport {
     std::string detail; // empty when there is nothing to say
 };
 
-// What became of one channel; without any digest it is silent.
+// The outcomes of one channel; without any digest it is silent.
 struct ChannelReport {
     explicit ChannelReport(ChannelKind kind) : channel(kind) {}
 

@@ -15,7 +15,7 @@ struct Reader {
     TimestampTz start; // of what has that limit
 };
 
-// What is left of the time; 0 where there is no limit.
+// The time that is left; 0 where there is no limit.
 int remaining(const Reader &reader) {
     if (reader.time_limit == 0)
         return 0;
