@@ -19,7 +19,7 @@ struct Progress {
 using Attempt = void (*)(void *argument, const FailureColumns &wanted, int time_limit,
                          Progress &progress);
 
-// What was left out, for people; null when nothing was.
+// The columns left out, for people; null when none was.
 struct Omission {
     char *columns;
     char *error;

@@ -59,7 +59,7 @@ DigestRow digest_of(const Row &row) {
             .failures = number(row[12])};
 }
 
-// What could be composed now: nothing in doubt keeps it back, nor the open digest, which is
+// The stretches to compose now: nothing in doubt keeps them back, nor the open digest, which is
 // extended only where it is the newest, and only by what comes after it. $1: channels.
 constexpr const char *untold_now =
     "job_alerting.untold u WHERE u.channel = ANY ($1::text[]) "

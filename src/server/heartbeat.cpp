@@ -39,7 +39,7 @@ std::string ask(const Settings &settings) {
         return {};
     if (answer.status != 0)
         return "it answered HTTP " + std::to_string(answer.status);
-    // What the transport says of the address: its host, or what follows.
+    // The transport's words on the address: its host, or the part after it.
     const std::string_view host = host_of(url.text());
     const std::string_view rest =
         std::string_view(url.text()).substr(url.text().find(host) + host.size());

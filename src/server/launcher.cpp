@@ -98,7 +98,7 @@ void tell_held_up(const Database *database) {
 // Workers that live
 //
 
-// What is added to every limit before a worker is taken to outlive it, in milliseconds.
+// The grace added to every limit before a worker is taken to outlive it, in milliseconds.
 int grace() {
     return Min(longest_grace, Max(shortest_grace, scan_timeout_setting() + lock_timeout_setting()));
 }

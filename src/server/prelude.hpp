@@ -80,7 +80,7 @@ extern "C" {
 
 namespace job_alerting::server {
 
-// What differs between versions of the server.
+// The differences between versions of the server.
 
 // Calls `visit` with each lock of this process in one partition of the lock table, which the caller
 // has locked.

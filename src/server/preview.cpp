@@ -104,7 +104,7 @@ void Preview::look_at_unreadable(const Queue &queue, const Unreadable &error) {
     transaction.commit();
 }
 
-// What a round would record now is told by the newest digest only.
+// Only the newest digest tells the failures that a round would record now.
 void Preview::add_new(const core::Failure &failure) {
     if (digest_.newest)
         add(failure);

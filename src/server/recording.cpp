@@ -48,7 +48,7 @@ void scan(const Queue &queue, int limit) {
         });
 }
 
-// What comes next has its own limits.
+// The next step has its own limits.
 void end_promise() {
     guarded([] { shared::set_deadline(MyDatabaseId, 0); });
 }
@@ -119,7 +119,7 @@ void Recording::record_prompt(const std::function<void()> &before_each) {
     }
 }
 
-// Whoever holds many queues is waited for once, not once for each.
+// Wait for a locked queue row at most once per round.
 void Recording::record_late(const std::function<void()> &before_each) {
     bool wait = true;
     taken_ = 0;

@@ -43,7 +43,7 @@ public:
     // Of those, the ones whose rows cannot say so.
     Troubles untold;
 
-    // What went wrong with the round's own statements.
+    // Errors of the round's own statements.
     Troubles own;
 
     // The queues for which no time was left.

@@ -156,7 +156,7 @@ void tell_recording(const Recording &recording, RoundReport &report) {
     report.trouble.add(recording.untold.text());
 }
 
-// What is not tidied up by this round is by another.
+// If the cleanup fails, the next round repeats it.
 void tidy_up(const Settings &settings, RoundReport &report) {
     std::vector<ChannelKind> kinds;
     for (const ChannelReport &channel : report.channels)

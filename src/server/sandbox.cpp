@@ -28,7 +28,7 @@ bool met_limit(TimestampTz start, int time_limit) {
     return time_limit > 0 && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), time_limit);
 }
 
-// What an owner lets an error say travels through memory many times.
+// An owner's error text travels through memory many times.
 void clip(char *text) {
     constexpr int most = 4000;
     if (text)

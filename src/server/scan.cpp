@@ -15,7 +15,7 @@ namespace {
 // Of more jobs than so many with new failures, a scan does not ask for those jobs alone.
 constexpr int64 most_chosen = 100000;
 
-// What comparing with the ledger showed.
+// The result of comparing with the ledger.
 struct Difference {
     int64 fresh;       // new failures
     Datum jobs;        // job_hash() of each, a bigint[]; incomplete beyond most_chosen

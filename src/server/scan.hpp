@@ -17,7 +17,7 @@ struct ScannedQueue {
     const char *since; // a timestamptz, as text
 };
 
-// What is known of a failure query that was tried.
+// The facts known of a failure query that was tried.
 struct Trial {
     Omission omission;           // details that cannot be read
     TimestampTz identities_read; // when it had returned what each round reads of it

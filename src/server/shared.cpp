@@ -140,7 +140,7 @@ void announce_launcher() {
     LWLockAcquire(lock, LW_EXCLUSIVE);
     *header = {.launcher = {.pid = MyProcPid, .awaited = InvalidOid, .awaited_since = 0},
                .latch = MyLatch};
-    // What its predecessor ordered may never have started.
+    // A round that its predecessor ordered may never have started.
     for_each([](DatabaseState &state) {
         if (state.worker == 0)
             forget_round(state);
@@ -234,7 +234,7 @@ bool worker_starts(Oid database) {
 
 void round_begins(Oid database, bool by_hand) {
     change(database, [&](DatabaseState &state) {
-        // What the launcher ordered is counted, unless a round by hand has ended since.
+        // The launcher's round is counted, unless a round by hand has ended since.
         if (by_hand || state.since == 0)
             count_round(state);
         forget_round(state);

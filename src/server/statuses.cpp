@@ -11,7 +11,7 @@ namespace {
 
 constexpr double most_pages = 10000; // that are read of a table
 
-// What is a failure, and what surely is none.
+// The statuses that are failures, and those that surely are none.
 const char *const known =
     "'failed', 'dead', 'queued', 'pending', 'waiting', 'scheduled', 'new', 'ready', 'available', "
     "'enqueued', 'retry', 'retrying', 'retryable', 'started', 'running', 'processing', 'active', "

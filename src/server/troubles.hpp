@@ -1,4 +1,4 @@
-// What went wrong in a round, each thing said once.
+// The faults of a round, each said once.
 
 #pragma once
 
