@@ -8,7 +8,7 @@ EXTENSION = job_alerting
 MODULE_big = job_alerting
 DATA = $(sort $(wildcard job_alerting--*.sql))
 
-SOURCES = $(wildcard src/core/*.cpp src/http/*.cpp src/server/*.cpp)
+SOURCES = $(wildcard src/core/*.cpp src/http/*.cpp src/server/*/*.cpp)
 OBJS = $(sort $(SOURCES:.cpp=.o) src/core/templates.o)
 
 REGRESS = $(sort $(patsubst sql/%.sql,%,$(wildcard sql/*.sql)))
@@ -32,7 +32,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # PGXS tracks no headers.
-$(OBJS): $(wildcard src/*/*.hpp)
+$(OBJS): $(wildcard src/*/*.hpp src/*/*/*.hpp)
 
 src/core/templates.cpp: $(wildcard templates/*)
 	templates/embed > $@.new && mv $@.new $@

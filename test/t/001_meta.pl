@@ -38,7 +38,7 @@ subtest 'what is provided exists, at the version that CREATE EXTENSION installs'
     like $extension->{version}, qr/\A\Q$sql_version\E\./, "... and one of $sql_version";
     is $extension->{file}, "job_alerting--$sql_version.sql", 'its file is what CREATE EXTENSION reads';
     ok -f "$root/$extension->{file}", '... and exists';
-    my ($versions) = content('src/server/versions.cpp') =~ /\{(.*), nullptr\}/s;
+    my ($versions) = content('src/server/base/versions.cpp') =~ /\{(.*), nullptr\}/s;
     like $versions, qr/"\Q$sql_version\E"\z/, 'it is the newest that the library serves';
     ok -f "$root/$extension->{docfile}", 'its docfile exists';
 };

@@ -1,0 +1,117 @@
+#include "server/base/prelude.hpp"
+
+#include "server/base/session.hpp"
+
+#include "server/base/settings.hpp"
+
+extern "C" {
+#include "catalog/pg_db_role_setting.h"
+#include "utils/guc_tables.h"
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+struct SettingValue {
+    const char *name;
+    const char *value;
+};
+
+// What the server's settings are before a database and a role add theirs; a list of SettingValue.
+List *server_settings() {
+    const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+    List *settings = NIL;
+    for (int i = 0; i < GetNumConfigOptions(); i++) {
+        const char *name = get_guc_variables()[i]->name;
+        const char *value = GetConfigOption(name, true, false);
+        SettingValue *setting = static_cast<SettingValue *>(palloc(sizeof(SettingValue)));
+        *setting = {.name = pstrdup(name), .value = value ? pstrdup(value) : nullptr};
+        settings = lappend(settings, setting);
+    }
+    MemoryContextSwitchTo(before);
+    return settings;
+}
+
+const char *value_of(const char *name, List *settings) {
+    ListCell *cell;
+    foreach (cell, settings) {
+        const SettingValue *setting = static_cast<const SettingValue *>(lfirst(cell));
+        if (strcmp(setting->name, name) == 0)
+            return setting->value;
+    }
+    return nullptr;
+}
+
+bool is_of_role(const config_generic *setting) {
+    return (setting->source == PGC_S_USER || setting->source == PGC_S_DATABASE_USER) &&
+           (setting->context == PGC_USERSET || setting->context == PGC_SUSET);
+}
+
+// A worker runs as the bootstrap superuser, and has got what ALTER ROLE says of it. A round obeys
+// the server and the database only.
+void undo_role_settings(List *server) {
+    bool any = false;
+    for (int i = 0; i < GetNumConfigOptions(); i++) {
+        const config_generic *setting = get_guc_variables()[i];
+        if (!is_of_role(setting))
+            continue;
+        SetConfigOption(setting->name, value_of(setting->name, server), PGC_SUSET,
+                        PGC_S_DATABASE_USER);
+        any = true;
+    }
+    if (!any)
+        return;
+    // Those of all roles and of the database, which the role's had displaced.
+    StartTransactionCommand();
+    Relation relation = table_open(DbRoleSettingRelationId, AccessShareLock);
+    Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(DbRoleSettingRelationId));
+    ApplySetting(snapshot, InvalidOid, InvalidOid, relation, PGC_S_DATABASE_USER);
+    ApplySetting(snapshot, MyDatabaseId, InvalidOid, relation, PGC_S_DATABASE_USER);
+    UnregisterSnapshot(snapshot);
+    table_close(relation, AccessShareLock);
+    CommitTransactionCommand();
+}
+
+// A round has settings of its own: those of the server and the database, but for the ones that
+// decide what its statements mean and how long they may take.
+void set_fixed() {
+    static const char *const settings[][2] = {
+        {"search_path", "pg_catalog, pg_temp"},
+        {"role", "none"},
+        {"session_replication_role", "origin"},
+        {"default_transaction_read_only", "off"},
+        {"default_transaction_isolation", "read committed"},
+        {"default_transaction_deferrable", "off"},
+        {"statement_timeout", "0"},
+        {"idle_in_transaction_session_timeout", "0"},
+        {"idle_session_timeout", "0"},
+        {"datestyle", "ISO, YMD"},
+        {"intervalstyle", "postgres"},
+        {"standard_conforming_strings", "on"},
+        {"extra_float_digits", "1"},
+        {"row_security", "on"},
+        {"check_function_bodies", "on"},
+        {"exit_on_error", "off"},
+        // A round waits for this machine's disk, and for no standby: one that does not answer would
+        // keep every alert from coming.
+        {"synchronous_commit", "local"},
+    };
+    for (const auto &setting : settings)
+        SetConfigOption(setting[0], setting[1], PGC_SUSET, PGC_S_OVERRIDE);
+    pgstat_report_appname(MyBgworkerEntry->bgw_name);
+}
+
+} // namespace
+
+void connect_session(Oid database) {
+    List *server = server_settings();
+    // The database itself may be locked (ALTER DATABASE ... RENAME).
+    SetConfigOption("lock_timeout", psprintf("%d", lock_timeout_setting()), PGC_SUSET,
+                    PGC_S_OVERRIDE);
+    BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+    undo_role_settings(server);
+    set_fixed();
+}
+
+} // namespace job_alerting::server

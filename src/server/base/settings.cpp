@@ -1,0 +1,365 @@
+#include "server/base/prelude.hpp"
+
+#include "server/base/settings.hpp"
+
+#include "server/base/number.hpp"
+
+#include "core/digest.hpp"
+#include "core/link.hpp"
+#include "core/outcome.hpp"
+#include "core/sendgrid.hpp"
+#include "core/text.hpp"
+#include "http/endpoint.hpp"
+
+#include <climits>
+
+extern "C" {
+#include "access/parallel.h"
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+constexpr int day = 24 * 3600;
+constexpr int minute = 60 * 1000; // in milliseconds
+
+Number interval = {.name = "job_alerting.interval",
+                   .meaning = "Time from one round to the next.",
+                   .unit = GUC_UNIT_S,
+                   .least = 1,
+                   .most = 7 * day,
+                   .initial = "1h",
+                   .meanwhile = 3600,
+                   .until_mended = "a round comes each hour"};
+Number max_listed = {.name = "job_alerting.max_listed",
+                     .meaning = "Jobs listed one by one in a digest, where its size allows; the "
+                                "others are counted.",
+                     .unit = 0,
+                     .least = 0,
+                     .most = static_cast<int>(core::most_listed),
+                     .initial = "50",
+                     .meanwhile = 50,
+                     .until_mended = "50 jobs are listed"};
+Number http_timeout = {.name = "job_alerting.http_timeout",
+                       .meaning = "Longest time that a request may take.",
+                       .unit = GUC_UNIT_MS,
+                       .least = 1000,
+                       .most = 10 * minute,
+                       .initial = "30s",
+                       .meanwhile = 30 * 1000,
+                       .until_mended = "a request may take 30s"};
+Number lock_timeout = {.name = "job_alerting.lock_timeout",
+                       .meaning = "Longest time that a round waits for a lock.",
+                       .unit = GUC_UNIT_MS,
+                       .least = 1,
+                       .most = 10 * minute,
+                       .initial = "5s",
+                       .meanwhile = 5 * 1000,
+                       .until_mended = "a round waits 5s for a lock"};
+Number scan_timeout = {.name = "job_alerting.scan_timeout",
+                       .meaning = "Longest time that a failure query may take.",
+                       .unit = GUC_UNIT_MS,
+                       .least = 1,
+                       .most = 24 * 60 * minute,
+                       .initial = "5min",
+                       .meanwhile = 5 * minute,
+                       .until_mended = "a failure query may take 5min"};
+Number retention = {.name = "job_alerting.retention",
+                    .meaning =
+                        "Age at which failures that were reported and stand no more are forgotten.",
+                    .unit = GUC_UNIT_S,
+                    .least = 0,
+                    .most = INT_MAX / day * day,
+                    .initial = "90d",
+                    .meanwhile = INT_MAX,
+                    .until_mended = "nothing is forgotten"};
+const Number *const numbers[] = {&interval,     &max_listed,   &http_timeout,
+                                 &lock_timeout, &scan_timeout, &retention};
+
+constexpr const char *on_in_doubt_words[] = {"resend", "hold"};
+
+char *channels = nullptr;
+char *mail_from = nullptr;
+char *mail_to = nullptr;
+char *job_url = nullptr;
+char *sendgrid_api_key_file = nullptr;
+char *sendgrid_url = nullptr;
+char *slack_webhook_url_file = nullptr;
+char *heartbeat_url_file = nullptr;
+char *on_in_doubt = nullptr;
+char *ca_file = nullptr;
+char *proxy = nullptr;
+
+// While a setting is defined, the value that the configuration file gave it is examined.
+bool defining = false;
+
+// A bad value is refused where somebody sets it. Where it is found (at server start, or stored
+// with a database) it is kept, and refused when something is to be sent: the alternative is the
+// default, and a mistyped test address must not become the real one, nor 'hald' resend. A parallel
+// worker gets the settings of its leader: if it refused what was kept, every parallel query would
+// fail.
+bool may_refuse(GucSource source) {
+    if (defining || InitializingParallelWorker)
+        return false;
+    return source == PGC_S_FILE || source == PGC_S_TEST || source >= PGC_S_INTERACTIVE;
+}
+
+// Runs a check that may throw, for a hook that must not.
+template <typename Fault> bool check(char **value, GucSource source, Fault &&fault_of) noexcept {
+    if (!may_refuse(source))
+        return true;
+    try {
+        const std::string fault = fault_of(std::string(*value ? *value : ""));
+        if (fault.empty())
+            return true;
+        GUC_check_errdetail("%s", fault.c_str());
+    } catch (...) {
+        GUC_check_errdetail("Out of memory.");
+    }
+    return false;
+}
+
+bool check_channels(char **value, void **, GucSource source) {
+    return check(value, source, [](const std::string &text) -> std::string {
+        std::vector<ChannelKind> parsed;
+        std::string unknown;
+        if (parse_channels(text.c_str(), parsed, unknown))
+            return {};
+        return "\"" + unknown + "\" is not a channel; channels are log, sendgrid and slack.";
+    });
+}
+
+std::string as_sentence(const std::string &fault) {
+    return fault.empty() ? fault : "The address cannot be used: " + fault + ".";
+}
+
+bool check_sendgrid_url(char **value, void **, GucSource source) {
+    return check(value, source,
+                 [](const std::string &text) { return as_sentence(http::endpoint_fault(text)); });
+}
+
+bool check_job_url(char **value, void **, GucSource source) {
+    return check(value, source,
+                 [](const std::string &text) { return as_sentence(core::job_url_fault(text)); });
+}
+
+bool check_proxy(char **value, void **, GucSource source) {
+    return check(value, source,
+                 [](const std::string &text) { return as_sentence(http::proxy_fault(text)); });
+}
+
+// An empty one is said when something is to be sent.
+bool check_addresses(char **value, GucSource source, std::size_t most, const char *too_many) {
+    return check(value, source, [&](const std::string &text) -> std::string {
+        try {
+            return text.empty() || core::parse_addresses(text).size() <= most ? "" : too_many;
+        } catch (const core::BadAddress &bad) {
+            return std::string(bad.what()) + ".";
+        }
+    });
+}
+
+bool check_mail_from(char **value, void **, GucSource source) {
+    return check_addresses(value, source, 1, "A mail has one sender.");
+}
+
+bool check_mail_to(char **value, void **, GucSource source) {
+    return check_addresses(value, source, core::most_recipients,
+                           "SendGrid takes 1000 recipients at most.");
+}
+
+// The word as it is spelt; nullptr when it is none.
+const char *on_in_doubt_word(const char *text) {
+    for (const char *word : on_in_doubt_words)
+        if (text && pg_strcasecmp(text, word) == 0)
+            return word;
+    return nullptr;
+}
+
+bool check_on_in_doubt(char **value, void **, GucSource source) {
+    return check(value, source, [](const std::string &text) -> std::string {
+        return on_in_doubt_word(text.c_str()) ? "" : "It has to be resend or hold.";
+    });
+}
+
+const char *show_on_in_doubt() {
+    const char *word = on_in_doubt_word(on_in_doubt);
+    return word ? word : on_in_doubt;
+}
+
+template <Number *number> bool check_number(char **value, void **, GucSource source) {
+    const bool good = check(value, source, [](const std::string &text) -> std::string {
+        return is_number(*number, text.c_str()) ? "" : "It has to be " + range_of(*number) + ".";
+    });
+    if (!good)
+        GUC_check_errhint("%s", number->unit == 0
+                                    ? "Write a whole number."
+                                    : "Write a number and one of the units \"us\", \"ms\", \"s\", "
+                                      "\"min\", \"h\" and \"d\".");
+    return good;
+}
+
+template <Number *number> const char *show_number() {
+    return shown(*number);
+}
+
+void define_text(const char *name, const char *meaning, const char *more, char **variable,
+                 const char *initial, GucContext context, int flags = 0,
+                 GucStringCheckHook check_hook = nullptr, GucShowHook show_hook = nullptr) {
+    DefineCustomStringVariable(name, meaning, more, variable, initial, context, flags, check_hook,
+                               nullptr, show_hook);
+}
+
+template <Number *number> void define_number(GucContext context) {
+    define_text(number->name, number->meaning, nullptr, &number->text, number->initial, context, 0,
+                check_number<number>, show_number<number>);
+}
+
+std::string text_of(const char *value) {
+    return value ? value : "";
+}
+
+} // namespace
+
+const char *to_string(ChannelKind kind) {
+    switch (kind) {
+    case ChannelKind::log:
+        return "log";
+    case ChannelKind::sendgrid:
+        return "sendgrid";
+    case ChannelKind::slack:
+        return "slack";
+    }
+    return "unknown";
+}
+
+Settings current_settings() {
+    return {.interval = value_of(interval),
+            .channels = text_of(channels),
+            .mail_from = text_of(mail_from),
+            .mail_to = text_of(mail_to),
+            .job_url = text_of(job_url),
+            .max_listed = static_cast<std::size_t>(value_of(max_listed)),
+            .sendgrid_api_key_file = text_of(sendgrid_api_key_file),
+            .sendgrid_url = text_of(sendgrid_url),
+            .slack_webhook_url_file = text_of(slack_webhook_url_file),
+            .heartbeat_url_file = text_of(heartbeat_url_file),
+            .http_timeout = value_of(http_timeout),
+            .hold_in_doubt = on_in_doubt_word(on_in_doubt) != on_in_doubt_words[0],
+            .retention = value_of(retention),
+            .ca_file = text_of(ca_file),
+            .proxy = text_of(proxy)};
+}
+
+int lock_timeout_setting() {
+    return value_of(lock_timeout);
+}
+int scan_timeout_setting() {
+    return value_of(scan_timeout);
+}
+std::int64_t interval_setting() {
+    return value_of(interval);
+}
+
+std::vector<SettingFault> setting_faults() {
+    std::vector<SettingFault> faults;
+    const auto add = [&](const char *setting, const char *initial, const std::string &what) {
+        // The value may be no text in the encoding of the database.
+        if (!what.empty())
+            faults.push_back({setting, initial, core::not_sent(what).error});
+    };
+    for (const Number *number : numbers)
+        add(number->name, number->initial, fault_of(*number));
+    if (!on_in_doubt_word(on_in_doubt))
+        add("job_alerting.on_in_doubt", on_in_doubt_words[0],
+            "job_alerting.on_in_doubt is \"" + core::one_line(text_of(on_in_doubt), 60) +
+                "\", which is neither resend nor hold; until it is mended, nothing in doubt is "
+                "sent again");
+    return faults;
+}
+
+bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::string &unknown) {
+    const std::string_view text = list ? list : "";
+    const auto trimmed = [](std::string_view word) {
+        const auto first = word.find_first_not_of(" \t\r\n");
+        if (first == word.npos)
+            return std::string_view();
+        return word.substr(first, word.find_last_not_of(" \t\r\n") - first + 1);
+    };
+    channels.clear();
+    if (trimmed(text).empty())
+        return true;
+    bool all_known = true;
+    for (std::size_t start = 0; start <= text.size();) {
+        const std::size_t comma = std::min(text.find(',', start), text.size());
+        const std::string_view word = trimmed(text.substr(start, comma - start));
+        start = comma + 1;
+        std::optional<ChannelKind> kind;
+        for (const ChannelKind candidate :
+             {ChannelKind::log, ChannelKind::sendgrid, ChannelKind::slack})
+            if (word == to_string(candidate))
+                kind = candidate;
+        if (!kind && all_known)
+            unknown = word;
+        all_known = all_known && kind;
+        if (kind && std::find(channels.begin(), channels.end(), *kind) == channels.end())
+            channels.push_back(*kind);
+    }
+    return all_known;
+}
+
+void define_settings() {
+    defining = true;
+
+    define_number<&interval>(PGC_SIGHUP);
+    define_text(
+        "job_alerting.channels", "Channels that digests are sent through.",
+        "A comma-separated list of log, sendgrid and slack. Empty: failures are recorded only.",
+        &channels, "log", PGC_SUSET, GUC_LIST_INPUT, check_channels);
+    define_text("job_alerting.mail_from", "Sender of the mails.",
+                "An address, or a name and an address in angle brackets.", &mail_from, "",
+                PGC_SUSET, GUC_SUPERUSER_ONLY, check_mail_from);
+    define_text("job_alerting.mail_to", "Recipients of the mails.",
+                "A comma-separated list; each an address, or a name and an address in angle "
+                "brackets.",
+                &mail_to, "", PGC_SUSET, GUC_SUPERUSER_ONLY, check_mail_to);
+    define_text("job_alerting.job_url", "Address of a job, for the links in a digest.",
+                "{queue}, {job_id}, {source}, {job_type}, {target_type} and {target_id} are "
+                "replaced by the job's, percent-encoded. Empty: no links.",
+                &job_url, "", PGC_SUSET, 0, check_job_url);
+    define_number<&max_listed>(PGC_SUSET);
+    define_text("job_alerting.sendgrid_api_key_file", "File that holds the SendGrid API key.",
+                "Empty: the environment variable SENDGRID_API_KEY of the server.",
+                &sendgrid_api_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    define_text("job_alerting.sendgrid_url", "Base address of SendGrid's API.",
+                "For data in the EU: https://api.eu.sendgrid.com. Plain http to this machine only.",
+                &sendgrid_url, "https://api.sendgrid.com", PGC_SIGHUP, 0, check_sendgrid_url);
+    define_text("job_alerting.slack_webhook_url_file",
+                "File that holds the address of the Slack webhook.",
+                "Empty: the environment variable SLACK_WEBHOOK_URL of the server.",
+                &slack_webhook_url_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    define_text("job_alerting.heartbeat_url_file",
+                "File that holds the address to ask for after each round that did all it should.",
+                "Empty: none. An outside watchdog there notices when no round comes any more.",
+                &heartbeat_url_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    define_number<&http_timeout>(PGC_SIGHUP);
+    define_number<&lock_timeout>(PGC_SIGHUP);
+    define_number<&scan_timeout>(PGC_SIGHUP);
+    define_text("job_alerting.on_in_doubt",
+                "What becomes of a digest that was handed over but never answered.",
+                "resend: it is sent again, byte for byte the same. hold: it waits for an operator.",
+                &on_in_doubt, on_in_doubt_words[0], PGC_SUSET, 0, check_on_in_doubt,
+                show_on_in_doubt);
+    define_number<&retention>(PGC_SUSET);
+    define_text("job_alerting.ca_file", "File of the certificate authorities to trust.",
+                "Empty: those of the system.", &ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    define_text("job_alerting.proxy", "Proxy for requests to providers.",
+                "Empty: none, whatever the environment says.", &proxy, "", PGC_SIGHUP,
+                GUC_SUPERUSER_ONLY, check_proxy);
+    MarkGUCPrefixReserved("job_alerting");
+
+    defining = false;
+}
+
+} // namespace job_alerting::server

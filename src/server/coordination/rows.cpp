@@ -1,0 +1,102 @@
+#include "server/base/prelude.hpp"
+
+#include "server/coordination/rows.hpp"
+
+namespace job_alerting::server {
+
+namespace {
+
+// A message for each value: whether there is one, and its bytes.
+constexpr char absent = '0';
+constexpr char present = '1';
+
+std::string message_of(const Value &value) {
+    return value ? present + *value : std::string(1, absent);
+}
+
+void send(shm_mq_handle *queue, const char *message, Size size) {
+    if (shm_mq_send(queue, size, message, false, true) != SHM_MQ_SUCCESS)
+        ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
+                        errmsg("the session that asked for it has gone")));
+}
+
+// Returns false when the reader has not made room in time, or has gone. A message is sent whole, or
+// its reader waits for the rest in vain: then the worker ends, which ends his wait.
+bool send_until(shm_mq_handle *queue, const char *message, Size size, TimestampTz deadline) {
+    for (;;) {
+        const shm_mq_result result = shm_mq_send(queue, size, message, true, true);
+        const long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+        if (result != SHM_MQ_WOULD_BLOCK || left == 0)
+            return result == SHM_MQ_SUCCESS;
+        WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left,
+                  PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+// Returns false when the worker has ended.
+bool receive(shm_mq_handle *queue, Oid type, Datum *value, bool *null) {
+    Size size;
+    void *data;
+    if (shm_mq_receive(queue, &size, &data, false) != SHM_MQ_SUCCESS)
+        return false;
+    const char *message = static_cast<const char *>(data);
+    *null = message[0] == absent;
+    if (*null)
+        return true;
+    Oid input;
+    Oid parameter;
+    getTypeInputInfo(type, &input, &parameter);
+    *value = OidInputFunctionCall(input, pnstrdup(message + 1, size - 1), parameter, -1);
+    return true;
+}
+
+} // namespace
+
+Rows::Rows(dsm_segment *segment) {
+    guarded([&] {
+        MemoryContextSwitchTo(TopMemoryContext);
+        shm_mq *queue = reinterpret_cast<shm_mq *>(
+            static_cast<char *>(dsm_segment_address(segment)) + rows_offset);
+        shm_mq_set_sender(queue, MyProc);
+        queue_ = shm_mq_attach(queue, segment, nullptr);
+    });
+}
+
+void Rows::add(const Row &row) {
+    for (const Value &value : row) {
+        const std::string message = message_of(value);
+        guarded([&] { send(queue_, message.data(), message.size()); });
+    }
+}
+
+bool Rows::offer(const Row &row) {
+    constexpr int64 patience = 5 * USECS_PER_SEC;
+    bool sent = true;
+    if (patient_until_ == 0)
+        patient_until_ = GetCurrentTimestamp() + patience;
+    for (const Value &value : row) {
+        const std::string message = message_of(value);
+        guarded([&] {
+            sent = sent && send_until(queue_, message.data(), message.size(), patient_until_);
+        });
+    }
+    return sent;
+}
+
+void receive_rows(shm_mq_handle *queue, ReturnSetInfo *result) {
+    constexpr int most_columns = 8;
+    const int columns = result->setDesc->natts;
+    Assert(columns <= most_columns);
+    Datum values[most_columns];
+    bool nulls[most_columns];
+    for (;;) {
+        for (int i = 0; i < columns; i++)
+            if (!receive(queue, TupleDescAttr(result->setDesc, i)->atttypid, &values[i], &nulls[i]))
+                return;
+        tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+    }
+}
+
+} // namespace job_alerting::server

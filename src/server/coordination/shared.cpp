@@ -1,0 +1,340 @@
+#include "server/base/prelude.hpp"
+
+#include "server/coordination/shared.hpp"
+
+#include "server/coordination/report.hpp"
+#include "server/base/settings.hpp"
+
+#include <csignal>
+
+namespace job_alerting::server::shared {
+
+namespace {
+
+// Databases that are remembered. One that finds no room is due whenever the launcher is awake.
+constexpr int most_databases = 1024;
+constexpr const char *tranche = "job_alerting";
+
+struct Header {
+    LauncherState launcher;
+    Latch *latch;
+};
+
+Header *header = nullptr;
+HTAB *databases = nullptr;
+LWLock *lock = nullptr;
+shmem_request_hook_type next_request_hook = nullptr;
+shmem_startup_hook_type next_startup_hook = nullptr;
+
+void request_memory() {
+    if (next_request_hook)
+        next_request_hook();
+    RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Header)),
+                                    hash_estimate_size(most_databases, sizeof(DatabaseState))));
+    RequestNamedLWLockTranche(tranche, 1);
+}
+
+void start_memory() {
+    if (next_startup_hook)
+        next_startup_hook();
+    HASHCTL control = {};
+    control.keysize = sizeof(Oid);
+    control.entrysize = sizeof(DatabaseState);
+    LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+    bool found;
+    header =
+        static_cast<Header *>(ShmemInitStruct("job_alerting launcher", sizeof(Header), &found));
+    if (!found)
+        *header = {};
+    databases = ShmemInitHash("job_alerting databases", most_databases, most_databases, &control,
+                              HASH_ELEM | HASH_BLOBS);
+    lock = &GetNamedLWLockTranche(tranche)->lock;
+    LWLockRelease(AddinShmemInitLock);
+}
+
+// The entry of a database, made when there is none; null when there is no room.
+DatabaseState *enter(Oid database) {
+    bool found;
+    DatabaseState *state =
+        static_cast<DatabaseState *>(hash_search(databases, &database, HASH_ENTER_NULL, &found));
+    if (state && !found) {
+        *state = {};
+        state->database = database;
+    }
+    return state;
+}
+
+// Changes the entry of a database, where there is shared memory and room in it.
+template <typename Change> void change(Oid database, Change &&apply) {
+    if (!databases)
+        return;
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    if (DatabaseState *state = enter(database))
+        apply(*state);
+    LWLockRelease(lock);
+}
+
+void wake_launcher() {
+    if (!databases)
+        return;
+    LWLockAcquire(lock, LW_SHARED);
+    if (header->launcher.pid != 0)
+        SetLatch(header->latch);
+    LWLockRelease(lock);
+}
+
+TimestampTz from_now(double seconds) {
+    return GetCurrentTimestamp() + static_cast<TimestampTz>(seconds * USECS_PER_SEC);
+}
+
+// C regime, as all below. `each` must leave the table as it is.
+template <typename Each> void for_each(Each &&each) {
+    HASH_SEQ_STATUS sequence;
+    hash_seq_init(&sequence, databases);
+    while (void *entry = hash_seq_search(&sequence))
+        each(*static_cast<DatabaseState *>(entry));
+}
+
+void count_round(DatabaseState &state) {
+    constexpr int most_doublings = 16;
+    const int64 pause = short_pause * (INT64CONST(1) << Min(state.unended, most_doublings));
+    state.absent = false;
+    state.unended++;
+    state.due = from_now(static_cast<double>(Min(pause, interval_setting())));
+}
+
+void forget_round(DatabaseState &state) {
+    state.since = 0;
+    state.worker = 0;
+    state.deadline = 0;
+    state.settling = 0;
+}
+
+void withdraw_worker(int, Datum) {
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    for_each([](DatabaseState &state) {
+        if (state.worker == MyProcPid)
+            forget_round(state);
+    });
+    LWLockRelease(lock);
+    wake_launcher();
+}
+
+void withdraw_launcher(int, Datum) {
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    *header = {};
+    LWLockRelease(lock);
+}
+
+} // namespace
+
+void request() {
+    next_request_hook = shmem_request_hook;
+    shmem_request_hook = request_memory;
+    next_startup_hook = shmem_startup_hook;
+    shmem_startup_hook = start_memory;
+}
+
+void announce_launcher() {
+    before_shmem_exit(withdraw_launcher, 0);
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    *header = {.launcher = {.pid = MyProcPid, .awaited = InvalidOid, .awaited_since = 0},
+               .latch = MyLatch};
+    // A round that its predecessor ordered may never have started.
+    for_each([](DatabaseState &state) {
+        if (state.worker == 0)
+            forget_round(state);
+    });
+    LWLockRelease(lock);
+}
+
+bool exists() {
+    return databases != nullptr;
+}
+
+LauncherState launcher() {
+    if (!databases)
+        return {};
+    LWLockAcquire(lock, LW_SHARED);
+    const LauncherState state = header->launcher;
+    LWLockRelease(lock);
+    return state;
+}
+
+void launcher_awaits(Oid database) {
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    header->launcher.awaited = database;
+    header->launcher.awaited_since = OidIsValid(database) ? GetCurrentTimestamp() : 0;
+    LWLockRelease(lock);
+}
+
+bool find(Oid database, DatabaseState *state) {
+    if (!databases)
+        return false;
+    LWLockAcquire(lock, LW_SHARED);
+    const void *found = hash_search(databases, &database, HASH_FIND, nullptr);
+    if (found)
+        *state = *static_cast<const DatabaseState *>(found);
+    LWLockRelease(lock);
+    return found != nullptr;
+}
+
+void round_ended(Oid database, double due_in, const char *channels, const char *trouble) {
+    change(database, [&](DatabaseState &state) {
+        state.absent = false;
+        state.last_round = GetCurrentTimestamp();
+        state.unended = 0;
+        state.due = from_now(due_in);
+        state.deadline = 0;
+        state.settling = 0;
+        copy_text(state.channels, sizeof(state.channels), channels);
+        copy_text(state.trouble, sizeof(state.trouble), trouble);
+    });
+    wake_launcher();
+}
+
+bool round_failed(Oid database, const char *trouble) {
+    bool news = true;
+    change(database, [&](DatabaseState &state) {
+        char text[sizeof(state.trouble)];
+        copy_text(text, sizeof(text), trouble);
+        news = strcmp(text, state.trouble) != 0;
+        memcpy(state.trouble, text, sizeof(text));
+    });
+    return news;
+}
+
+bool round_ordered(Oid database, int connect_limit) {
+    bool ordered = true;
+    change(database, [&](DatabaseState &state) {
+        ordered = state.since == 0;
+        if (!ordered)
+            return;
+        count_round(state);
+        state.since = GetCurrentTimestamp();
+        state.deadline = from_now(connect_limit / 1000.0);
+    });
+    return ordered;
+}
+
+void announce_worker() {
+    if (databases)
+        before_shmem_exit(withdraw_worker, 0);
+}
+
+bool worker_starts(Oid database) {
+    bool starts = true;
+    change(database, [&](DatabaseState &state) {
+        starts = state.worker == 0;
+        if (starts)
+            state.worker = MyProcPid;
+    });
+    return starts;
+}
+
+void round_begins(Oid database, bool by_hand) {
+    change(database, [&](DatabaseState &state) {
+        // The launcher's round is counted, unless a round by hand has ended since.
+        if (by_hand || state.since == 0)
+            count_round(state);
+        forget_round(state);
+        state.since = GetCurrentTimestamp();
+        state.worker = MyProcPid;
+        state.asked = 0;
+        state.stays = false;
+    });
+}
+
+void worker_ended(Oid database, bool took_long) {
+    change(database, [&](DatabaseState &state) {
+        if (state.worker == 0)
+            forget_round(state);
+        state.took_long = took_long;
+    });
+}
+
+void worker_left(Oid database) {
+    change(database, [](DatabaseState &state) { state.took_long = true; });
+}
+
+void round_postponed(Oid database) {
+    change(database, [](DatabaseState &state) {
+        state.unended = Max(state.unended - 1, 0);
+        if (state.worker != 0)
+            return; // a round by hand has begun meanwhile
+        forget_round(state);
+        state.due = GetCurrentTimestamp();
+        strlcpy(state.trouble,
+                "no background worker slot is free for a round (max_worker_processes)",
+                sizeof(state.trouble));
+    });
+}
+
+void round_skipped(Oid database) {
+    change(database, [](DatabaseState &state) { state.unended = Max(state.unended - 1, 0); });
+}
+
+void extension_absent(Oid database) {
+    change(database, [&](DatabaseState &state) {
+        state.absent = true;
+        state.last_round = 0;
+        state.unended = 0;
+        state.trouble[0] = '\0';
+        state.due = from_now(short_pause);
+    });
+}
+
+void set_deadline(Oid database, int milliseconds) {
+    change(database, [&](DatabaseState &state) {
+        state.deadline = milliseconds > 0 ? from_now(milliseconds / 1000.0) : 0;
+    });
+}
+
+void set_settling(Oid database, bool settling) {
+    change(database,
+           [&](DatabaseState &state) { state.settling = settling ? GetCurrentTimestamp() : 0; });
+}
+
+void ask_to_end(Oid database, pid_t worker) {
+    // It withdraws under the same lock: the process is still the worker.
+    change(database, [&](DatabaseState &state) {
+        if (state.worker != worker)
+            return;
+        state.asked = GetCurrentTimestamp();
+        kill(worker, SIGTERM);
+    });
+}
+
+void give_up(Oid database) {
+    change(database, [](DatabaseState &state) { state.stays = true; });
+}
+
+void end_noticed(Oid database) {
+    change(database, [](DatabaseState &state) {
+        state.asked = 0;
+        state.stays = false;
+    });
+}
+
+bool heartbeat_ended(Oid database, bool failed) {
+    bool news = failed;
+    change(database, [&](DatabaseState &state) {
+        news = failed != state.heartbeat_failed;
+        state.heartbeat_failed = failed;
+    });
+    return news;
+}
+
+void keep_only(List *kept) {
+    LWLockAcquire(lock, LW_EXCLUSIVE);
+    HASH_SEQ_STATUS sequence;
+    hash_seq_init(&sequence, databases);
+    while (void *entry = hash_seq_search(&sequence)) {
+        const Oid database = static_cast<const DatabaseState *>(entry)->database;
+        if (!list_member_oid(kept, database))
+            hash_search(databases, &database, HASH_REMOVE, nullptr);
+    }
+    LWLockRelease(lock);
+}
+
+} // namespace job_alerting::server::shared

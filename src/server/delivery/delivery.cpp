@@ -1,0 +1,372 @@
+#include "server/base/prelude.hpp"
+
+#include "server/delivery/delivery.hpp"
+
+#include "server/delivery/channel.hpp"
+#include "server/ledger/content.hpp"
+#include "server/ledger/digests.hpp"
+#include "server/base/encoding.hpp"
+#include "server/coordination/shared.hpp"
+#include "server/base/within.hpp"
+
+#include "core/digest.hpp"
+#include "core/headline.hpp"
+#include "core/history.hpp"
+#include "core/notes.hpp"
+#include "core/retry.hpp"
+
+#include <csignal>
+
+extern "C" {
+#include "common/pg_prng.h"
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+constexpr std::int64_t most_history = 10000; // earlier failures that are compared with new ones
+constexpr int longest_history = 5000;        // ms that a mail waits for such a comparison
+constexpr int settle_slice = 5000; // ms that an attempt to commit an answer waits for a lock
+constexpr long settle_pause = 100; // ms between two of them
+
+// No cancellation and no end of the process while it is in scope. An error of the server lets
+// them in again by itself, hence no plain counting back.
+class HeldInterrupts {
+public:
+    HeldInterrupts() { HOLD_INTERRUPTS(); }
+    HeldInterrupts(const HeldInterrupts &) = delete;
+    HeldInterrupts &operator=(const HeldInterrupts &) = delete;
+    ~HeldInterrupts() { InterruptHoldoffCount = before_; }
+
+private:
+    const uint32 before_ = InterruptHoldoffCount;
+};
+
+// The process is not ended while it is in scope, even if that was asked for before. A limit on the
+// wait for a lock still is one, as it would not be while interrupts are held.
+class DeferredEnd {
+public:
+    DeferredEnd() {
+        sigset_t end;
+        sigemptyset(&end);
+        sigaddset(&end, SIGTERM);
+        sigprocmask(SIG_BLOCK, &end, &before_);
+        asked_ = ProcDiePending != 0;
+        ProcDiePending = 0;
+    }
+    DeferredEnd(const DeferredEnd &) = delete;
+    DeferredEnd &operator=(const DeferredEnd &) = delete;
+    ~DeferredEnd() {
+        if (asked_) {
+            ProcDiePending = 1;
+            InterruptPending = 1;
+        }
+        sigprocmask(SIG_SETMASK, &before_, nullptr);
+    }
+
+private:
+    sigset_t before_;
+    bool asked_;
+};
+
+class Delivery {
+public:
+    Delivery(const Settings &settings, bool by_hand, ChannelReport &report)
+        : settings_(settings), by_hand_(by_hand), report_(report) {}
+
+    void run();
+
+private:
+    bool resend_doubtful();
+    void resend(DigestRow &digest);
+    core::State deliver(const DigestRow &digest);
+    core::State send_minimal(const core::Outcome &refusal);
+    std::optional<DigestRow> compose(const core::Outcome *refusal = nullptr);
+    bool begin(Transaction &transaction, DigestRow &digest, const core::Outcome *refusal = nullptr);
+    core::Digest gather(Transaction &transaction, const DigestRow &digest) const;
+    core::Outcome send(const DigestRow &digest);
+    void settle(const DigestRow &digest, const core::Outcome &outcome);
+    bool try_to_settle(const DigestRow &digest, const core::Outcome &outcome) const;
+    void pause_to_settle(const DigestRow &digest) const;
+
+    bool is_due(const DigestRow &digest) const;
+    double wait_after(const DigestRow &digest, const core::Outcome &outcome) const;
+    void tell(const DigestRow &digest, core::State state, const std::string &detail);
+
+    const Settings &settings_;
+    const bool by_hand_;
+    ChannelReport &report_;
+};
+
+void Delivery::run() {
+    if (!resend_doubtful())
+        return;
+    // A digest that was not accepted is not tried again at once.
+    while (const std::optional<DigestRow> digest = compose())
+        if (deliver(*digest) != core::State::accepted)
+            return;
+}
+
+core::State Delivery::deliver(const DigestRow &digest) {
+    const core::Outcome outcome = send(digest);
+    settle(digest, outcome);
+    return outcome.content_refused ? send_minimal(outcome) : outcome.state;
+}
+
+// Returns false when something is still in doubt that newer digests have to wait for.
+bool Delivery::resend_doubtful() {
+    std::vector<DigestRow> digests;
+    {
+        Transaction transaction(lock_timeout_setting());
+        ledger::hold_doubtful(transaction, report_.channel, settings_.hold_in_doubt);
+        digests = ledger::doubtful_digests(transaction, report_.channel);
+        std::erase_if(digests, [&](const DigestRow &digest) {
+            const bool empty = !digest.held && digest.request.empty() && digest.failures == 0;
+            if (empty)
+                ledger::drop_digest(transaction, digest);
+            return empty;
+        });
+        transaction.commit();
+    }
+    for (DigestRow &digest : digests) {
+        tell(digest, core::State::in_doubt, digest.error);
+        if (digest.held)
+            continue;
+        if (is_due(digest))
+            resend(digest);
+        if (digest.state == core::State::in_doubt && digest.blocking)
+            return false;
+    }
+    return true;
+}
+
+void Delivery::resend(DigestRow &digest) {
+    {
+        Transaction transaction(lock_timeout_setting());
+        // One that the original of this database composed may not have been tried.
+        const bool begun = digest.request.empty() ? begin(transaction, digest)
+                                                  : ledger::begin_resending(transaction, digest);
+        transaction.commit();
+        if (!begun)
+            return;
+    }
+    const core::Outcome outcome = send(digest);
+    settle(digest, outcome);
+    if (outcome.state == core::State::accepted)
+        digest.state = core::State::accepted;
+}
+
+// What it says may be why a digest is refused: its failures are told all the same, by number.
+core::State Delivery::send_minimal(const core::Outcome &refusal) {
+    const std::optional<DigestRow> digest = compose(&refusal);
+    if (!digest)
+        return refusal.state;
+    const core::Outcome outcome = send(*digest);
+    settle(*digest, outcome);
+    if (outcome.state == core::State::accepted)
+        warn("digest " + std::to_string(digest->id) + ": " + digest->note);
+    return outcome.state;
+}
+
+// The open digest as it is now to be sent, committed; nothing when there is none, or none is due.
+// After a refusal, in its minimal form and at once.
+std::optional<DigestRow> Delivery::compose(const core::Outcome *refusal) {
+    Transaction transaction(lock_timeout_setting());
+    std::optional<DigestRow> digest = ledger::open_digest(transaction, report_.channel);
+    while (digest && digest->failures == 0) {
+        ledger::drop_digest(transaction, *digest);
+        digest = ledger::open_digest(transaction, report_.channel);
+    }
+    if (digest) {
+        tell(*digest, core::State::pending, digest->error);
+        if (!(refusal || is_due(*digest)) || !begin(transaction, *digest, refusal))
+            digest.reset();
+    }
+    transaction.commit();
+    return digest;
+}
+
+// Makes the digest `sending`; or leaves it as it is, one try later, when a setting is missing.
+// Returns whether it is to be sent.
+bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Outcome *refusal) {
+    core::Digest content = gather(transaction, digest);
+    if (refusal)
+        content = core::minimal(std::move(content));
+    for (const std::string &note : notes_on(transaction, report_.channel, digest, refusal))
+        content.notes.push_back(note);
+    // A verdict stays; what was noted of the form of an earlier try does not.
+    if (digest.state != core::State::in_doubt)
+        digest.note = refusal ? "sent in its minimal form only, after " + refusal->error : "";
+    if (!refusal) // else it is the same try still
+        digest.attempts++;
+    try {
+        const Message message = make_message(report_.channel, content, digest, settings_);
+        digest.request = message.request;
+        return ledger::begin_sending(transaction, digest, message.subject, message.request,
+                                     message.message_id);
+    } catch (const CannotSend &why) {
+        const core::Outcome outcome = core::not_sent(why.what());
+        ledger::begin_sending(transaction, digest, from_utf8(core::subject(content)), "",
+                              digest.message_id);
+        ledger::settle(transaction, digest, outcome, wait_after(digest, outcome),
+                       settings_.hold_in_doubt);
+        tell(digest, core::State::pending, outcome.error);
+        return false;
+    }
+}
+
+core::Digest Delivery::gather(Transaction &transaction, const DigestRow &digest) const {
+    core::DigestBuilder builder(settings_.max_listed);
+    ledger::failures_of(transaction, digest,
+                        [&](const core::Failure &failure) { builder.add(failure); });
+    core::Digest content = builder.finish();
+    content.id = digest.id;
+    content.database = to_utf8(ledger::database_name(transaction));
+    content.cluster = to_utf8(cluster_name ? cluster_name : "");
+    content.standing = ledger::standing_told(transaction, report_.channel, digest);
+    content.previous = ledger::last_accepted(transaction, report_.channel);
+    content.cleared = ledger::cleared_since(transaction, report_.channel, digest);
+    mark_known(transaction, report_.channel, digest, true, content);
+    return content;
+}
+
+// No transaction is open from here until the answer is there.
+core::Outcome Delivery::send(const DigestRow &digest) {
+    guarded([&] {
+        shared::set_deadline(MyDatabaseId, settings_.http_timeout);
+        pgstat_report_activity(STATE_RUNNING, psprintf("sending digest %lld through %s",
+                                                       static_cast<long long>(digest.id),
+                                                       to_string(report_.channel)));
+    });
+    const core::Outcome outcome = hand_over(report_.channel, digest.request, settings_);
+    guarded([] { shared::set_deadline(MyDatabaseId, 0); });
+    return outcome;
+}
+
+// Whatever it takes: an answer that is forgotten is a second mail. Nothing ends the process in an
+// attempt to commit it; only between two attempts, when one has failed, may it be ended.
+void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
+    guarded([] { shared::set_settling(MyDatabaseId, true); });
+    while (!try_to_settle(digest, outcome))
+        pause_to_settle(digest);
+    guarded([] { shared::set_settling(MyDatabaseId, false); });
+    const bool accepted = outcome.state == core::State::accepted;
+    tell(digest, outcome.state, accepted ? digest.note : outcome.error);
+    if (!accepted)
+        warn("digest " + std::to_string(digest.id) + " was not accepted by " +
+             to_string(report_.channel) + ": " + outcome.error);
+}
+
+bool Delivery::try_to_settle(const DigestRow &digest, const core::Outcome &outcome) const {
+    const DeferredEnd deferred;
+    try {
+        Transaction transaction(settle_slice);
+        ledger::settle(transaction, digest, outcome, wait_after(digest, outcome),
+                       settings_.hold_in_doubt);
+        transaction.commit();
+        return true;
+    } catch (const ServerError &error) {
+        const HeldInterrupts held;
+        warn("job_alerting cannot settle digest " + std::to_string(digest.id) +
+             " yet: " + error.what());
+        return false;
+    }
+}
+
+bool Delivery::is_due(const DigestRow &digest) const {
+    return digest.due || (by_hand_ && !digest.told_to_wait);
+}
+
+double Delivery::wait_after(const DigestRow &digest, const core::Outcome &outcome) const {
+    return core::backoff(digest.attempts, static_cast<double>(settings_.interval),
+                         pg_prng_double(&pg_global_prng_state), outcome.wait);
+}
+
+void Delivery::tell(const DigestRow &digest, core::State state, const std::string &detail) {
+    // What was in doubt stays so unless it is accepted.
+    const bool doubted = digest.state == core::State::in_doubt && state != core::State::accepted;
+    const DigestReport told = {.digest_id = digest.id,
+                               .failures = digest.failures,
+                               .state = doubted ? core::State::in_doubt : state,
+                               .detail = detail};
+    for (DigestReport &before : report_.digests)
+        if (before.digest_id == digest.id) {
+            before = told;
+            return;
+        }
+    report_.digests.push_back(told);
+}
+
+// The end of the process is let in here, and nothing else.
+void Delivery::pause_to_settle(const DigestRow &digest) const {
+    guarded([&] {
+        WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, settle_pause,
+                  PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        QueryCancelPending = false;
+        if (ProcDiePending)
+            ereport(WARNING, (errmsg("job_alerting is ended before the answer to digest %lld is "
+                                     "settled: the digest is in doubt",
+                                     static_cast<long long>(digest.id))));
+        CHECK_FOR_INTERRUPTS();
+    });
+}
+
+} // namespace
+
+void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &row, bool recorded,
+                core::Digest &digest) {
+    core::History history(digest);
+    std::int64_t taken = 0;
+    const int limit = std::min(longest_history, scan_timeout_setting());
+    const bool told = within(limit, [&] {
+        ledger::earlier_failures(transaction, channel, row, most_history, recorded,
+                                 [&](const core::Failure &failure, const core::Report &report) {
+                                     ++taken;
+                                     if (report.digest > 0)
+                                         history.take(failure, report);
+                                 });
+    });
+    // Of a digest that is not the newest, later ones may have told the same.
+    const bool marked = history.finish(row.newest && told && taken < most_history);
+    const std::vector<std::string> chains = history.chains();
+    const bool broke =
+        chains.empty() || within(limit, [&] {
+            ledger::earlier_breaks(transaction, channel, row, chains,
+                                   [&](const core::Failure &failure, const core::Report &report) {
+                                       history.take_break(failure, report);
+                                   });
+        });
+    if (!told || !broke)
+        digest.notes.push_back(core::unfinished_note());
+    else if (!marked)
+        digest.notes.push_back(core::unmarked_note());
+}
+
+std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
+                                  const DigestRow &digest, const core::Outcome *refusal) {
+    std::vector<std::string> notes;
+    if (refusal)
+        notes.push_back(core::minimal_note(to_utf8(refusal->error)));
+    else if (digest.attempts > 0)
+        notes.push_back(core::late_note(digest.attempts, to_utf8(digest.error)));
+    else if (const auto wait = ledger::waited(transaction, channel, digest))
+        notes.push_back(core::waited_note(wait->digest, wait->since));
+    if (const auto arrival = ledger::arrival(transaction, channel))
+        notes.push_back(arrival->copied ? core::copy_note(arrival->since)
+                                        : core::promotion_note(arrival->since));
+    for (const ledger::Mended &mended : ledger::mended_queues(transaction, channel, digest))
+        notes.push_back(core::mended_note(mended.queue, mended.since));
+    for (const DigestRow &doubtful : ledger::doubtful_digests(transaction, channel))
+        if (doubtful.id != digest.id)
+            notes.push_back(
+                core::doubt_note(doubtful.id, doubtful.failures, to_utf8(doubtful.error)));
+    return notes;
+}
+
+void deliver(const Settings &settings, bool by_hand, ChannelReport &report) {
+    Delivery(settings, by_hand, report).run();
+}
+
+} // namespace job_alerting::server

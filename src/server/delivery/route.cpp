@@ -1,0 +1,81 @@
+#include "server/base/prelude.hpp"
+
+#include "server/delivery/route.hpp"
+
+#include "server/base/guard.hpp"
+#include "server/base/time_limit.hpp"
+
+#include "http/client.hpp"
+#include "http/endpoint.hpp"
+
+#include <cerrno>
+#include <unistd.h>
+
+namespace job_alerting::server {
+
+namespace {
+
+// Called while a request is under way.
+void serve_interrupts() {
+    guarded([] {
+        CHECK_FOR_INTERRUPTS();
+        if (!PostmasterIsAlive())
+            proc_exit(1);
+    });
+}
+
+http::Options options(const Settings &settings, int time_limit) {
+    return {.timeout = time_limit, .ca_file = settings.ca_file, .proxy = settings.proxy};
+}
+
+// Not every role that is shown what an answer says may see these settings. They are concealed whole
+// only: their parts are ordinary words, such as "certificates" and "internal".
+core::Answer without_route(core::Answer answer, const Settings &settings) {
+    constexpr std::size_t least_host = 4; // a shorter one would be found in ordinary words
+    if (const std::string_view host = host_of(settings.proxy); host.size() >= least_host)
+        conceal(answer, host, "(proxy)", host.size());
+    conceal(answer, settings.ca_file, "(ca_file)", settings.ca_file.size());
+    return answer;
+}
+
+} // namespace
+
+std::string_view host_of(std::string_view url) {
+    const std::size_t host = std::min(url.find_first_not_of(":/", url.find(':')), url.size());
+    const std::size_t port = url.substr(host).starts_with('[') ? url.find(']', host) + 1
+                                                               : url.find_first_of(":/?#", host);
+    return url.substr(host, port - host);
+}
+
+void check_route(const Settings &settings) {
+    const std::string proxy = http::proxy_fault(settings.proxy);
+    if (!proxy.empty())
+        throw CannotSend("job_alerting.proxy cannot be used: " + proxy);
+    if (!settings.ca_file.empty() && access(settings.ca_file.c_str(), R_OK) != 0)
+        throw CannotSend(std::string("the file of job_alerting.ca_file cannot be read: ") +
+                         strerror(errno));
+}
+
+core::Answer post(const core::Request &request, const Settings &settings) {
+    const SparedConnections spared;
+    return without_route(
+        http::post(request, options(settings, settings.http_timeout), serve_interrupts), settings);
+}
+
+core::Answer get(const std::string &url, const Settings &settings, int time_limit) {
+    const SparedConnections spared;
+    return without_route(http::get(url,
+                                   options(settings, std::min(settings.http_timeout, time_limit)),
+                                   serve_interrupts),
+                         settings);
+}
+
+void conceal(core::Answer &answer, std::string_view secret, std::string_view instead,
+             std::size_t least) {
+    core::conceal(answer.error, secret, instead, least);
+    core::conceal(answer.body, secret, instead, least);
+    for (auto &[name, value] : answer.headers)
+        core::conceal(value, secret, instead, least);
+}
+
+} // namespace job_alerting::server

@@ -1,0 +1,197 @@
+#include "server/base/prelude.hpp"
+
+#include "server/desk/check.hpp"
+
+#include "server/delivery/channel.hpp"
+#include "server/desk/check_queue.hpp"
+#include "server/base/extension.hpp"
+#include "server/desk/finding.hpp"
+#include "server/round/heartbeat.hpp"
+#include "server/ledger/ledger.hpp"
+#include "server/round/round.hpp"
+#include "server/coordination/shared.hpp"
+
+#include "core/link.hpp"
+
+#include <cstdlib>
+
+namespace job_alerting::server {
+
+namespace {
+
+// What a provider refuses, or leaves open, no setting or file tells beforehand.
+Finding check_waiting(ChannelKind channel) {
+    Transaction transaction(lock_timeout_setting());
+    const Result waiting = transaction.execute(
+        "SELECT d.id, d.state = 'pending', d.http_status IS NOT DISTINCT FROM 429, d.error, "
+        "d.held IS NOT NULL "
+        "FROM job_alerting.digest d WHERE d.channel = $1 AND d.error IS NOT NULL "
+        "AND d.state IN ('pending', 'in_doubt') ORDER BY d.state = 'pending' DESC, d.id LIMIT 1",
+        {to_string(channel)});
+    transaction.commit();
+    if (waiting.rows.empty())
+        return ok("nothing keeps digests from going out, as far as settings and files tell; "
+                  "job_alerting.send_test() tries it");
+    const Row &row = waiting.rows[0];
+    const std::string digest = row[0].value();
+    const std::string why = row[3].value();
+    if (row[1] != "t")
+        return warning("digest " + digest + " is in doubt: " + why,
+                       "If it arrived: SELECT job_alerting.settle(" + digest + ", true); if not, " +
+                           (row[4] == "t" ? "SELECT job_alerting.settle(" + digest + ", false);"
+                                          : std::string("wait: it is sent again by itself.")));
+    if (row[2] == "t")
+        return warning("digest " + digest + " could not be delivered: " + why,
+                       "Wait: it is tried again by itself when the provider wants it.");
+    return error("digest " + digest + " could not be delivered: " + why,
+                 "Mend what it names (doc/settings.md), then have it tried at once: "
+                 "SELECT * FROM job_alerting.run_digest();");
+}
+
+std::string fault_of(ChannelKind channel, const Settings &settings) {
+    Transaction transaction(lock_timeout_setting());
+    const std::string fault = channel_fault(channel, settings);
+    transaction.commit();
+    return fault;
+}
+
+// What mends it is the setting that the fault names.
+Finding check_channel(ChannelKind channel, const Settings &settings) {
+    const std::string fault = fault_of(channel, settings);
+    if (fault.empty())
+        return check_waiting(channel);
+    if (channel == ChannelKind::log)
+        return error(fault, set_statement("log_min_messages", "warning"));
+    return error(fault, "Mend what it names (doc/settings.md), then try it: "
+                        "SELECT * FROM job_alerting.send_test();");
+}
+
+bool is_on(const std::vector<ChannelKind> &channels, ChannelKind channel) {
+    return std::find(channels.begin(), channels.end(), channel) != channels.end();
+}
+
+std::string list_of(const std::vector<ChannelKind> &channels) {
+    std::string list;
+    for (const ChannelKind channel : channels)
+        list += (list.empty() ? "" : ",") + std::string(to_string(channel));
+    return list;
+}
+
+// Somebody who has given a key expects what it is for.
+Finding check_unused_key(ChannelKind channel, const std::vector<ChannelKind> &channels,
+                         const std::string &file, const char *variable) {
+    const char *key = getenv(variable);
+    const bool in_environment = key && *key;
+    if (is_on(channels, channel))
+        return ok("the channel is on");
+    if (file.empty() && !in_environment)
+        return ok("none is there, and the channel is not on");
+    std::vector<ChannelKind> both = {channel};
+    both.insert(both.end(), channels.begin(), channels.end());
+    return warning((file.empty() ? std::string("the server's environment has ") + variable
+                                 : std::string("a file is named for it")) +
+                       ", but the channel is not on: nothing is sent through " + to_string(channel),
+                   set_statement("job_alerting.channels", list_of(both)));
+}
+
+Finding check_list(const Settings &settings, const std::vector<ChannelKind> &channels) {
+    if (const std::string fault = channels_fault(settings); !fault.empty())
+        return error(fault, set_statement("job_alerting.channels", list_of(channels)));
+    if (channels.empty())
+        return error("failures are recorded, but nobody is told",
+                     set_statement("job_alerting.channels", "sendgrid"));
+    return ok("on: " + list_of(channels));
+}
+
+void check_channels(const Settings &settings, Rows &rows) {
+    std::vector<ChannelKind> channels;
+    try {
+        channels = configured_channels(settings);
+    } catch (const BadSetting &bad) {
+        add(rows, "channels", error(bad.what(), set_statement("job_alerting.channels", "log")));
+        return;
+    }
+    add(rows, "channels", check_list(settings, channels));
+    for (const ChannelKind channel : channels)
+        add(rows, std::string("channel ") + to_string(channel), check_channel(channel, settings));
+    add(rows, "key of sendgrid",
+        check_unused_key(ChannelKind::sendgrid, channels, settings.sendgrid_api_key_file,
+                         "SENDGRID_API_KEY"));
+    add(rows, "key of slack",
+        check_unused_key(ChannelKind::slack, channels, settings.slack_webhook_url_file,
+                         "SLACK_WEBHOOK_URL"));
+}
+
+// A row for each that is wrong.
+void check_settings(Rows &rows) {
+    const std::vector<SettingFault> faults = setting_faults();
+    for (const SettingFault &fault : faults)
+        add(rows, std::string("setting ") + (strchr(fault.setting, '.') + 1),
+            error(fault.what, set_statement(fault.setting, fault.initial)));
+    if (faults.empty())
+        add(rows, "settings", ok("every number and word is one"));
+}
+
+Finding check_job_url(const Settings &settings) {
+    if (settings.job_url.empty())
+        return ok("digests have no links: job_alerting.job_url is not set");
+    const std::string fault = core::job_url_fault(settings.job_url);
+    if (fault.empty())
+        return ok("digests have a link for each job that they list");
+    return warning(
+        "digests have no links: job_alerting.job_url cannot be used: " + fault,
+        set_statement("job_alerting.job_url", "https://admin.example.com/jobs/{job_id}"));
+}
+
+Finding check_heartbeat(const Settings &settings) {
+    if (settings.heartbeat_url_file.empty())
+        return ok("none is wanted: job_alerting.heartbeat_url_file is not set");
+    const std::string fault = heartbeat_fault(settings);
+    if (!fault.empty())
+        return error(fault, "Mend the file that job_alerting.heartbeat_url_file names.");
+    shared::DatabaseState state = {};
+    guarded([&] { shared::find(MyDatabaseId, &state); });
+    if (state.heartbeat_failed)
+        return warning("the last one was not answered as it should be",
+                       "See the server's log for the reason.");
+    return ok("one is sent after each round that did all it should");
+}
+
+Finding check_version() {
+    Transaction transaction(lock_timeout_setting());
+    const char *version = nullptr;
+    transaction.run([&] { version = find_extension().version; });
+    if (std::string_view(version) == newest_version())
+        return ok(std::string("the SQL objects are of version ") + version);
+    return warning(std::string("the SQL objects are of version ") + version +
+                       ", and the library knows version " + newest_version(),
+                   "ALTER EXTENSION job_alerting UPDATE;");
+}
+
+std::vector<Queue> queues() {
+    Transaction transaction(lock_timeout_setting());
+    std::vector<Queue> all = ledger::queues(transaction);
+    transaction.commit();
+    return all;
+}
+
+} // namespace
+
+void check(Rows &rows) {
+    guarded([] { pgstat_report_activity(STATE_RUNNING, "checking"); });
+    const Settings settings = current_settings();
+    const std::vector<Queue> watched = queues();
+    add(rows, "version", check_version());
+    check_channels(settings, rows);
+    check_settings(rows);
+    add(rows, "job_url", check_job_url(settings));
+    add(rows, "heartbeat", check_heartbeat(settings));
+    add(rows, "queues",
+        watched.empty()
+            ? error("no queue is watched", "SELECT job_alerting.watch('my_schema.my_jobs');")
+            : ok("watched: " + std::to_string(watched.size())));
+    for (const Queue &queue : watched)
+        check_queue(queue, rows);
+}
+
+} // namespace job_alerting::server

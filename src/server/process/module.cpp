@@ -1,0 +1,25 @@
+// What the server calls when it loads the library.
+
+#include "server/base/prelude.hpp"
+
+#include "server/ledger/home.hpp"
+#include "server/process/launcher.hpp"
+#include "server/base/settings.hpp"
+#include "server/coordination/shared.hpp"
+
+extern "C" {
+PG_MODULE_MAGIC;
+PGDLLEXPORT void _PG_init(void);
+}
+
+extern "C" void _PG_init(void) {
+    using namespace job_alerting::server;
+
+    define_settings();
+    // Without preloading there are no hourly rounds, but run_digest() works.
+    if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
+        return;
+    note_restoring();
+    shared::request();
+    register_launcher();
+}

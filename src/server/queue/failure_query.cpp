@@ -1,0 +1,306 @@
+#include "server/base/prelude.hpp"
+
+#include "server/queue/failure_query.hpp"
+
+namespace job_alerting::server {
+
+namespace {
+
+enum Position { job_id, failed_at, occurrence, never_ran = 9 };
+
+constexpr int most_of_a_word = 1000;
+constexpr int most_of_an_error = 4000;
+constexpr int most_of_its_head = 1495; // the line "..." and its tail have the rest
+constexpr int most_of_a_step = 300;
+constexpr int most_steps = 50;
+
+// The ledger's unique index takes 2,704 bytes: a queue's name, a job_id and an occurrence. A text
+// of more than so many bytes is replaced by so many of its characters and a digest, which is more
+// bytes again, so that it is never equal to a text that was not replaced.
+constexpr int longest_identity = 200;
+
+const char *column_list() {
+    StringInfoData list;
+    initStringInfo(&list);
+    for (const FailureColumn &column : failure_columns)
+        appendStringInfo(&list, "%s%s %s", list.len ? ", " : "", column.name,
+                         format_type_be(column.type));
+    return list.data;
+}
+
+const FailureColumn *find_column(const char *name) {
+    for (const FailureColumn &column : failure_columns)
+        if (strcmp(column.name, name) == 0)
+            return &column;
+    return nullptr;
+}
+
+void check_column(Form_pg_attribute attribute) {
+    const char *name = NameStr(attribute->attname);
+    const FailureColumn *column = find_column(name);
+    if (!column)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("the failure query returns the unknown column \"%s\"", name),
+                        errdetail("The columns that have a meaning are: %s.", column_list()),
+                        errhint("Remove the column, or name it after its meaning.")));
+    if (column->type != attribute->atttypid)
+        ereport(ERROR,
+                (errcode(ERRCODE_DATATYPE_MISMATCH),
+                 errmsg("column \"%s\" of the failure query is of the wrong type", name),
+                 errdetail("It is of type %s; it must be of type %s.",
+                           format_type_be(attribute->atttypid), format_type_be(column->type)),
+                 errhint("Cast it to %s.", format_type_be(column->type))));
+}
+
+void check_required(const FailureColumns &columns) {
+    for (int i = 0; i < failure_column_count; i++)
+        if (failure_columns[i].required && !columns.present[i])
+            ereport(ERROR,
+                    (errcode(ERRCODE_UNDEFINED_COLUMN),
+                     errmsg("the failure query returns no column \"%s\"", failure_columns[i].name),
+                     errdetail("A failure query must return job_id text and failed_at timestamp "
+                               "with time zone."),
+                     errhint("Name the column in the query: ... AS %s.", failure_columns[i].name)));
+}
+
+const char *identity_of(const char *text) {
+    return psprintf(
+        "CASE WHEN octet_length(%s) <= %d THEN %s ELSE left(%s, %d) || '... sha256 ' || "
+        "encode(sha256(convert_to(%s, getdatabaseencoding())), 'hex') END",
+        text, longest_identity, text, text, longest_identity, text);
+}
+
+// NULL where the query has nothing.
+const char *occurrence_of(const FailureColumns &columns) {
+    const char *time = "(q.failed_at AT TIME ZONE 'UTC')::text";
+    return columns.present[occurrence]
+               ? psprintf("coalesce(%s, %s)", identity_of("q.occurrence"), time)
+               : time;
+}
+
+// The failure query as the table q, its last line ended lest it be a comment.
+const char *from_query(const char *query, TimestampTz since) {
+    if (TIMESTAMP_IS_NOBEGIN(since))
+        return psprintf("FROM (%s\n) q WHERE true", query);
+    const Datum text = DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(since));
+    return psprintf("FROM (%s\n) q WHERE (q.failed_at IS NULL OR q.failed_at >= %s::timestamptz)",
+                    query, quote_literal_cstr(DatumGetCString(text)));
+}
+
+// The last characters of a text. right() counts every character of it, which takes most of the time
+// of a scan where errors are large; in UTF-8 a character's beginning shows in its bytes.
+const char *tail_of(const char *text, int characters) {
+    if (GetDatabaseEncoding() != PG_UTF8)
+        return psprintf("right(%s, %d)", text, characters);
+    StringInfoData continuations;
+    initStringInfo(&continuations);
+    for (int byte = 0x80; byte < 0xc0; byte++)
+        appendStringInfo(&continuations, "%02x", byte);
+    return psprintf("right(convert_from(ltrim(substring(convert_to(%s, 'UTF8') "
+                    "FROM greatest(octet_length(%s) - %d, 1)), '\\x%s'::bytea), 'UTF8'), %d)",
+                    text, text, 4 * characters, continuations.data, characters);
+}
+
+// A stack trace names its exception at the end in some languages and at the beginning in others,
+// so both ends of a long error stay. An error that is NULL was not recorded, and is kept as an
+// empty one: NULL stands for a query that tells no errors. The inner SELECT computes the error just
+// once.
+const char *clipped_error() {
+    constexpr int most_of_its_tail = most_of_an_error - most_of_its_head - 5;
+    return psprintf("(SELECT CASE WHEN e.whole IS NULL THEN '' "
+                    "WHEN octet_length(e.whole) <= %d * %d AND length(e.whole) <= %d THEN e.whole "
+                    "ELSE left(e.whole, %d) || E'\\n...\\n' || %s END "
+                    "FROM (SELECT q.error AS whole OFFSET 0) e)",
+                    most_of_an_error, pg_database_encoding_max_length(), most_of_an_error,
+                    most_of_its_head, tail_of("e.whole", most_of_its_tail));
+}
+
+// The query may return any number of steps of any length. The inner SELECT keeps the planner from
+// computing them to know how many there are.
+const char *clipped_steps() {
+    return psprintf("(SELECT array_agg(left(step.name, %d) ORDER BY step.place) "
+                    "FROM (SELECT q.never_ran AS names OFFSET 0) s, "
+                    "unnest(s.names) WITH ORDINALITY step(name, place) "
+                    "WHERE step.place <= %d AND step.name IS NOT NULL)",
+                    most_of_a_step, most_steps);
+}
+
+const char *clipped(const FailureColumn &column) {
+    if (column.type == TEXTARRAYOID)
+        return clipped_steps();
+    if (column.most == most_of_an_error)
+        return clipped_error();
+    return psprintf("left(q.%s, %d)", column.name, column.most);
+}
+
+pg_attribute_noreturn() void not_a_select(const char *detail) {
+    ereport(ERROR,
+            (errcode(ERRCODE_SYNTAX_ERROR),
+             errmsg("the failure query is not a single plain SELECT"), errdetail("%s", detail),
+             errhint("Give one SELECT that returns the jobs that stand failed now.")));
+    pg_unreachable();
+}
+
+// Its place is one in the failure query, not in the statement that has that as an argument.
+void place_syntax_error(void *query) {
+    const int position = geterrposition();
+    if (position <= 0)
+        return;
+    errposition(0);
+    internalerrposition(position);
+    internalerrquery(static_cast<const char *>(query));
+    errdetail("The failure query cannot be parsed.");
+    errhint("Give one SELECT that returns the jobs that stand failed now.");
+}
+
+List *parse(const char *query) {
+    ErrorContextCallback callback = {.previous = error_context_stack,
+                                     .callback = place_syntax_error,
+                                     .arg = const_cast<char *>(query)};
+    error_context_stack = &callback;
+    List *statements = pg_parse_query(query);
+    error_context_stack = callback.previous;
+    return statements;
+}
+
+} // namespace
+
+const FailureColumn failure_columns[failure_column_count] = {
+    {"job_id", TEXTOID, true, 0},
+    {"failed_at", TIMESTAMPTZOID, true, 0},
+    {"occurrence", TEXTOID, false, 0},
+    {"source", TEXTOID, false, most_of_a_word},
+    {"job_type", TEXTOID, false, most_of_a_word},
+    {"target_type", TEXTOID, false, most_of_a_word},
+    {"target_id", TEXTOID, false, most_of_a_word},
+    {"status", TEXTOID, false, most_of_a_word},
+    {"chain", TEXTOID, false, most_of_a_word},
+    {"never_ran", TEXTARRAYOID, false, most_of_a_step},
+    {"error", TEXTOID, false, most_of_an_error},
+    {"attempts", INT4OID, false, 0},
+    {"max_attempts", INT4OID, false, 0},
+};
+
+// A failure of unknown time is known as long as it stands: its occurrence in the ledger holds the
+// time of recording, which the query cannot know.
+#define IS_OF_UNKNOWN_TIME                                                                         \
+    "(f.failed_at IS NULL AND f.cleared_at IS NULL AND f.occurrence = "                            \
+    "'unknown ' || to_char(f.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))"
+
+const char *const ledger_identities =
+    "SELECT f.job_id, CASE WHEN " IS_OF_UNKNOWN_TIME " THEN NULL ELSE f.occurrence END "
+    "FROM job_alerting.failure f WHERE f.queue = $1 AND f.cleared_at IS NULL";
+
+const char *const same_failure =
+    "s.job_id = f.job_id AND (s.occurrence IS NULL) = " IS_OF_UNKNOWN_TIME " AND "
+    "coalesce(s.occurrence, '') = CASE WHEN " IS_OF_UNKNOWN_TIME " THEN '' ELSE f.occurrence END";
+
+char *single_select(const char *text) {
+    List *statements = parse(text);
+    if (list_length(statements) != 1)
+        not_a_select(statements == NIL ? "It is empty." : "It has more than one statement.");
+    const RawStmt *raw = linitial_node(RawStmt, statements);
+    if (!IsA(raw->stmt, SelectStmt))
+        not_a_select("It is a statement of another kind.");
+    const SelectStmt *select = castNode(SelectStmt, raw->stmt);
+    const SelectStmt *first = select;
+    while (first->op != SETOP_NONE)
+        first = first->larg;
+    if (first->intoClause)
+        not_a_select("It stores its result (INTO).");
+    if (select->lockingClause)
+        not_a_select("It locks rows (FOR UPDATE or the like).");
+    if (select->withClause) {
+        ListCell *cell;
+        foreach (cell, select->withClause->ctes)
+            if (!IsA(lfirst_node(CommonTableExpr, cell)->ctequery, SelectStmt))
+                not_a_select("Its WITH clause modifies data.");
+    }
+    const char *begin = text + raw->stmt_location;
+    const int length = raw->stmt_len > 0 ? raw->stmt_len : static_cast<int>(strlen(begin));
+    return pnstrdup(begin, length);
+}
+
+FailureColumns describe_failure_query(const char *query) {
+    FailureColumns columns = {};
+    SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
+    if (!plan)
+        elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    // It was one when it was declared; what a restore or an update made of it, nobody has checked.
+    const List *statements = SPI_plan_get_plan_sources(plan);
+    if (list_length(statements) != 1)
+        not_a_select("It has not just one statement.");
+    const CachedPlanSource *source = static_cast<CachedPlanSource *>(linitial(statements));
+    if (!source->resultDesc)
+        not_a_select("It returns no rows.");
+    for (int i = 0; i < source->resultDesc->natts; i++) {
+        const Form_pg_attribute attribute = TupleDescAttr(source->resultDesc, i);
+        check_column(attribute);
+        bool &present = columns.present[find_column(NameStr(attribute->attname)) - failure_columns];
+        if (present)
+            ereport(ERROR, (errcode(ERRCODE_DUPLICATE_COLUMN),
+                            errmsg("the failure query returns column \"%s\" twice",
+                                   NameStr(attribute->attname)),
+                            errhint("Return it once.")));
+        present = true;
+    }
+    check_required(columns);
+    SPI_freeplan(plan);
+    return columns;
+}
+
+bool has_steps(const FailureColumns &columns) {
+    return columns.present[never_ran];
+}
+
+FailureColumns without_steps(FailureColumns columns) {
+    columns.present[never_ran] = false;
+    return columns;
+}
+
+FailureColumns without_details(FailureColumns columns) {
+    for (int i = 0; i < failure_column_count; i++)
+        columns.present[i] &= failure_columns[i].required || i == occurrence;
+    return columns;
+}
+
+FailureColumns common(FailureColumns columns, const FailureColumns &others) {
+    for (int i = 0; i < failure_column_count; i++)
+        columns.present[i] &= others.present[i];
+    return columns;
+}
+
+char *identities_query(const char *query, const FailureColumns &columns, TimestampTz since) {
+    return psprintf("SELECT %s AS job_id, %s AS occurrence %s", identity_of("q.job_id"),
+                    occurrence_of(columns), from_query(query, since));
+}
+
+char *failures_query(const char *query, const FailureColumns &columns, TimestampTz since,
+                     bool of_jobs) {
+    StringInfoData text;
+    initStringInfo(&text);
+    for (int i = 0; i < failure_column_count; i++) {
+        const FailureColumn &column = failure_columns[i];
+        appendStringInfoString(&text, i == 0 ? "SELECT " : ", ");
+        if (i == job_id)
+            appendStringInfoString(&text, identity_of("q.job_id"));
+        else if (i == occurrence)
+            appendStringInfoString(&text, occurrence_of(columns));
+        else if (!columns.present[i])
+            appendStringInfo(&text, "NULL::%s", format_type_be(column.type));
+        else if (column.most > 0)
+            appendStringInfoString(&text, clipped(column));
+        else
+            appendStringInfo(&text, "q.%s", column.name);
+    }
+    appendStringInfo(&text, " %s", from_query(query, since));
+    if (of_jobs)
+        appendStringInfo(&text, " AND %s = ANY ($1)", job_hash(identity_of("q.job_id")));
+    return text.data;
+}
+
+char *job_hash(const char *job_id) {
+    return psprintf("hashtextextended((%s) COLLATE \"C\", 0)", job_id);
+}
+
+} // namespace job_alerting::server

@@ -1,0 +1,143 @@
+#include "server/base/prelude.hpp"
+
+#include "server/queue/receiver.hpp"
+
+#include "server/queue/failure_query.hpp"
+
+extern "C" {
+#include "common/hashfn.h"
+#include "port.h"
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+// The query was checked, but what it calls may since have changed what its names mean
+// (search_path), and a fixed-length value read as a text would be a pointer of its owner's choice.
+struct CheckedReceiver {
+    DestReceiver base; // must come first
+    DestReceiver *next;
+    TupleDesc expected;
+    Fingerprint *fingerprint;
+};
+
+CheckedReceiver *itself(DestReceiver *self) {
+    return reinterpret_cast<CheckedReceiver *>(self);
+}
+
+void check_types(DestReceiver *self, int operation, TupleDesc given) {
+    const TupleDesc expected = itself(self)->expected;
+    bool same = given->natts == expected->natts;
+    for (int i = 0; same && i < given->natts; i++)
+        same = TupleDescAttr(given, i)->atttypid == TupleDescAttr(expected, i)->atttypid;
+    if (!same)
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("the type of a column does not match what was declared")));
+    itself(self)->next->rStartup(itself(self)->next, operation, given);
+}
+
+uint64 hash_of(Datum value, uint64 seed) {
+    text *content = DatumGetTextPP(value);
+    return hash_bytes_extended(reinterpret_cast<const unsigned char *>(VARDATA_ANY(content)),
+                               static_cast<int>(VARSIZE_ANY_EXHDR(content)), seed);
+}
+
+void add(TupleTableSlot *slot, Fingerprint &fingerprint) {
+    bool absent;
+    const Datum job_id = slot_getattr(slot, 1, &absent);
+    const Datum occurrence = slot_getattr(slot, 2, &absent);
+    for (int i = 0; i < 2; i++) {
+        const uint64 job = hash_of(job_id, fingerprint.seed[i]);
+        fingerprint.sum[i] +=
+            absent ? hash_combine64(job, fingerprint.seed[i]) : hash_of(occurrence, job);
+    }
+    fingerprint.count++;
+}
+
+bool hand_on(TupleTableSlot *slot, DestReceiver *self) {
+    if (slot_attisnull(slot, 1))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                        errmsg("the failure query returns a job without a job_id"),
+                        errhint("Leave out such jobs, or give them an identity that lasts.")));
+    if (itself(self)->fingerprint)
+        add(slot, *itself(self)->fingerprint);
+    return itself(self)->next->receiveSlot(slot, itself(self)->next);
+}
+
+void end_rows(DestReceiver *self) {
+    itself(self)->next->rShutdown(itself(self)->next);
+}
+
+void forget_receiver(DestReceiver *) {} // it goes with its memory context
+
+} // namespace
+
+TupleDesc failure_description() {
+    TupleDesc description = CreateTemplateTupleDesc(failure_column_count);
+    for (int i = 0; i < failure_column_count; i++)
+        TupleDescInitEntry(description, static_cast<AttrNumber>(i + 1), failure_columns[i].name,
+                           failure_columns[i].type, -1, 0);
+    return description;
+}
+
+TupleDesc identity_description() {
+    TupleDesc description = CreateTemplateTupleDesc(2);
+    TupleDescInitEntry(description, 1, "job_id", TEXTOID, -1, 0);
+    TupleDescInitEntry(description, 2, "occurrence", TEXTOID, -1, 0);
+    TupleDescInitEntryCollation(description, 1, C_COLLATION_OID);
+    TupleDescInitEntryCollation(description, 2, C_COLLATION_OID);
+    return description;
+}
+
+Fingerprint new_fingerprint() {
+    Fingerprint fingerprint = {};
+    if (!pg_strong_random(fingerprint.seed, sizeof(fingerprint.seed)))
+        ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("no random numbers can be had")));
+    return fingerprint;
+}
+
+Fingerprint empty_like(const Fingerprint &other) {
+    return {.seed = {other.seed[0], other.seed[1]}, .sum = {0, 0}, .count = 0};
+}
+
+bool operator==(const Fingerprint &one, const Fingerprint &other) {
+    return one.count == other.count && one.sum[0] == other.sum[0] && one.sum[1] == other.sum[1];
+}
+
+void run(const char *query, ParamListInfo parameters, DestReceiver *receiver) {
+    SPIExecuteOptions options = {};
+    options.params = parameters;
+    options.dest = receiver;
+    const int code = SPI_execute_extended(query, &options);
+    if (code < 0)
+        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
+}
+
+ParamListInfo parameter(Oid type, Datum value) {
+    ParamListInfo parameters = makeParamList(1);
+    parameters->params[0] = {
+        .value = value, .isnull = false, .pflags = PARAM_FLAG_CONST, .ptype = type};
+    return parameters;
+}
+
+DestReceiver *into(Tuplestorestate *store, MemoryContext context) {
+    DestReceiver *receiver = CreateDestReceiver(DestTuplestore);
+    SetTuplestoreDestReceiverParams(receiver, store, context, true, nullptr, nullptr);
+    return receiver;
+}
+
+DestReceiver *checked(DestReceiver *next, TupleDesc expected, Fingerprint *fingerprint) {
+    CheckedReceiver *receiver = static_cast<CheckedReceiver *>(palloc0(sizeof(CheckedReceiver)));
+    *receiver = {.base = {.receiveSlot = hand_on,
+                          .rStartup = check_types,
+                          .rShutdown = end_rows,
+                          .rDestroy = forget_receiver,
+                          .mydest = DestTuplestore},
+                 .next = next,
+                 .expected = expected,
+                 .fingerprint = fingerprint};
+    return &receiver->base;
+}
+
+} // namespace job_alerting::server

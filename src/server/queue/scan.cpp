@@ -1,0 +1,303 @@
+#include "server/base/prelude.hpp"
+
+#include "server/queue/scan.hpp"
+
+#include "server/queue/plan.hpp"
+#include "server/queue/receiver.hpp"
+#include "server/coordination/round_lock.hpp"
+#include "server/queue/sandbox.hpp"
+#include "server/coordination/shared.hpp"
+
+namespace job_alerting::server {
+
+namespace {
+
+// Of more jobs than so many with new failures, a scan does not ask for those jobs alone.
+constexpr int64 most_chosen = 100000;
+
+// The result of comparing with the ledger.
+struct Difference {
+    int64 fresh;       // new failures
+    Datum jobs;        // job_hash() of each, a bigint[]; incomplete beyond most_chosen
+    bool some_cleared; // or stand again
+};
+
+SPITupleTable *execute(const char *statement, int count, Oid *types, Datum *values) {
+    const int code = SPI_execute_with_args(statement, count, types, values, nullptr, false, 0);
+    if (code < 0)
+        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
+    return SPI_tuptable;
+}
+
+Datum datum_of(SPITupleTable *table, int column) {
+    bool absent;
+    return SPI_getbinval(table->vals[0], table->tupdesc, column, &absent);
+}
+
+int64 number_of(SPITupleTable *table, int column) {
+    return DatumGetInt64(datum_of(table, column));
+}
+
+// Before anything is read of it: REINDEX has the table when it waits for who reads an index, and
+// who reads it and then wants to write would wait for REINDEX.
+void lock_ledger() {
+    execute("LOCK TABLE job_alerting.failure IN ROW EXCLUSIVE MODE", 0, nullptr, nullptr);
+}
+
+// Makes the rows of a store a table that the next statements can name.
+void name_store(const char *name, Tuplestorestate *store, TupleDesc description) {
+    EphemeralNamedRelation relation =
+        static_cast<EphemeralNamedRelation>(palloc0(sizeof(EphemeralNamedRelationData)));
+    relation->md.name = pstrdup(name);
+    relation->md.tupdesc = description;
+    relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+    relation->md.enrtuples = static_cast<double>(tuplestore_tuple_count(store));
+    relation->reldata = store;
+    const int code = SPI_register_relation(relation);
+    if (code < 0)
+        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
+}
+
+void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate *store,
+                     Fingerprint *fingerprint) {
+    const MemoryContext context = CurrentMemoryContext;
+    auto work = [&] {
+        SPI_connect();
+        const FailureColumns columns = describe_failure_query(queue.failure_query);
+        run(identities_query(queue.failure_query, columns, since_of(queue)), nullptr,
+            checked(into(store, context), identity_description(), fingerprint));
+        SPI_finish();
+    };
+    sandboxed(confinement_of(queue, time_limit), work);
+}
+
+// The tables `found` and `standing` are named.
+void insert_failures(const char *queue) {
+    Oid types[] = {TEXTOID};
+    Datum values[] = {CStringGetTextDatum(queue)};
+    execute(psprintf("INSERT INTO job_alerting.failure (queue, job_id, occurrence, source, "
+                     "job_type, target_type, target_id, status, attempts, max_attempts, error, "
+                     "failed_at, chain, never_ran) "
+                     "SELECT $1, s.job_id, coalesce(s.occurrence, "
+                     "'unknown ' || to_char(now() AT TIME ZONE 'UTC', "
+                     "'YYYY-MM-DD HH24:MI:SS.US')), "
+                     "s.source, s.job_type, s.target_type, s.target_id, s.status, s.attempts, "
+                     "s.max_attempts, s.error, s.failed_at, s.chain, s.never_ran "
+                     "FROM found s WHERE NOT EXISTS (SELECT FROM job_alerting.failure f "
+                     "    WHERE f.queue = $1 AND %s) ORDER BY s.failed_at, s.job_id "
+                     "ON CONFLICT (queue, job_id, occurrence) DO NOTHING",
+                     same_failure),
+            1, types, values);
+}
+
+void clear_failures(const char *queue) {
+    Oid types[] = {TEXTOID};
+    Datum values[] = {CStringGetTextDatum(queue)};
+    execute(psprintf("UPDATE job_alerting.failure f SET cleared_at = now() "
+                     "WHERE f.queue = $1 AND f.cleared_at IS NULL "
+                     "AND NOT EXISTS (SELECT FROM standing s WHERE %s)",
+                     same_failure),
+            1, types, values);
+    // One that stands again under the same identity is no new failure. A channel that has not told
+    // it tells it (view untold).
+    execute(psprintf("UPDATE job_alerting.failure f SET cleared_at = NULL "
+                     "WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
+                     "AND EXISTS (SELECT FROM standing s WHERE %s)",
+                     same_failure),
+            1, types, values);
+}
+
+bool agrees_with_ledger(const char *queue, const Fingerprint &standing) {
+    Fingerprint known = empty_like(standing);
+    run(ledger_identities, parameter(TEXTOID, CStringGetTextDatum(queue)),
+        checked(None_Receiver, identity_description(), &known));
+    return known == standing;
+}
+
+// Compares what stands with what the ledger has, and only what is left of either with what has
+// cleared before.
+Difference compare_with_ledger(const char *queue) {
+    Tuplestorestate *strays = tuplestore_begin_heap(false, false, work_mem);
+    Oid types[] = {TEXTOID};
+    Datum values[] = {CStringGetTextDatum(queue)};
+    run(psprintf("SELECT s.job_id, s.occurrence FROM standing s "
+                 "FULL JOIN (SELECT f.* FROM job_alerting.failure f "
+                 "           WHERE f.queue = $1 AND f.cleared_at IS NULL) f ON %s "
+                 "WHERE s.job_id IS NULL OR f.job_id IS NULL",
+                 same_failure),
+        parameter(TEXTOID, values[0]), into(strays, CurrentMemoryContext));
+    Difference difference = {};
+    if (tuplestore_tuple_count(strays) > 0) {
+        name_store("strays", strays, identity_description());
+        SPITupleTable *table = execute(
+            psprintf("WITH fresh AS MATERIALIZED (SELECT %s AS job FROM strays s "
+                     "    WHERE s.job_id IS NOT NULL AND NOT EXISTS ("
+                     "        SELECT FROM job_alerting.failure f WHERE f.queue = $1 "
+                     "        AND f.job_id = s.job_id AND f.occurrence = s.occurrence)) "
+                     "SELECT (SELECT count(*) FROM fresh), "
+                     "ARRAY(SELECT job FROM fresh LIMIT %lld), (SELECT count(*) FROM strays)",
+                     job_hash("s.job_id"), static_cast<long long>(most_chosen)),
+            1, types, values);
+        difference = {.fresh = number_of(table, 1),
+                      .jobs = datum_of(table, 2),
+                      .some_cleared = number_of(table, 1) < number_of(table, 3)};
+        SPI_unregister_relation("strays");
+    }
+    tuplestore_end(strays);
+    return difference;
+}
+
+void prolong_deadline(int time_limit) {
+    shared::set_deadline(MyDatabaseId, time_limit);
+}
+
+void tell_omission(const char *queue, const Omission &omission) {
+    if (omission.columns)
+        ereport(LOG, (errmsg("job_alerting recorded new failures of queue \"%s\" without %s: %s",
+                             queue, omission.columns, omission.error)));
+}
+
+// Reads the new failures into `found`, which is replaced by what another try reads.
+void read_failures(const ScannedQueue &queue, const Difference &difference, int left,
+                   int time_limit, bool is_round, Tuplestorestate *&found) {
+    const MemoryContext context = CurrentMemoryContext;
+    const bool of_jobs = difference.fresh <= most_chosen;
+    Tuplestorestate *tried = tuplestore_begin_heap(false, false, work_mem);
+    auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
+        tuplestore_clear(tried);
+        auto work = [&] {
+            SPI_connect();
+            progress.columns = describe_failure_query(queue.failure_query);
+            progress.in_details = true;
+            run(failures_query(queue.failure_query, common(progress.columns, wanted),
+                               since_of(queue), of_jobs),
+                of_jobs ? parameter(INT8ARRAYOID, difference.jobs) : nullptr,
+                checked(into(tried, context), failure_description(), nullptr));
+            SPI_finish();
+        };
+        sandboxed(confinement_of(queue, limit), work);
+        std::swap(found, tried);
+    };
+    const Omission omission =
+        read_details(attempt, left, time_limit, is_round ? prolong_deadline : nullptr);
+    tuplestore_end(tried);
+    if (is_round)
+        tell_omission(queue.name, omission);
+}
+
+// Of a time limit, which is one for all that a scan asks; 0 for none.
+int rest_of(int time_limit, TimestampTz start) {
+    if (time_limit == 0)
+        return 0;
+    const long spent = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
+    return static_cast<int>(Max(time_limit - spent, 1));
+}
+
+Change look(const ScannedQueue &queue, int time_limit, bool is_round) {
+    const TimestampTz start = GetCurrentTimestamp();
+    Change change = {.found = tuplestore_begin_heap(false, false, work_mem),
+                     .standing = tuplestore_begin_heap(false, false, work_mem),
+                     .some_cleared = false};
+    Fingerprint standing = new_fingerprint();
+    read_identities(queue, time_limit, change.standing, &standing);
+    name_store("standing", change.standing, identity_description());
+    Difference difference = {};
+    if (!agrees_with_ledger(queue.name, standing))
+        without_nested_loops([&] { difference = compare_with_ledger(queue.name); });
+    change.some_cleared = difference.some_cleared;
+    if (difference.fresh > 0)
+        read_failures(queue, difference, rest_of(time_limit, start), time_limit, is_round,
+                      change.found);
+    name_store("found", change.found, failure_description());
+    return change;
+}
+
+} // namespace
+
+Confinement confinement_of(const ScannedQueue &queue, int time_limit) {
+    return {.owner = queue.owner, .time_limit = time_limit, .queue = queue.name};
+}
+
+Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int time_limit) {
+    Trial trial = {};
+    auto read_all = [&] {
+        SPI_connect();
+        const FailureColumns columns = describe_failure_query(query);
+        run(identities_query(query, columns, since), nullptr,
+            checked(None_Receiver, identity_description(), nullptr));
+        SPI_finish();
+    };
+    const char *role = GetUserNameFromId(owner, false);
+    sandboxed({.owner = role, .time_limit = time_limit}, read_all);
+    trial.identities_read = GetCurrentTimestamp();
+    auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
+        auto work = [&] {
+            SPI_connect();
+            progress.columns = describe_failure_query(query);
+            progress.in_details = true;
+            run(failures_query(query, common(progress.columns, wanted), since, false), nullptr,
+                checked(None_Receiver, failure_description(), nullptr));
+            SPI_finish();
+        };
+        sandboxed({.owner = role, .time_limit = limit}, work);
+    };
+    trial.omission = read_details(attempt, time_limit, time_limit, nullptr);
+    return trial;
+}
+
+void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate *store) {
+    read_identities(queue, time_limit, store, nullptr);
+}
+
+void record_failures(const ScannedQueue &queue, int time_limit) {
+    lock_ledger();
+    shared::set_deadline(MyDatabaseId, time_limit);
+    Change change = {};
+    // Ledger numbers must become visible in their order: only one round may hand them out.
+    keeping_round_lock([&] { change = look(queue, time_limit, true); });
+    shared::set_deadline(MyDatabaseId, 0);
+    without_nested_loops([&] {
+        if (tuplestore_tuple_count(change.found) > 0)
+            insert_failures(queue.name);
+        if (change.some_cleared)
+            clear_failures(queue.name);
+    });
+    forget(change);
+}
+
+Change find_failures(const ScannedQueue &queue, int time_limit) {
+    return look(queue, time_limit, false);
+}
+
+int64 count_unknown(Tuplestorestate *before, Tuplestorestate *now) {
+    name_store("earlier", before, identity_description());
+    name_store("later", now, identity_description());
+    int64 unknown = 0;
+    without_nested_loops([&] {
+        unknown = number_of(
+            execute("SELECT CASE WHEN count(same.job_id) > 0 OR NOT EXISTS (SELECT FROM earlier) "
+                    "THEN count(*) FILTER (WHERE same.job_id IS NULL AND job.job_id IS NOT NULL) "
+                    "ELSE count(*) END FROM later l "
+                    "LEFT JOIN (SELECT DISTINCT e.job_id FROM earlier e) job "
+                    "ON job.job_id = l.job_id "
+                    "LEFT JOIN (SELECT DISTINCT e.job_id, coalesce('=' || e.occurrence, '') AS key "
+                    "           FROM earlier e) same "
+                    "ON same.job_id = l.job_id AND same.key = coalesce('=' || l.occurrence, '')",
+                    0, nullptr, nullptr),
+            1);
+    });
+    return unknown;
+}
+
+TimestampTz since_of(const ScannedQueue &queue) {
+    return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
+                                                   ObjectIdGetDatum(InvalidOid),
+                                                   Int32GetDatum(-1)));
+}
+
+void forget(const Change &change) {
+    tuplestore_end(change.found);
+    tuplestore_end(change.standing);
+}
+
+} // namespace job_alerting::server

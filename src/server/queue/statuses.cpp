@@ -1,0 +1,74 @@
+#include "server/base/prelude.hpp"
+
+#include "server/queue/statuses.hpp"
+
+#include "server/queue/job_table.hpp"
+#include "server/queue/sandbox.hpp"
+
+namespace job_alerting::server {
+
+namespace {
+
+constexpr double most_pages = 10000; // that are read of a table
+
+// The statuses that are failures, and those that surely are none.
+const char *const known =
+    "'failed', 'dead', 'queued', 'pending', 'waiting', 'scheduled', 'new', 'ready', 'available', "
+    "'enqueued', 'retry', 'retrying', 'retryable', 'started', 'running', 'processing', 'active', "
+    "'executing', 'claimed', 'in_progress', 'done', 'succeeded', 'success', 'successful', "
+    "'complete', 'completed', 'ok', 'finished', 'processed', 'skipped', 'canceled', 'cancelled'";
+
+SPITupleTable *execute(const char *statement) {
+    const int code = SPI_execute(statement, false, 0);
+    if (code < 0)
+        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
+    return SPI_tuptable;
+}
+
+// Of a partitioned table, of all its partitions.
+double pages_of(Oid table) {
+    SPITupleTable *size = execute(psprintf(
+        "SELECT (coalesce((SELECT sum(pg_relation_size(p.relid)) FROM pg_partition_tree(%u) p), "
+        "pg_relation_size(%u), 0) / %d)::float8",
+        table, table, BLCKSZ));
+    bool absent;
+    return DatumGetFloat8(SPI_getbinval(size->vals[0], size->tupdesc, 1, &absent));
+}
+
+const char *sample_of(Oid table) {
+    const double pages = pages_of(table);
+    return pages > most_pages ? psprintf("TABLESAMPLE SYSTEM (%f)", 100 * most_pages / pages) : "";
+}
+
+// A word is anybody's: what it has beyond letters, digits and the like is not shown.
+const char *words_query(Relation jobs) {
+    return psprintf(
+        "SELECT string_agg(format('\"%%s\"', w.word), ', ' ORDER BY w.word) FROM ("
+        "    SELECT left(regexp_replace(s.word, '[^[:alnum:] _./:-]', '?', 'g'), 40) AS word "
+        "    FROM (SELECT %s AS word FROM %s j %s "
+        "          WHERE j.finished_at IS NOT NULL OR j.attempts >= j.max_attempts) s "
+        "    WHERE s.word NOT IN ('', %s) GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 5) w",
+        status_word("j.status::text"),
+        quote_qualified_identifier(get_namespace_name(RelationGetNamespace(jobs)),
+                                   RelationGetRelationName(jobs)),
+        sample_of(RelationGetRelid(jobs)), known);
+}
+
+} // namespace
+
+char *unknown_statuses(Relation jobs, Oid owner, int time_limit) {
+    const MemoryContext context = CurrentMemoryContext;
+    char *unknown = nullptr;
+    auto work = [&] {
+        SPI_connect();
+        SPITupleTable *words = execute(words_query(jobs));
+        const char *list = SPI_getvalue(words->vals[0], words->tupdesc, 1);
+        if (list)
+            unknown = MemoryContextStrdup(context, list);
+        SPI_finish();
+    };
+    sandboxed({.owner = GetUserNameFromId(owner, false), .time_limit = time_limit}, work);
+    return unknown;
+}
+
+} // namespace job_alerting::server

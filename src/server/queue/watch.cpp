@@ -1,0 +1,229 @@
+// watch(), watch_query() and unwatch(). C regime throughout.
+
+#include "server/base/prelude.hpp"
+
+#include "core/text.hpp"
+
+#include "server/base/as_extension.hpp"
+#include "server/base/encoding.hpp"
+#include "server/queue/examine.hpp"
+#include "server/queue/failure_query.hpp"
+#include "server/queue/job_table.hpp"
+#include "server/queue/sandbox.hpp"
+#include "server/queue/scan.hpp"
+#include "server/base/settings.hpp"
+#include "server/queue/statuses.hpp"
+
+extern "C" {
+PG_FUNCTION_INFO_V1(job_alerting_watch);
+PG_FUNCTION_INFO_V1(job_alerting_watch_query);
+PG_FUNCTION_INFO_V1(job_alerting_unwatch);
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+void check_membership(Oid owner, const char *queue) {
+    if (!has_privs_of_role(GetUserId(), owner))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("permission denied for queue \"%s\"", queue),
+                        errdetail("It belongs to role \"%s\".", GetUserNameFromId(owner, false)),
+                        errhint("Call as a member of that role, or as a superuser.")));
+}
+
+// The owner of an existing queue, as a text; null when there is no such queue.
+char *find_owner(const char *queue) {
+    char *owner = nullptr;
+    const MemoryContext context = CurrentMemoryContext;
+    as_extension([&] {
+        Datum values[] = {CStringGetTextDatum(queue)};
+        execute("SELECT q.owner FROM job_alerting.queue q WHERE q.name = $1 FOR UPDATE", 1, values);
+        if (SPI_processed > 0)
+            owner = MemoryContextStrdup(
+                context, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+    });
+    return owner;
+}
+
+// Whether there is such a queue; an error when the caller has no say in it. One whose owner is
+// gone is a superuser's.
+bool check_existing(const char *queue) {
+    const char *owner = find_owner(queue);
+    if (!owner)
+        return false;
+    const Oid role = get_role_oid(owner, true);
+    check_membership(OidIsValid(role) ? role : BOOTSTRAP_SUPERUSERID, queue);
+    return true;
+}
+
+void check_name(const char *name) {
+    if (name[0] == '\0' || pg_mbstrlen(name) > 200)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_NAME),
+                        errmsg("the name of a queue must have 1 to 200 characters")));
+    if (core::shows_nothing(utf8_of(name)))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_NAME), errmsg("the name of a queue is blank"),
+                        errdetail("Digests call a queue by its name."),
+                        errhint("Give it a name that can be seen.")));
+}
+
+// Writes the queue's row with one of two statements. Returns whether there was anything to write.
+bool write_queue(const char *statement, const char *name, const char *query, Oid owner,
+                 TimestampTz since, bool trusted) {
+    bool written = false;
+    as_extension([&] {
+        const Datum since_text = DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(since));
+        Datum values[] = {CStringGetTextDatum(name), CStringGetTextDatum(query),
+                          CStringGetTextDatum(GetUserNameFromId(owner, false)),
+                          CStringGetTextDatum(DatumGetCString(since_text)),
+                          CStringGetTextDatum(trusted ? "t" : "f")};
+        execute(statement, 5, values);
+        written = SPI_processed > 0;
+    });
+    return written;
+}
+
+// The trial has no time limit but that of its session.
+void warn_where_slow(const char *name, TimestampTz start, const Trial &trial) {
+    const int limit = scan_timeout_setting();
+    if (TimestampDifferenceExceeds(start, trial.identities_read, limit))
+        ereport(WARNING,
+                (errmsg("the failure query of queue \"%s\" took longer than "
+                        "job_alerting.scan_timeout, %d ms",
+                        name, limit),
+                 errdetail("A round would end it, and know nothing of the queue."),
+                 errhint("Let an index serve it (job_alerting.check() may know one), or increase "
+                         "job_alerting.scan_timeout.")));
+}
+
+void warn_of_omission(const char *name, const Trial &trial) {
+    const Omission &omission = trial.omission;
+    if (omission.columns)
+        ereport(WARNING,
+                (errmsg("queue \"%s\" is watched, but not all of its columns can be read: %s", name,
+                        omission.columns),
+                 errdetail("The error was: %s", omission.error),
+                 errhint("Correct the rows, or describe the failures with "
+                         "job_alerting.watch_query().")));
+}
+
+void tell_what_it_reads(const char *name, const char *query, Oid owner) {
+    const QueryFacts facts = examine_tree(query, owner);
+    if (facts.row_security)
+        ereport(WARNING,
+                (errmsg("row-level security may hide rows from queue \"%s\"", name),
+                 errdetail("Policies of %s apply to role \"%s\": what they hide is not reported.",
+                           facts.row_security, GetUserNameFromId(owner, false)),
+                 errhint("Give the role a policy that shows it all rows (CREATE POLICY ... USING "
+                         "(true)), or exempt the table's owner: ALTER TABLE ... NO FORCE ROW LEVEL "
+                         "SECURITY.")));
+    if (facts.remotes)
+        ereport(INFO,
+                (errmsg("queue \"%s\" reads a remote server: %s", name, facts.remotes),
+                 errdetail("While that cannot be reached, no failure of the queue is seen.")));
+    if (facts.views)
+        ereport(INFO, (errmsg("queue \"%s\" reads a view: %s", name, facts.views),
+                       errdetail("A failure that the view leaves out is not seen.")));
+}
+
+void tell_unknown_statuses(Relation jobs) {
+    const char *unknown = unknown_statuses(jobs, jobs->rd_rel->relowner, 0);
+    if (unknown)
+        ereport(INFO,
+                (errmsg("table \"%s\" has jobs of a status that no rule knows: %s",
+                        RelationGetRelationName(jobs), unknown),
+                 errdetail("They have ended, or used up their attempts, and are not reported."),
+                 errhint("If they are failures, describe them with "
+                         "job_alerting.watch_query().")));
+}
+
+// Tries the query, and stores it under the name. Whose the name is gets examined before the query
+// is tried, and again after it: meanwhile somebody else may have taken it. `trusted` queues come
+// before others in a round.
+void store(const char *name, const char *query, Oid owner, TimestampTz since, bool trusted) {
+    check_name(name);
+    check_existing(name);
+    const TimestampTz start = GetCurrentTimestamp();
+    const Trial trial = try_failure_query(query, owner, since, 0);
+    warn_where_slow(name, start, trial);
+    warn_of_omission(name, trial);
+    tell_what_it_reads(name, query, owner);
+    const char *insert =
+        "INSERT INTO job_alerting.queue (name, failure_query, owner, since, trusted, watched_at) "
+        "VALUES ($1, $2, $3::name, $4::timestamptz, $5::boolean, clock_timestamp()) "
+        "ON CONFLICT (name) DO NOTHING";
+    const char *replace =
+        "UPDATE job_alerting.queue SET failure_query = $2, owner = $3::name, "
+        "since = $4::timestamptz, trusted = $5::boolean, watched_at = clock_timestamp(), "
+        "scan_started_at = NULL, last_error = NULL, broken_since = NULL, postponed_since = NULL "
+        "WHERE name = $1";
+    while (!write_queue(insert, name, query, owner, since, trusted))
+        if (check_existing(name) && write_queue(replace, name, query, owner, since, trusted))
+            break;
+}
+
+// An argument that must not be NULL, in a function that takes NULL for another.
+Datum required(FunctionCallInfo fcinfo, int position, const char *name) {
+    if (PG_ARGISNULL(position))
+        ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                        errmsg("argument \"%s\" must not be NULL", name)));
+    return PG_GETARG_DATUM(position);
+}
+
+char *required_text(FunctionCallInfo fcinfo, int position, const char *name) {
+    return TextDatumGetCString(required(fcinfo, position, name));
+}
+
+} // namespace
+
+} // namespace job_alerting::server
+
+extern "C" Datum job_alerting_watch(PG_FUNCTION_ARGS) {
+    using namespace job_alerting::server;
+
+    Relation jobs = open_jobs(DatumGetObjectId(required(fcinfo, 0, "jobs")));
+    const TimestampTz since = DatumGetTimestampTz(required(fcinfo, 2, "since"));
+    const char *name = PG_ARGISNULL(1) ? pstrdup(RelationGetRelationName(jobs))
+                                       : text_to_cstring(PG_GETARG_TEXT_PP(1));
+    check_columns(jobs);
+    const char *query = write_failure_query(jobs);
+    const Oid owner = jobs->rd_rel->relowner;
+    store(name, query, owner, since, true);
+    tell_unknown_statuses(jobs);
+    relation_close(jobs, NoLock);
+    PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+extern "C" Datum job_alerting_watch_query(PG_FUNCTION_ARGS) {
+    using namespace job_alerting::server;
+
+    const char *name = required_text(fcinfo, 0, "name");
+    const char *query = single_select(required_text(fcinfo, 1, "failure_query"));
+    const Oid owner = get_role_oid(NameStr(*DatumGetName(required(fcinfo, 2, "owner"))), false);
+    const TimestampTz since = DatumGetTimestampTz(required(fcinfo, 3, "since"));
+    if (owner != GetUserId() && !superuser())
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("only a superuser may name another role as the owner of a queue"),
+                        errhint("Leave out the owner: the query then runs as you.")));
+    store(name, query, owner, since, superuser());
+    PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+extern "C" Datum job_alerting_unwatch(PG_FUNCTION_ARGS) {
+    using namespace job_alerting::server;
+
+    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    const bool forget = PG_GETARG_BOOL(1);
+    if (!check_existing(name))
+        PG_RETURN_BOOL(false);
+    as_extension([&] {
+        Datum values[] = {CStringGetTextDatum(name)};
+        execute("DELETE FROM job_alerting.queue WHERE name = $1", 1, values);
+        // What nobody looks at any more cannot be seen to stand: it ages.
+        execute(forget ? "DELETE FROM job_alerting.failure WHERE queue = $1"
+                       : "UPDATE job_alerting.failure SET cleared_at = now() "
+                         "WHERE queue = $1 AND cleared_at IS NULL",
+                1, values);
+    });
+    PG_RETURN_BOOL(true);
+}
