@@ -140,21 +140,21 @@ COMMENT ON COLUMN job_alerting.digest.request IS 'the message as it was last han
 COMMENT ON COLUMN job_alerting.digest.composed_at IS 'when what it says was last gathered; before that, when it was begun';
 COMMENT ON COLUMN job_alerting.digest.updated_at IS 'when its state last changed';
 
-CREATE TABLE job_alerting.home (
-    place    text COLLATE "C" NOT NULL,
-    timeline integer NOT NULL,
-    backup   text COLLATE "C" NOT NULL,
-    came_by  text COLLATE "C" CHECK (came_by IN ('copy', 'promotion')),
-    since    timestamptz NOT NULL DEFAULT now()
+CREATE TABLE job_alerting.installation (
+    place      text COLLATE "C" NOT NULL,
+    timeline   integer NOT NULL,
+    backup     text COLLATE "C" NOT NULL,
+    arrived_by text COLLATE "C" CHECK (arrived_by IN ('copy', 'promotion')),
+    since      timestamptz NOT NULL DEFAULT now()
 );
 -- A publication of all tables must not keep a round from replacing its row.
-ALTER TABLE job_alerting.home REPLICA IDENTITY FULL;
-COMMENT ON TABLE job_alerting.home IS 'where the rounds of this database run: one row, from the first round that has a queue; what a round finds changed tells it that it runs in a copy, or after a promotion. No key, so that a dump can bring its row beside another';
-COMMENT ON COLUMN job_alerting.home.place IS 'system identifier of the cluster, oid of the database and of this table; other ones in a dump that was restored, or in a database made from a template';
-COMMENT ON COLUMN job_alerting.home.timeline IS 'timeline of the cluster; another one after a promotion, or a recovery to a point in time';
-COMMENT ON COLUMN job_alerting.home.backup IS 'where the base backup began that the cluster was restored from; empty for none';
-COMMENT ON COLUMN job_alerting.home.came_by IS 'what the last change was: copy or promotion; NULL when there was none';
-COMMENT ON COLUMN job_alerting.home.since IS 'when rounds began here';
+ALTER TABLE job_alerting.installation REPLICA IDENTITY FULL;
+COMMENT ON TABLE job_alerting.installation IS 'where the rounds of this database run: one row, from the first round that has a queue; what a round finds changed tells it that it runs in a copy, or after a promotion. No key, so that a dump can bring its row beside another';
+COMMENT ON COLUMN job_alerting.installation.place IS 'system identifier of the cluster, oid of the database and of this table; other ones in a dump that was restored, or in a database made from a template';
+COMMENT ON COLUMN job_alerting.installation.timeline IS 'timeline of the cluster; another one after a promotion, or a recovery to a point in time';
+COMMENT ON COLUMN job_alerting.installation.backup IS 'where the base backup began that the cluster was restored from; empty for none';
+COMMENT ON COLUMN job_alerting.installation.arrived_by IS 'what the last change was: copy or promotion; NULL when there was none';
+COMMENT ON COLUMN job_alerting.installation.since IS 'when rounds began here';
 
 -- The one definition of what a channel has still to tell; rounds, status and preview() use it. The
 -- digests of a channel are disjoint stretches of the ledger. Before its newest, what stands is
@@ -229,7 +229,7 @@ SELECT pg_catalog.pg_extension_config_dump('job_alerting.failure', '');
 SELECT pg_catalog.pg_extension_config_dump('job_alerting.failure_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('job_alerting.digest', '');
 SELECT pg_catalog.pg_extension_config_dump('job_alerting.digest_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('job_alerting.home', '');
+SELECT pg_catalog.pg_extension_config_dump('job_alerting.installation', '');
 
 --
 -- Functions

@@ -67,8 +67,8 @@ std::vector<Written> read_all(Reading reading, std::string_view text) {
 // Every run of so many characters, as a number; and where each ends.
 template <typename Take>
 void for_each_run(const std::vector<Written> &characters, std::size_t length, Take &&take) {
-    static_assert(least_run == sizeof(std::uint64_t));
-    const std::uint64_t whole = ~std::uint64_t(0) >> (8 * (least_run - length));
+    static_assert(min_run == sizeof(std::uint64_t));
+    const std::uint64_t whole = ~std::uint64_t(0) >> (8 * (min_run - length));
     std::uint64_t run = 0;
     for (std::size_t i = 0; i < characters.size(); ++i) {
         run = (run << 8 | static_cast<unsigned char>(characters[i].character)) & whole;
@@ -91,7 +91,7 @@ void unmark_short_runs(std::vector<bool> &marks, std::size_t least) {
 // Which characters of a text are in a run that it shares with a secret.
 std::vector<bool> shared(const std::vector<Written> &text, const std::vector<Written> &secret,
                          std::size_t least) {
-    const std::size_t length = std::min(least_run, secret.size());
+    const std::size_t length = std::min(min_run, secret.size());
     std::vector<std::uint64_t> runs;
     for_each_run(secret, length, [&](std::uint64_t run, std::size_t) { runs.push_back(run); });
     std::sort(runs.begin(), runs.end());

@@ -15,7 +15,7 @@ namespace {
 constexpr char separator = '\n';
 
 std::string cleaned(std::string_view hostile) {
-    return one_line(hostile, most_name);
+    return one_line(hostile, max_name);
 }
 
 std::string cleaned_or_empty(const std::optional<std::string> &hostile) {
@@ -43,7 +43,7 @@ Failure fit_to_keep(const Failure &failure) {
     kept.chain = cleaned_or_none(failure.chain);
     kept.cleared = failure.cleared;
     if (failure.error)
-        kept.error = excerpt(*failure.error, most_error_lines, most_error);
+        kept.error = excerpt(*failure.error, max_error_lines, max_error);
     return kept;
 }
 
@@ -71,8 +71,8 @@ std::vector<std::string> fit_to_show(const std::vector<std::string> &steps) {
     std::vector<std::string> fit;
     std::size_t length = 0;
     for (const std::string &hostile : steps) {
-        std::string step = one_line(hostile, most_steps);
-        if (length > most_steps)
+        std::string step = one_line(hostile, max_steps);
+        if (length > max_steps)
             break;
         length += characters(step);
         if (!step.empty())
@@ -124,7 +124,7 @@ Break break_at(const Failure &failure) {
     const Cause cause = cause_of(failure);
     return {.step = joined(cause.kind(), " ", cleaned_or_empty(failure.target_type)),
             .job_id = cleaned(failure.job_id),
-            .error = failure.error ? clip(telling_line(*failure.error), most_name) : "",
+            .error = failure.error ? clip(telling_line(*failure.error), max_name) : "",
             .lost_worker = cause.is_lost_worker(),
             .failed_at = failure.failed_at,
             .cleared = failure.cleared};
@@ -137,7 +137,7 @@ bool is_sooner(const Failure &failure, const Break &broke) {
 }
 
 DigestBuilder::DigestBuilder(std::size_t max_listed)
-    : max_listed_(std::min(max_listed, most_listed)), keepers_(max_listed_) {}
+    : max_listed_(std::min(max_listed, listed_limit)), keepers_(max_listed_) {}
 
 void DigestBuilder::add(const Failure &failure) {
     ++digest_.count;
@@ -174,7 +174,7 @@ void DigestBuilder::count_kind(const Cause &cause) {
     }
     std::string name = cause.kind();
     const auto known = kinds_.find(name);
-    if (known == kinds_.end() && kinds_.size() >= most_kinds) {
+    if (known == kinds_.end() && kinds_.size() >= max_kinds) {
         ++digest_.jobs_of_other_kinds;
         return;
     }
@@ -196,7 +196,7 @@ DigestBuilder::Place DigestBuilder::place_of(const Failure &failure, Cause cause
     const auto known = causes_.find(key);
     if (known != causes_.end())
         return known->second;
-    if (causes_.size() >= most_causes && !cause.unreadable_queue) {
+    if (causes_.size() >= max_causes && !cause.unreadable_queue) {
         const auto group = groups_.find(chain);
         return {group == groups_.end() ? std::nullopt : std::optional(group->second), std::nullopt};
     }

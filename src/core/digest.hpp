@@ -21,7 +21,7 @@
 namespace job_alerting::core {
 
 // A digest that was accepted, and when, as Moment::text.
-struct Report {
+struct EarlierDigest {
     std::int64_t digest = 0;
     std::string when;
 };
@@ -34,10 +34,11 @@ struct Cause {
     bool tells_error = false; // whether an error would be known of
     bool unreadable_queue = false;
     std::int64_t count = 0;
-    std::int64_t cleared = 0;       // of them
-    bool is_new = false;            // no earlier digest has it
-    std::optional<Report> reported; // the last earlier digest that has it; neither: not known
-    std::optional<Moment> first;    // by failed_at; none when no failure of it has a time
+    std::int64_t cleared = 0; // of them
+    bool is_new = false;      // no earlier digest has it
+    std::optional<EarlierDigest>
+        reported;                // the last earlier digest that has it; neither: not known
+    std::optional<Moment> first; // by failed_at; none when no failure of it has a time
     std::optional<Moment> last;
     std::vector<Failure> listed; // the first of them, in the order of the ledger
 
@@ -63,7 +64,7 @@ struct Break {
     bool lost_worker = false;
     std::optional<Moment> failed_at;
     bool cleared = false;
-    std::optional<Report> reported = {}; // the digest that has it, if that is an earlier one
+    std::optional<EarlierDigest> reported = {}; // the digest that has it, if that is an earlier one
 };
 
 Break break_at(const Failure &failure);
@@ -97,27 +98,27 @@ struct Digest {
     std::vector<Group> groups;   // chains in the order of the ledger, then the jobs without one
     std::int64_t unnamed = 0;    // failures beyond the causes that are told apart
     std::vector<Kind> kinds;     // of jobs, in the order of the causes
-    std::int64_t jobs_of_other_kinds = 0; // jobs beyond the kinds that are told apart
-    std::vector<std::string> queues;      // that could not be read; no name in a minimal digest
-    std::int64_t queue_failures = 0;      // of them
-    std::int64_t standing = 0;            // failures reported earlier that still stand
-    std::int64_t cleared = 0;             // and such as were cleared since the last digest
-    std::optional<Report> previous;       // the last digest before this one that was accepted
-    std::vector<std::string> notes;       // what else the reader must know, a sentence each
+    std::int64_t jobs_of_other_kinds = 0;  // jobs beyond the kinds that are told apart
+    std::vector<std::string> queues;       // that could not be read; no name in a minimal digest
+    std::int64_t queue_failures = 0;       // of them
+    std::int64_t standing = 0;             // failures reported earlier that still stand
+    std::int64_t cleared = 0;              // and such as were cleared since the last digest
+    std::optional<EarlierDigest> previous; // the last digest before this one that was accepted
+    std::vector<std::string> notes;        // what else the reader must know, a sentence each
 };
 
 // How much of a job's text a digest holds, in characters.
-inline constexpr std::size_t most_name = 100; // a queue, an id, a type, a chain
-inline constexpr std::size_t most_error_lines = 6;
-inline constexpr std::size_t most_error = 600;
-inline constexpr std::size_t most_steps = 300; // of all steps of a chain that never ran
+inline constexpr std::size_t max_name = 100; // a queue, an id, a type, a chain
+inline constexpr std::size_t max_error_lines = 6;
+inline constexpr std::size_t max_error = 600;
+inline constexpr std::size_t max_steps = 300; // of all steps of a chain that never ran
 
 // How many causes are told apart, and how many kinds.
-inline constexpr std::size_t most_causes = 10000;
-inline constexpr std::size_t most_kinds = 10000;
+inline constexpr std::size_t max_causes = 10000;
+inline constexpr std::size_t max_kinds = 10000;
 
 // More jobs than fit into a mail, whatever they are.
-inline constexpr std::size_t most_listed = 1000;
+inline constexpr std::size_t listed_limit = 1000;
 
 // Takes the failures of a digest one by one, in the order of the ledger.
 class DigestBuilder {

@@ -8,8 +8,8 @@ namespace job_alerting::core {
 
 namespace {
 
-constexpr std::size_t most_name_in_subject = 60;   // characters
-constexpr std::size_t most_names_in_subject = 120; // characters of all names, beyond the first
+constexpr std::size_t max_name_in_subject = 60;   // characters
+constexpr std::size_t max_names_in_subject = 120; // characters of all names, beyond the first
 
 std::string what_happened(const Digest &digest);
 std::string place_of(const Digest &digest);
@@ -40,7 +40,7 @@ std::string what_happened(const Digest &digest) {
     const auto count = static_cast<std::int64_t>(digest.queues.size());
     std::string queues;
     if (count == 1 && !digest.queues.front().empty())
-        queues = "queue " + one_line(digest.queues.front(), most_name_in_subject);
+        queues = "queue " + one_line(digest.queues.front(), max_name_in_subject);
     else if (count > 0)
         queues = counted(count, "queue", "queues");
     if (!queues.empty())
@@ -53,8 +53,8 @@ std::string what_happened(const Digest &digest) {
 }
 
 std::string place_of(const Digest &digest) {
-    const std::string cluster = one_line(digest.cluster, most_name);
-    const std::string database = one_line(digest.database, most_name);
+    const std::string cluster = one_line(digest.cluster, max_name);
+    const std::string database = one_line(digest.database, max_name);
     return " in " + (cluster.empty() ? database : cluster + "/" + database);
 }
 
@@ -71,8 +71,8 @@ std::string list_of(const std::vector<Kind> &kinds, bool complete) {
     std::string list;
     std::size_t named = 0;
     for (const Kind &kind : kinds) {
-        const std::string item = one_line(kind.name, most_name_in_subject) + detail_of(kind);
-        if (named > 0 && list.size() + item.size() > most_names_in_subject)
+        const std::string item = one_line(kind.name, max_name_in_subject) + detail_of(kind);
+        if (named > 0 && list.size() + item.size() > max_names_in_subject)
             break;
         list += (named > 0 ? ", " : "") + item;
         ++named;

@@ -11,7 +11,7 @@ History::History(Digest &digest) {
     }
 }
 
-void History::take(const Failure &failure, const Report &report) {
+void History::take(const Failure &failure, const EarlierDigest &report) {
     const auto same = causes_.find(cause_of(failure).identity());
     if (same == causes_.end())
         return;
@@ -27,7 +27,7 @@ std::vector<std::string> History::chains() const {
     return names;
 }
 
-void History::take_break(const Failure &failure, const Report &report) {
+void History::take_break(const Failure &failure, const EarlierDigest &report) {
     const auto chain = chains_.find(failure.chain.value_or(""));
     if (chain == chains_.end() || !is_sooner(failure, *chain->second->broke))
         return;

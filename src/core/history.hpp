@@ -17,14 +17,14 @@ class History {
 public:
     explicit History(Digest &digest);
 
-    void take(const Failure &failure, const Report &report);
+    void take(const Failure &failure, const EarlierDigest &report);
 
     // The names of the digest's chains.
     std::vector<std::string> chains() const;
 
     // Takes a failure of an earlier digest that still stands in one of them: if it is sooner than
     // those of this digest, the chain broke there.
-    void take_break(const Failure &failure, const Report &report);
+    void take_break(const Failure &failure, const EarlierDigest &report);
 
     // `complete`: nothing was left out, so a cause that was not met is new. Returns whether each
     // cause has a mark now.

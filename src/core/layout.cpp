@@ -7,7 +7,7 @@ namespace job_alerting::core {
 
 namespace {
 
-constexpr std::size_t most_blocks = 100;
+constexpr std::size_t max_blocks = 100;
 constexpr std::size_t few_jobs = 5; // enough to begin with
 
 std::vector<Section> sections_of(const Digest &digest);
@@ -31,7 +31,7 @@ Extent whole(const Digest &digest, std::size_t max_listed) {
             all.jobs += cause.unreadable_queue ? 0 : cause.listed.size();
         }
     }
-    return {std::min(all.blocks, most_blocks), std::min({all.jobs, max_listed, most_listed})};
+    return {std::min(all.blocks, max_blocks), std::min({all.jobs, max_listed, listed_limit})};
 }
 
 Extent less(Extent extent, std::size_t size, std::size_t limit) {

@@ -12,7 +12,7 @@ namespace job_alerting::core {
 namespace {
 
 // Longer ones are refused by browsers and servers here and there.
-constexpr std::size_t longest_link = 1000;
+constexpr std::size_t max_link = 1000;
 
 struct Placeholder {
     std::string_view name;
@@ -29,8 +29,7 @@ bool is_http(std::string_view address) {
 
 // An id that was cut names another job, or none.
 bool is_cut(std::string_view value) {
-    return value.size() >= most_name && clip(value, most_name - 1) != value &&
-           value.ends_with("...");
+    return value.size() >= max_name && clip(value, max_name - 1) != value && value.ends_with("...");
 }
 
 } // namespace
@@ -46,7 +45,7 @@ std::string job_link(const std::string &job_url, const Failure &job) {
         {"{target_type}", value_of(job.target_type)},
         {"{target_id}", value_of(job.target_id)},
     };
-    const std::string pattern = one_line(job_url, longest_link);
+    const std::string pattern = one_line(job_url, max_link);
     std::string_view rest = pattern;
     std::string link;
     while (!rest.empty()) {
@@ -54,7 +53,7 @@ std::string job_link(const std::string &job_url, const Failure &job) {
         std::string replacement(rest.substr(0, 1));
         for (const Placeholder &placeholder : placeholders) {
             if (rest.starts_with(placeholder.name)) {
-                const std::string value = one_line(placeholder.value, most_name);
+                const std::string value = one_line(placeholder.value, max_name);
                 if (is_cut(value))
                     return {};
                 replacement = percent_encode(value);
@@ -64,7 +63,7 @@ std::string job_link(const std::string &job_url, const Failure &job) {
         link += replacement;
         rest.remove_prefix(length);
     }
-    return link.size() <= longest_link ? link : std::string();
+    return link.size() <= max_link ? link : std::string();
 }
 
 std::string job_url_fault(const std::string &job_url) {

@@ -9,7 +9,7 @@ namespace job_alerting::core {
 
 namespace {
 
-constexpr std::size_t most_kept = 200; // characters
+constexpr std::size_t max_kept = 200; // characters
 constexpr char masked = '#';
 
 bool is_digit(char c) {
@@ -313,7 +313,7 @@ private:
 
 std::string normalise_error(std::string_view hostile) {
     const std::string line = telling_line(hostile);
-    return clip(Masker(line).mask(), most_kept);
+    return clip(Masker(line).mask(), max_kept);
 }
 
 } // namespace job_alerting::core

@@ -29,7 +29,7 @@ std::string doubt_note(std::int64_t digest, std::int64_t failures, const std::st
 }
 
 std::string mended_note(const std::string &queue, const std::string &since) {
-    return "Queue " + one_line(queue, most_name) + " can be read again since " + since + ".";
+    return "Queue " + one_line(queue, max_name) + " can be read again since " + since + ".";
 }
 
 std::string copy_note(const std::string &since) {

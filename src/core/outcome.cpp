@@ -14,21 +14,21 @@ namespace job_alerting::core {
 
 namespace {
 
-constexpr std::size_t most_provider_id = 200;
-constexpr std::size_t most_error_line = 500;
-constexpr std::int64_t longest_wait = 3600;
+constexpr std::size_t max_provider_id = 200;
+constexpr std::size_t max_error_line = 500;
+constexpr std::int64_t max_wait = 3600;
 
 // What providers differ in.
-struct Dialect {
+struct ProviderRules {
     bool (*accepts)(const Answer &answer);
     bool refuses_by_200;
     std::string (*complaint)(const Answer &answer); // empty where the answer has none
     const char *(*hint)(int status);                // which setting to look at
 };
 
-Outcome interpret(const Answer &answer, std::int64_t now, const Dialect &dialect);
-State state_after(const Answer &answer, const Dialect &dialect);
-std::string describe(const Answer &answer, const Dialect &dialect);
+Outcome interpret(const Answer &answer, std::int64_t now, const ProviderRules &rules);
+State state_after(const Answer &answer, const ProviderRules &rules);
+std::string describe(const Answer &answer, const ProviderRules &rules);
 std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now);
 std::string sendgrid_complaint(const Answer &answer);
 const char *sendgrid_hint(int status);
@@ -54,55 +54,56 @@ const char *to_string(State state) {
 }
 
 Outcome interpret_sendgrid(const Answer &answer, std::int64_t now) {
-    const Dialect dialect = {.accepts = [](const Answer &answer) { return answer.status == 202; },
-                             .refuses_by_200 = true, // valid, but not queued
-                             .complaint = sendgrid_complaint,
-                             .hint = sendgrid_hint};
-    Outcome outcome = interpret(answer, now, dialect);
-    outcome.provider_id = ascii_line(header(answer, "x-message-id"), most_provider_id);
+    const ProviderRules rules = {
+        .accepts = [](const Answer &answer) { return answer.status == 202; },
+        .refuses_by_200 = true, // valid, but not queued
+        .complaint = sendgrid_complaint,
+        .hint = sendgrid_hint};
+    Outcome outcome = interpret(answer, now, rules);
+    outcome.provider_id = ascii_line(header(answer, "x-message-id"), max_provider_id);
     return outcome;
 }
 
 Outcome interpret_slack(const Answer &answer, std::int64_t now) {
     // A proxy's 200, or one that was cut off, is not Slack's word for it.
-    const Dialect dialect = {
+    const ProviderRules rules = {
         .accepts = [](const Answer &answer) { return answer.status == 200 && answer.body == "ok"; },
         .refuses_by_200 = false,
         .complaint = slack_complaint,
         .hint = slack_hint};
-    return interpret(answer, now, dialect);
+    return interpret(answer, now, rules);
 }
 
 Outcome not_sent(std::string why) {
     Outcome outcome;
-    outcome.error = ascii_line(why, most_error_line);
+    outcome.error = ascii_line(why, max_error_line);
     return outcome;
 }
 
 namespace {
 
-Outcome interpret(const Answer &answer, std::int64_t now, const Dialect &dialect) {
+Outcome interpret(const Answer &answer, std::int64_t now, const ProviderRules &rules) {
     Outcome outcome;
-    outcome.state = state_after(answer, dialect);
+    outcome.state = state_after(answer, rules);
     outcome.http_status = answer.status;
     if (outcome.state != State::accepted)
-        outcome.error = ascii_line(describe(answer, dialect), most_error_line);
+        outcome.error = ascii_line(describe(answer, rules), max_error_line);
     if (answer.status == 429)
         outcome.wait = wanted_wait(answer, now);
     outcome.content_refused = answer.status == 400 || answer.status == 413;
     return outcome;
 }
 
-State state_after(const Answer &answer, const Dialect &dialect) {
+State state_after(const Answer &answer, const ProviderRules &rules) {
     const int status = answer.status;
     if (status == 0)
         return answer.handed_over ? State::in_doubt : State::pending;
-    if (dialect.accepts(answer))
+    if (rules.accepts(answer))
         return State::accepted;
     // 3xx and 4xx say that the message was not taken; anything else, 5xx above all, says nothing
     // sure.
     const bool refused =
-        (status == 200 && dialect.refuses_by_200) || (status >= 300 && status <= 499);
+        (status == 200 && rules.refuses_by_200) || (status >= 300 && status <= 499);
     return refused ? State::pending : State::in_doubt;
 }
 
@@ -181,14 +182,14 @@ std::string slack_complaint(const Answer &answer) {
     return line.starts_with('<') ? std::string() : line;
 }
 
-std::string describe(const Answer &answer, const Dialect &dialect) {
+std::string describe(const Answer &answer, const ProviderRules &rules) {
     if (answer.status == 0) {
         const std::string complaint = clean_line(answer.error);
         return complaint.empty() ? "no answer" : complaint;
     }
     std::string text = "HTTP " + std::to_string(answer.status);
-    const std::string complaint = clip(dialect.complaint(answer), most_error_line / 2);
-    const std::string advice = dialect.hint(answer.status);
+    const std::string complaint = clip(rules.complaint(answer), max_error_line / 2);
+    const std::string advice = rules.hint(answer.status);
     if (complaint.empty())
         return advice.empty() ? text : text + ": " + advice;
     text += ": " + complaint;
@@ -254,7 +255,7 @@ std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now) 
         wait = until(*date, now);
     if (const auto reset = number(header(answer, "x-ratelimit-reset")))
         wait = std::max(wait, until(*reset, now));
-    return wait > 0 ? std::optional(std::min(wait, longest_wait)) : std::nullopt;
+    return wait > 0 ? std::optional(std::min(wait, max_wait)) : std::nullopt;
 }
 
 std::string header(const Answer &answer, const char *name) {

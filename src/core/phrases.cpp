@@ -13,9 +13,9 @@ namespace job_alerting::core {
 
 namespace {
 
-constexpr std::size_t most_note = 500; // characters
-constexpr std::size_t most_moment = 40;
-constexpr std::size_t most_preheader = 150;
+constexpr std::size_t max_note = 500; // characters
+constexpr std::size_t max_moment = 40;
+constexpr std::size_t max_preheader = 150;
 
 std::string period(const std::optional<Moment> &first, const std::optional<Moment> &last);
 std::string preheader(const Layout &layout);
@@ -63,7 +63,7 @@ std::string facts_of(const Failure &job);
 std::vector<std::string> error_of(const Failure &failure);
 
 std::string words_of(const Moment &moment) {
-    return one_line(moment.text, most_moment);
+    return one_line(moment.text, max_moment);
 }
 
 std::string period(const std::optional<Moment> &first, const std::optional<Moment> &last) {
@@ -77,7 +77,7 @@ std::string period(const std::optional<Moment> &first, const std::optional<Momen
 std::string first_error_of(const Cause &cause) {
     if (cause.listed.empty() || !cause.listed.front().error)
         return cause.error;
-    return first_lines(*cause.listed.front().error, 1, most_error);
+    return first_lines(*cause.listed.front().error, 1, max_error);
 }
 
 // What a list of mails shows after the subject: what broke first, and why. It is cut after some
@@ -92,14 +92,14 @@ std::string preheader(const Layout &layout) {
     const std::string error = broke ? section.broke->error : first_error_of(cause);
     const bool lost = broke ? section.broke->lost_worker : cause.is_lost_worker();
     const std::string why = error.empty() && lost ? "worker lost" : error;
-    return one_line(what + (why.empty() ? "" : ": " + why), most_preheader);
+    return one_line(what + (why.empty() ? "" : ": " + why), max_preheader);
 }
 
 std::vector<std::string> notes_of(const Digest &digest, std::size_t most) {
     std::vector<std::string> notes;
     const std::size_t shown = std::min(digest.notes.size(), most);
     for (std::size_t i = 0; i < shown; ++i)
-        notes.push_back(one_line(digest.notes[i], most_note));
+        notes.push_back(one_line(digest.notes[i], max_note));
     const auto more = static_cast<std::int64_t>(digest.notes.size() - shown);
     if (more > 0)
         notes.push_back("And " + counted(more, "more note.", "more notes."));
@@ -137,7 +137,7 @@ SectionPhrases section_of(const Section &section, bool chains, const std::string
 // Empty where the blocks say all, and where nothing belongs to a chain.
 std::string section_title(const Section &section, bool chains) {
     if (section.kind == Section::Kind::chain) {
-        return "Chain " + one_line(section.chain, most_name) + ": " +
+        return "Chain " + one_line(section.chain, max_name) + ": " +
                std::to_string(section.failures) + " of its jobs failed";
     }
     if (section.kind == Section::Kind::unreadable_queues || !chains)
@@ -149,8 +149,8 @@ std::string break_of(const Section &section) {
     if (!section.broke)
         return {};
     const Break &broke = *section.broke;
-    return "Broke at " + one_line(broke.step, 2 * most_name + 1) + " (job " +
-           one_line(broke.job_id, most_name) + ")" +
+    return "Broke at " + one_line(broke.step, 2 * max_name + 1) + " (job " +
+           one_line(broke.job_id, max_name) + ")" +
            (broke.failed_at ? " at " + words_of(*broke.failed_at) : "") +
            (broke.reported ? ", reported in digest #" + std::to_string(broke.reported->digest)
                            : "");
@@ -160,14 +160,14 @@ std::string never_ran(const Section &section) {
     std::string steps;
     for (const std::string &step : section.never_ran)
         (steps += steps.empty() ? "" : ", ") += step;
-    return steps.empty() ? steps : "Never ran: " + clip(steps, most_steps);
+    return steps.empty() ? steps : "Never ran: " + clip(steps, max_steps);
 }
 
 // Whether an earlier digest has the cause; nothing where that is not known.
 void mark(CausePhrases &phrases, const Cause &cause) {
     if (cause.reported) {
         phrases.mark = "AGAIN";
-        phrases.reported = "last reported " + one_line(cause.reported->when, most_moment) +
+        phrases.reported = "last reported " + one_line(cause.reported->when, max_moment) +
                            " in digest #" + std::to_string(cause.reported->digest);
     } else if (cause.is_new) {
         phrases.mark = "NEW";
@@ -177,7 +177,7 @@ void mark(CausePhrases &phrases, const Cause &cause) {
 CausePhrases queue_of(const Cause &cause) {
     CausePhrases phrases;
     mark(phrases, cause);
-    phrases.title = "queue " + one_line(cause.queue, most_name) + " could not be read";
+    phrases.title = "queue " + one_line(cause.queue, max_name) + " could not be read";
     if (cause.count != 1)
         phrases.count = counted(cause.count, "time", "times");
     phrases.period = period(cause.first, cause.last);
@@ -203,12 +203,12 @@ std::string count_of(const Cause &cause) {
 CausePhrases cause_of(const Block &block, const std::string &job_url) {
     const Cause &cause = *block.cause;
     CausePhrases phrases;
-    phrases.title = one_line(cause.kind(), 2 * most_name + 1);
+    phrases.title = one_line(cause.kind(), 2 * max_name + 1);
     phrases.count = count_of(cause);
     mark(phrases, cause);
     phrases.period = period(cause.first, cause.last);
     if (cause.count > 1 || block.jobs == 0)
-        phrases.error = one_line(cause.error, most_error);
+        phrases.error = one_line(cause.error, max_error);
     for (std::size_t i = 0; i < block.jobs; ++i)
         phrases.jobs.push_back(job_of(cause.listed[i], job_url));
     const std::int64_t more = cause.count - static_cast<std::int64_t>(block.jobs);
@@ -238,12 +238,12 @@ std::string join(std::initializer_list<std::string> parts, const char *between) 
 }
 
 std::string shown(const std::optional<std::string> &text) {
-    return text ? one_line(*text, most_name) : std::string();
+    return text ? one_line(*text, max_name) : std::string();
 }
 
 std::string name_of(const Failure &job) {
     const std::string where =
-        join({"job", one_line(job.job_id, most_name), "in", one_line(job.queue, most_name)}, " ");
+        join({"job", one_line(job.job_id, max_name), "in", one_line(job.queue, max_name)}, " ");
     return join({where, join({shown(job.target_type), shown(job.target_id)}, "/")}, ", ");
 }
 
@@ -263,8 +263,8 @@ std::string facts_of(const Failure &job) {
 
 std::vector<std::string> error_of(const Failure &failure) {
     std::vector<std::string> lines;
-    std::istringstream text(
-        failure.error ? first_lines(*failure.error, most_error_lines, most_error) : "");
+    std::istringstream text(failure.error ? first_lines(*failure.error, max_error_lines, max_error)
+                                          : "");
     for (std::string line; std::getline(text, line);)
         lines.push_back(line);
     return lines;
@@ -291,8 +291,8 @@ std::string unnamed(const Digest &digest) {
 }
 
 std::string origin(const Digest &digest) {
-    const std::string cluster = one_line(digest.cluster, most_name);
-    const std::string database = "database " + one_line(digest.database, most_name) +
+    const std::string cluster = one_line(digest.cluster, max_name);
+    const std::string database = "database " + one_line(digest.database, max_name) +
                                  (cluster.empty() ? "" : " in cluster " + cluster);
     const std::string when = period(digest.first, digest.last);
     return (is_recorded(digest) ? "Digest #" + std::to_string(digest.id) + " of " : "From ") +
@@ -302,7 +302,7 @@ std::string origin(const Digest &digest) {
 std::string previous(const Digest &digest) {
     if (digest.previous)
         return "The last one before it, #" + std::to_string(digest.previous->digest) +
-               ", was accepted " + one_line(digest.previous->when, most_moment) + ".";
+               ", was accepted " + one_line(digest.previous->when, max_moment) + ".";
     return is_recorded(digest) ? "None was accepted before it." : "";
 }
 

@@ -56,9 +56,9 @@ struct Phrases {
 };
 
 // How many notes a digest carries; further ones are counted.
-inline constexpr std::size_t most_notes = 10;
+inline constexpr std::size_t max_notes = 10;
 
 Phrases phrases_of(const Digest &digest, Extent extent, const std::string &job_url,
-                   std::size_t notes = most_notes);
+                   std::size_t notes = max_notes);
 
 } // namespace job_alerting::core

@@ -16,7 +16,7 @@ double backoff(std::int64_t attempts, double interval, double dice) {
     // 2^12 minutes are beyond any limit; more doublings would only overflow.
     const auto doublings = static_cast<int>(std::clamp<std::int64_t>(attempts - 1, 0, 12));
     const double wait = std::ldexp(std::min(shortest, interval), doublings);
-    return std::min(wait * (1 + dice / 10), longest_backoff(interval));
+    return std::min(wait * (1 + dice / 10), max_backoff(interval));
 }
 
 double backoff(std::int64_t attempts, double interval, double dice,
@@ -24,7 +24,7 @@ double backoff(std::int64_t attempts, double interval, double dice,
     return std::max(backoff(attempts, interval, dice), static_cast<double>(asked.value_or(0)));
 }
 
-double longest_backoff(double interval) {
+double max_backoff(double interval) {
     return std::min(longest, interval);
 }
 

@@ -19,6 +19,6 @@ double backoff(std::int64_t attempts, double interval, double dice,
 
 // The longest wait that backoff() gives for this interval by itself. An attempt time farther away
 // than that was set by a clock since put back: it counts as due.
-double longest_backoff(double interval);
+double max_backoff(double interval);
 
 } // namespace job_alerting::core

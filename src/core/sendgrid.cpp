@@ -15,9 +15,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 // RFC 5321, 4.5.3.1, and RFC 1035, 2.3.4.
-constexpr std::size_t most_local_part = 64;
-constexpr std::size_t most_email = 254;
-constexpr std::size_t most_label = 63;
+constexpr std::size_t max_local_part = 64;
+constexpr std::size_t max_email = 254;
+constexpr std::size_t max_label = 63;
 
 std::vector<std::string> split(std::string_view list);
 Address parse_address(const std::string &item, std::size_t number);
@@ -168,7 +168,7 @@ bool is_local_character(char c) {
 const char *local_part_fault(std::string_view part) {
     if (!std::all_of(part.begin(), part.end(), is_local_character))
         return "there is a character before its @ that an address cannot have there";
-    if (part.size() > most_local_part)
+    if (part.size() > max_local_part)
         return "there are more than 64 characters before its @";
     if (part.front() == '.' || part.back() == '.' || part.find("..") != part.npos)
         return "there is a dot at an end of what stands before its @, or two in a row";
@@ -178,7 +178,7 @@ const char *local_part_fault(std::string_view part) {
 const char *label_fault(std::string_view label) {
     if (label.empty())
         return "its domain has a dot at an end, or two in a row";
-    if (label.size() > most_label)
+    if (label.size() > max_label)
         return "a part of its domain is longer than 63 characters";
     if (label.front() == '-' || label.back() == '-')
         return "a part of its domain begins or ends with a hyphen";
@@ -213,7 +213,7 @@ const char *email_fault(std::string_view email) {
         return "it must have one @";
     if (at == 0 || at + 1 == email.size())
         return "something is missing before or after its @";
-    if (email.size() > most_email)
+    if (email.size() > max_email)
         return "it is longer than 254 characters";
     const char *fault = local_part_fault(email.substr(0, at));
     return fault ? fault : domain_fault(email.substr(at + 1));

@@ -21,7 +21,7 @@ struct Address {
 };
 
 // The most recipients that SendGrid takes in one mail.
-inline constexpr std::size_t most_recipients = 1000;
+inline constexpr std::size_t max_recipients = 1000;
 
 // An address list that cannot be used. what() quotes what is wrong in it, for whoever writes it;
 // unquoted() says where that is, for those who may not see the list.

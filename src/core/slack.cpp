@@ -16,7 +16,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t most_header = 150; // characters
+constexpr std::size_t max_header = 150; // characters
 
 Json body_of(const std::string &subject, const Phrases &phrases);
 Json message_of(const std::string &text, Json blocks);
@@ -29,7 +29,7 @@ std::size_t size_of(const Json &body);
 std::string slack_body(const Digest &digest, std::size_t max_listed, const std::string &job_url) {
     const std::string line = subject(digest);
     Extent extent = whole(digest, max_listed);
-    std::size_t notes = most_notes;
+    std::size_t notes = max_notes;
     for (;;) {
         const Json body = body_of(line, phrases_of(digest, extent, job_url, notes));
         const std::size_t size = size_of(body);
@@ -195,9 +195,9 @@ std::string lines_of(const std::vector<std::string> &lines) {
 
 // Within its limit also if Slack counts characters as it escapes them.
 std::string header_of(const std::string &headline) {
-    std::size_t most = most_header;
+    std::size_t most = max_header;
     std::string header = clip(headline, most);
-    while (characters(escaped(header)) > most_header)
+    while (characters(escaped(header)) > max_header)
         header = clip(headline, --most);
     return header;
 }

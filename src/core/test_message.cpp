@@ -8,7 +8,7 @@
 namespace job_alerting::core {
 
 Mail test_message(const std::string &database) {
-    const std::string name = one_line(database, most_name);
+    const std::string name = one_line(database, max_name);
     const std::string words = "This is a test. Nothing has failed: the digests of database " +
                               name + " will arrive the way that this message did.";
     kainjow::mustache::mustache html{"<!DOCTYPE html><html><body><p>{{words}}</p></body></html>"};

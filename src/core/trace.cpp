@@ -10,7 +10,7 @@ namespace job_alerting::core {
 
 namespace {
 
-constexpr std::size_t most_telling = 2000; // characters
+constexpr std::size_t max_telling = 2000; // characters
 
 std::vector<std::string_view> shown_lines(const TraceText &text, const Telling &telling);
 
@@ -21,10 +21,10 @@ std::string telling_line(std::string_view hostile) {
     for (;;) {
         const TraceText text(line);
         const std::string next = text.next(0) < text.size()
-                                     ? one_line(telling_of(text).text, most_telling)
-                                     : one_line(line, most_telling); // blank at both its ends
+                                     ? one_line(telling_of(text).text, max_telling)
+                                     : one_line(line, max_telling); // blank at both its ends
         if (next == line || next.empty())
-            return one_line(line, most_telling);
+            return one_line(line, max_telling);
         line = next;
     }
 }

@@ -8,7 +8,7 @@ namespace job_alerting::core {
 
 namespace {
 
-constexpr std::size_t most_of_an_end = 32768; // bytes
+constexpr std::size_t max_end = 32768; // bytes
 
 bool is_digit(char c) {
     return c >= '0' && c <= '9';
@@ -53,11 +53,11 @@ bool is_group_heading(std::string_view line) {
 } // namespace
 
 TraceText::TraceText(std::string_view hostile) {
-    if (hostile.size() <= 2 * most_of_an_end)
+    if (hostile.size() <= 2 * max_end)
         text_ = with_plain_spaces(hostile);
     else
-        text_ = with_plain_spaces(hostile.substr(0, most_of_an_end)) + '\n' +
-                with_plain_spaces(hostile.substr(hostile.size() - most_of_an_end));
+        text_ = with_plain_spaces(hostile.substr(0, max_end)) + '\n' +
+                with_plain_spaces(hostile.substr(hostile.size() - max_end));
     std::string_view rest = text_;
     while (!rest.empty()) {
         const std::size_t end = std::min(rest.find('\n'), rest.size());

@@ -50,7 +50,7 @@ std::string key_file_fault(const struct stat &file, uid_t user) {
     } else {
         return "belongs neither to the server's user nor to root";
     }
-    if (static_cast<std::size_t>(file.st_size) > most_key)
+    if (static_cast<std::size_t>(file.st_size) > max_key)
         return "is larger than 4 KiB";
     return {};
 }
@@ -68,7 +68,7 @@ std::string key_in(std::string text) {
 std::string key_fault(const std::string &text) {
     if (text.empty())
         return "is empty";
-    if (text.size() > most_key)
+    if (text.size() > max_key)
         return "is larger than 4 KiB";
     if (std::any_of(text.begin(), text.end(), is_control))
         return "contains a control character or a second line";

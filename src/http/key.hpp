@@ -8,7 +8,7 @@
 namespace job_alerting::http {
 
 // The longest key, and the largest file that is read for one.
-inline constexpr std::size_t most_key = 4096;
+inline constexpr std::size_t max_key = 4096;
 
 // Why a file may not hold a key; empty when it may. It must be a regular one as the server wants
 // ssl_key_file: `user`'s with no access for others, or root's with at most read access for the

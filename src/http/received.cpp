@@ -25,25 +25,25 @@ std::string_view trimmed(std::string_view text) {
 } // namespace
 
 Received::Received() {
-    headers_.reserve(most_headers);
-    body_.reserve(most_body);
+    headers_.reserve(max_headers);
+    body_.reserve(max_body);
 }
 
 bool Received::add_headers(const char *data, std::size_t size) noexcept {
     // Whole lines only: half a value would pass for the value.
-    if (size <= most_headers - headers_.size())
+    if (size <= max_headers - headers_.size())
         headers_.append(data, size);
     return count(size);
 }
 
 bool Received::add_body(const char *data, std::size_t size) noexcept {
-    body_.append(data, std::min(size, most_body - body_.size()));
+    body_.append(data, std::min(size, max_body - body_.size()));
     return count(size);
 }
 
 bool Received::count(std::size_t size) noexcept {
     read_ += size;
-    return read_ <= most_read;
+    return read_ <= max_read;
 }
 
 std::map<std::string, std::string> Received::headers() const {

@@ -10,9 +10,9 @@ namespace job_alerting::http {
 
 class Received {
 public:
-    static constexpr std::size_t most_headers = 16 * 1000; // bytes kept of the headers
-    static constexpr std::size_t most_body = 2 * 1000;     // kept of the body
-    static constexpr std::size_t most_read = 1000 * 1000;  // read of both together
+    static constexpr std::size_t max_headers = 16 * 1000; // bytes kept of the headers
+    static constexpr std::size_t max_body = 2 * 1000;     // kept of the body
+    static constexpr std::size_t max_read = 1000 * 1000;  // read of both together
 
     // Takes all the room it will ever need: what is called inside libcurl may not throw.
     Received();

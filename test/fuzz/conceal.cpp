@@ -27,7 +27,7 @@ std::string percent_decoded(const std::string &text) {
 }
 
 bool shares_a_run(const std::string &text, const std::string &secret) {
-    const std::size_t length = std::min(least_run, secret.size());
+    const std::size_t length = std::min(min_run, secret.size());
     for (std::size_t at = 0; at + length <= secret.size(); ++at)
         if (text.find(secret.substr(at, length)) != text.npos)
             return true;

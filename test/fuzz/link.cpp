@@ -41,7 +41,7 @@ void check_structure(const std::string &link, const std::string &job_url) {
 void check_round_trip(const Failure &job) {
     const std::string base = "https://admin.example.com/jobs/";
     const std::string link = job_link(base + "{job_id}", job);
-    const std::string id = one_line(job.job_id, most_name);
+    const std::string id = one_line(job.job_id, max_name);
     require(link.empty() ? id.ends_with("...") || percent_encode(id).size() > 1000 - base.size()
                          : percent_decoded(link.substr(base.size())) == id,
             "the job's id can be read back");

@@ -22,8 +22,8 @@ using namespace job_alerting::fuzz;
 
 namespace {
 
-constexpr std::size_t most_failures = 16; // of one input, so that its HTML needs no cut
-constexpr long most_copies = 10;
+constexpr std::size_t max_failures = 16; // of one input, so that its HTML needs no cut
+constexpr long max_copies = 10;
 
 struct Input {
     std::string database, cluster, job_url, note;
@@ -70,8 +70,8 @@ Input input_from(const std::string &bytes) {
     input.job_url = fields.next();
     input.note = fields.next();
     input.max_listed = static_cast<std::size_t>(std::clamp(fields.next_number(), 0L, 1000L));
-    input.copies = std::clamp(fields.next_number(), 1L, most_copies);
-    while (records.has_more() && input.failures.size() < most_failures)
+    input.copies = std::clamp(fields.next_number(), 1L, max_copies);
+    while (records.has_more() && input.failures.size() < max_failures)
         input.failures.push_back(failure_of(records.next()));
     return input;
 }

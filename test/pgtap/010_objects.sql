@@ -38,7 +38,7 @@ SELECT pg_temp.lines_are(
     '{1.0 f t f none}',
     'it is for superusers, not relocatable, not trusted, and names no schema that could be adopted');
 SELECT has_schema('job_alerting');
-SELECT tables_are('job_alerting', ARRAY['queue', 'failure', 'digest', 'home']);
+SELECT tables_are('job_alerting', ARRAY['queue', 'failure', 'digest', 'installation']);
 SELECT views_are('job_alerting', ARRAY['digest_failure', 'status', 'untold']);
 SELECT sequences_are('job_alerting', ARRAY['failure_id_seq', 'digest_id_seq']);
 SELECT functions_are('job_alerting', ARRAY['watch', 'watch_query', 'unwatch', 'run_digest', 'preview', 'check', 'send_test',
@@ -133,11 +133,11 @@ SELECT pg_temp.columns_are('job_alerting.digest', ARRAY[
     'request text',
     'composed_at timestamp with time zone not null',
     'updated_at timestamp with time zone not null']);
-SELECT pg_temp.columns_are('job_alerting.home', ARRAY[
+SELECT pg_temp.columns_are('job_alerting.installation', ARRAY[
     'place text not null',
     'timeline integer not null',
     'backup text not null',
-    'came_by text',
+    'arrived_by text',
     'since timestamp with time zone not null']);
 SELECT pg_temp.columns_are('job_alerting.status', ARRAY[
     'healthy boolean',
@@ -186,7 +186,7 @@ SELECT pg_temp.lines_are(
         AND a.atttypid = 'text'::regtype AND a.attcollation = 'pg_catalog."C"'::regcollation ORDER BY 1$$,
     ARRAY['job_alerting.digest.channel', 'job_alerting.digest.held', 'job_alerting.digest.state',
           'job_alerting.failure.job_id', 'job_alerting.failure.occurrence', 'job_alerting.failure.queue',
-          'job_alerting.home.backup', 'job_alerting.home.came_by', 'job_alerting.home.place',
+          'job_alerting.installation.backup', 'job_alerting.installation.arrived_by', 'job_alerting.installation.place',
           'job_alerting.queue.name'],
     'identities are compared byte by byte');
 

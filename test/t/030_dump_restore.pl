@@ -146,7 +146,7 @@ subtest 'a failure is kept until every channel has reported it' => sub {
 sub contents {
     my ($cluster, $db) = @_;
     my @queries = (
-        (map { "SELECT * FROM job_alerting.$_ ORDER BY 1" } qw(queue failure digest home)),
+        (map { "SELECT * FROM job_alerting.$_ ORDER BY 1" } qw(queue failure digest installation)),
         (map { "SELECT last_value, is_called FROM job_alerting.${_}_id_seq" } qw(failure digest)),
     );
     return [ map { [ JobAlerting::rows($cluster, $db, $_) ] } @queries ];

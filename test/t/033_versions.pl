@@ -57,7 +57,7 @@ sub wait_for_looks {
 sub contents {
     my ($cluster) = @_;
     my $contents = sub { "SELECT string_agg(concat_ws(' ', $_[0], t), E'\\n' ORDER BY t::text COLLATE \"C\") FROM job_alerting.$_[1] t" };
-    return join "\n", map { $cluster->safe_psql('postgres', $contents->('xmin', $_)) } qw(queue failure digest home);
+    return join "\n", map { $cluster->safe_psql('postgres', $contents->('xmin', $_)) } qw(queue failure digest installation);
 }
 
 my $started = sql('SELECT pg_postmaster_start_time()');

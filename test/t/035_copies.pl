@@ -201,7 +201,7 @@ subtest 'a copy that cannot be noticed can be told' => sub {
     my ($row) = round($node, $db);
     is_outcome($row, 'pending');
     $stub->mode('202');
-    sql($node, $db, q(UPDATE job_alerting.home SET place = 'elsewhere'));
+    sql($node, $db, q(UPDATE job_alerting.installation SET place = 'elsewhere'));
     is_a_copy($node, $db, 2);
 };
 
@@ -240,7 +240,7 @@ subtest 'a dump that is restored where rounds have begun' => sub {
         my ($kept) = @_;
         my $all = $file =~ s/\.dump\z/.list/r;
         my $list = qx{pg_restore -l '$file'};
-        my $data = qr/TABLE DATA job_alerting (?:home|queue) |SEQUENCE SET/;
+        my $data = qr/TABLE DATA job_alerting (?:installation|queue) |SEQUENCE SET/;
         PostgreSQL::Test::Utils::append_to_file($all,
             join '', map { "$_\n" } grep { $kept xor !/$data/ } split /\n/, $list);
         restore_dump($file, $node, 'halfway', '-L', $all);

@@ -164,7 +164,7 @@ my @step = (
     [ 4, sub { q(SELECT grow_old()) } ],
     [ 4, sub { sprintf q(SELECT settle_one(%s, %f)), pick('true', 'false'), rand } ],
     [ 6, sub { q(SELECT let_time_pass()) } ],
-    [ 1, sub { q(UPDATE job_alerting.home SET place = 'elsewhere') } ],
+    [ 1, sub { q(UPDATE job_alerting.installation SET place = 'elsewhere') } ],
     [ 6, sub { mode(pick('503', '429', "400\n202", "400\n400\n202", '401', "503\n202", '202')) } ],
     [ 4, sub { q(SELECT make_round(quiet => false)) } ],
     [ 4, sub { mode('202') . qq(\nSELECT let_time_pass();\nSELECT make_round(quiet => $may_be_quiet)) } ],

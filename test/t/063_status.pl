@@ -570,7 +570,7 @@ subtest 'pg_monitor reads it, and nothing else; others do not' => sub {
     is sql('SET ROLE monitor; SELECT healthy FROM job_alerting.status'), 't', 'it reads status';
     like sql('SET ROLE monitor; ' . exporter_query()), qr/^postgres\|1\|\d+\.\d+\|\d*\.?\d*\|0\|0\|0$/,
         'so does the query for postgres_exporter';
-    my @others = qw(queue failure digest home digest_failure);
+    my @others = qw(queue failure digest installation digest_failure);
     for my $what (map { "TABLE job_alerting.$_" } @others) {
         like error_of("SET ROLE monitor; $what"), qr/permission denied/, "not: $what";
     }

@@ -74,9 +74,9 @@ sub told_as_it_is {
     return;
 }
 
-for my $table (qw(digest failure queue home)) {
+for my $table (qw(digest failure queue installation)) {
     subtest "a commit that fails, of the table $table" => sub {
-        sql('DELETE FROM job_alerting.home'); # it is written only where something changed
+        sql('DELETE FROM job_alerting.installation'); # it is written only where something changed
         fail_commits_of($table);
         told_as_it_is(qr/refused at commit: x/, "DROP TRIGGER refuse ON job_alerting.$table");
     };

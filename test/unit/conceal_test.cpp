@@ -29,8 +29,8 @@ TEST(Conceal, leaves_nothing_of_a_secret) {
 }
 
 TEST(Conceal, takes_eight_characters_of_it_for_all_of_it) {
-    for (std::size_t at = 0; at + least_run <= key.size(); ++at)
-        for (std::size_t size = least_run; at + size <= key.size(); ++size)
+    for (std::size_t at = 0; at + min_run <= key.size(); ++at)
+        for (std::size_t size = min_run; at + size <= key.size(); ++size)
             EXPECT_EQ(concealed("<" + key.substr(at, size) + ">"), "<(key)>") << at << " " << size;
 }
 

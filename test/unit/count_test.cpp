@@ -15,7 +15,7 @@ namespace job_alerting::core {
 
 namespace {
 
-constexpr int many = static_cast<int>(most_causes) + 2000;
+constexpr int many = static_cast<int>(max_causes) + 2000;
 
 Failure chained(Failure failure, const std::string &chain) {
     failure.chain = chain;
@@ -117,7 +117,7 @@ TEST(Count, of_kinds_says_that_there_are_more_where_it_does_not_know_all) {
     EXPECT_TRUE(line.starts_with("12001 jobs failed in approachnote: kind_ (2), kind_b, ")) << line;
     const auto named = static_cast<std::int64_t>(occurrences(line, "kind_"));
     EXPECT_TRUE(contains(line, " and at least " +
-                                   std::to_string(most_kinds - static_cast<std::size_t>(named)) +
+                                   std::to_string(max_kinds - static_cast<std::size_t>(named)) +
                                    " more kinds [#17]"))
         << line;
     expect_in_all(digest, "And at least ");

@@ -130,10 +130,10 @@ TEST(DigestBuilder, keeps_only_clean_and_clipped_text) {
          {digest.groups[0].chain, cause.queue, cause.source, cause.job_type, kept.queue,
           kept.job_id, *kept.source, *kept.job_type, *kept.target_type, *kept.target_id,
           *kept.status}) {
-        EXPECT_LE(text.size(), most_name);
+        EXPECT_LE(text.size(), max_name);
         EXPECT_FALSE(contains(text, "\n") || contains(text, "\x1B") || contains(text, "\xE2"));
     }
-    EXPECT_LE(kept.error->size(), most_error);
+    EXPECT_LE(kept.error->size(), max_error);
 }
 
 TEST(DigestBuilder, counts_a_hundred_thousand_failures_of_one_cause_and_keeps_few) {
@@ -165,7 +165,7 @@ TEST(DigestBuilder, tells_ten_thousand_causes_apart_and_counts_the_rest) {
     const Digest digest = builder.finish();
     EXPECT_EQ(digest.count, 100001);
     EXPECT_EQ(digest.unnamed, 90000);
-    EXPECT_EQ(digest.groups[0].causes.size(), most_causes + 1);
+    EXPECT_EQ(digest.groups[0].causes.size(), max_causes + 1);
     EXPECT_TRUE(digest.groups[0].causes.back().unreadable_queue) << "it must not drown";
     EXPECT_EQ(listed(digest), 51U);
     expect_exact_counts(digest);

@@ -47,12 +47,12 @@ TEST(JobUrl, says_what_keeps_it_from_giving_links) {
 
 TEST(JobLink, is_not_made_from_an_id_that_was_cut) {
     Failure job = bare_failure();
-    job.job_id = repeated("x", most_name);
+    job.job_id = repeated("x", max_name);
     EXPECT_NE(job_link("https://x/{job_id}", job), "");
     job.job_id += "x";
     EXPECT_EQ(job_link("https://x/{job_id}", job), "");
     EXPECT_NE(job_link("https://x/{queue}", job), "");
-    job.job_id = repeated("\xF0\x9F\x8E\xB5", most_name);
+    job.job_id = repeated("\xF0\x9F\x8E\xB5", max_name);
     EXPECT_EQ(job_link("https://x/{job_id}", job), "") << "too long an address";
 }
 

@@ -29,7 +29,7 @@ Failure in_chain(const std::string &target, std::int64_t id) {
     return failure;
 }
 
-const Report last_week = {12, "2026-11-20T03:00:00+01:00"};
+const EarlierDigest last_week = {12, "2026-11-20T03:00:00+01:00"};
 
 // The mail after `earlier`, of which the newest comes first.
 Mail mail_after(const std::vector<Failure> &earlier, const std::vector<Failure> &now,
@@ -158,7 +158,7 @@ TEST(Mail, counts_in_its_footer_what_stands_and_what_cleared) {
                                                       "reported earlier still stands.\n"));
     digest.standing = 1;
     digest.cleared = 1;
-    digest.previous = Report{16, "2026-11-23T01:00:00+01:00"};
+    digest.previous = EarlierDigest{16, "2026-11-23T01:00:00+01:00"};
     const Mail mail = render(digest, 50, "");
     expect_in_both(mail, "The last one before it, #16, was accepted 2026-11-23T01:00:00+01:00.");
     EXPECT_TRUE(contains(mail.text, "\n1 failure reported earlier still stands; 1 has been cleared "

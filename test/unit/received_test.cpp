@@ -40,14 +40,14 @@ TEST(Received, keeps_only_the_beginning) {
         EXPECT_TRUE(add_headers(received, piece + "\n"));
         EXPECT_TRUE(add_body(received, piece));
     }
-    EXPECT_EQ(received.body(), std::string(Received::most_body, 'x'));
+    EXPECT_EQ(received.body(), std::string(Received::max_body, 'x'));
     EXPECT_TRUE(add_headers(received, "late: 1\n"));
     EXPECT_EQ(received.headers().count("late"), 0U);
 }
 
 TEST(Received, says_when_too_much_was_read) {
     Received received;
-    const std::string half(Received::most_read / 2, 'x');
+    const std::string half(Received::max_read / 2, 'x');
     EXPECT_TRUE(add_headers(received, half));
     EXPECT_TRUE(add_body(received, half));
     EXPECT_FALSE(add_body(received, "x"));

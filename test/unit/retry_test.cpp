@@ -48,9 +48,9 @@ TEST(Backoff, is_lengthened_by_what_a_provider_asks_for_and_never_shortened) {
 }
 
 TEST(LongestBackoff, is_the_lesser_of_an_hour_and_the_interval) {
-    EXPECT_EQ(longest_backoff(1), 1);
-    EXPECT_EQ(longest_backoff(3600), 3600);
-    EXPECT_EQ(longest_backoff(7 * 86400), 3600);
+    EXPECT_EQ(max_backoff(1), 1);
+    EXPECT_EQ(max_backoff(3600), 3600);
+    EXPECT_EQ(max_backoff(7 * 86400), 3600);
 }
 
 } // namespace

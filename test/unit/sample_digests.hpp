@@ -106,7 +106,7 @@ inline Digest nightly_digest() {
     Digest digest = digest_of({died, first_song, second_song});
     digest.id = 2;
     digest.cleared = 1;
-    digest.previous = Report{1, "2026-11-22T04:00:01+01:00"};
+    digest.previous = EarlierDigest{1, "2026-11-22T04:00:01+01:00"};
     digest.groups.front().causes.front().is_new = true;
     digest.groups.back().causes.front().reported = digest.previous;
     return digest;

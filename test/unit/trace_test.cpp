@@ -189,11 +189,11 @@ TEST(Excerpt, of_what_is_no_trace_is_its_first_lines) {
 TEST(Excerpt, is_within_its_limits_and_begins_with_the_telling_line_of_every_trace) {
     for (const Trace &trace : traces()) {
         const std::string text = text_of(trace, trace.one, 17);
-        const std::string shown = excerpt(text, most_error_lines, most_error);
+        const std::string shown = excerpt(text, max_error_lines, max_error);
         EXPECT_TRUE(shown.starts_with(telling_line(text))) << shown;
-        EXPECT_LE(lines_of(shown).size(), most_error_lines) << shown;
-        EXPECT_LE(characters(shown), most_error) << shown;
-        EXPECT_EQ(first_lines(shown, most_error_lines, most_error), shown);
+        EXPECT_LE(lines_of(shown).size(), max_error_lines) << shown;
+        EXPECT_LE(characters(shown), max_error) << shown;
+        EXPECT_EQ(first_lines(shown, max_error_lines, max_error), shown);
     }
 }
 

@@ -77,4 +77,11 @@ std::string from_utf8(const std::string &text) {
     return as_it_is() ? text : converted(text, PG_UTF8, GetDatabaseEncoding());
 }
 
+void copy_text(char *target, std::size_t size, const char *text) {
+    const int length =
+        pg_mbcliplen(text, static_cast<int>(strlen(text)), static_cast<int>(size) - 1);
+    memcpy(target, text, length);
+    target[length] = '\0';
+}
+
 } // namespace job_alerting::server

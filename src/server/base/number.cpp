@@ -6,7 +6,7 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr std::size_t most_quoted = 60; // characters of a value that is no number
+constexpr std::size_t max_quoted = 60; // characters of a value that is no number
 
 struct Unit {
     const char *name;
@@ -63,7 +63,7 @@ std::string fault_of(const Number &number) {
     if (is_number(number, number.text))
         return {};
     return std::string(number.name) + " is \"" +
-           core::one_line(number.text ? number.text : "", most_quoted) + "\", which is not " +
+           core::one_line(number.text ? number.text : "", max_quoted) + "\", which is not " +
            range_of(number) + "; until it is mended, " + number.until_mended;
 }
 

@@ -37,7 +37,7 @@ Number max_listed = {.name = "job_alerting.max_listed",
                                 "others are counted.",
                      .unit = 0,
                      .least = 0,
-                     .most = static_cast<int>(core::most_listed),
+                     .most = static_cast<int>(core::listed_limit),
                      .initial = "50",
                      .meanwhile = 50,
                      .until_mended = "50 jobs are listed"};
@@ -165,7 +165,7 @@ bool check_mail_from(char **value, void **, GucSource source) {
 }
 
 bool check_mail_to(char **value, void **, GucSource source) {
-    return check_addresses(value, source, core::most_recipients,
+    return check_addresses(value, source, core::max_recipients,
                            "SendGrid takes 1000 recipients at most.");
 }
 

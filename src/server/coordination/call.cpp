@@ -11,20 +11,20 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr int longest_shortage = 5000; // ms to wait for a free worker slot
+constexpr int max_shortage = 5000; // ms to wait for a free worker slot
 constexpr int shortage_pause = 50;
 
 // Called when this process leaves the segment, whatever the reason.
 void abandon(dsm_segment *, Datum argument) {
-    Report *report = reinterpret_cast<Report *>(DatumGetPointer(argument));
+    WorkerReport *report = reinterpret_cast<WorkerReport *>(DatumGetPointer(argument));
     if (move_to(report, stage_abandoned) && report->worker != 0)
         kill(report->worker, SIGTERM);
 }
 
 // When this process leaves the segment before the worker has fixed what it does, the worker is
 // ended: nobody waits for it any more.
-Report *prepare_report(dsm_segment *segment) {
-    Report *report = static_cast<Report *>(dsm_segment_address(segment));
+WorkerReport *prepare_report(dsm_segment *segment) {
+    WorkerReport *report = static_cast<WorkerReport *>(dsm_segment_address(segment));
     memset(report, 0, sizeof(*report));
     pg_atomic_init_u32(&report->stage, stage_asked);
     on_dsm_detach(segment, abandon, PointerGetDatum(report));
@@ -92,7 +92,7 @@ BackgroundWorkerHandle *try_to_start(const WorkOrder &order) {
     const TimestampTz begin = GetCurrentTimestamp();
     BackgroundWorkerHandle *handle;
     while (!start_worker(order, database, &handle)) {
-        if (TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), longest_shortage))
+        if (TimestampDifferenceExceeds(begin, GetCurrentTimestamp(), max_shortage))
             return nullptr;
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, shortage_pause,
                   PG_WAIT_EXTENSION);
@@ -102,7 +102,7 @@ BackgroundWorkerHandle *try_to_start(const WorkOrder &order) {
     return handle;
 }
 
-void raise_what_failed(const Report *report, const char *what, const char *committed) {
+void raise_what_failed(const WorkerReport *report, const char *what, const char *committed) {
     if (!report->finished)
         ereport(ERROR,
                 (errcode(ERRCODE_OPERATOR_INTERVENTION),
@@ -114,7 +114,7 @@ void raise_what_failed(const Report *report, const char *what, const char *commi
                         report->hint[0] ? errhint("%s", report->hint) : 0));
 }
 
-bool await_end(BackgroundWorkerHandle *handle, Report *report) {
+bool await_end(BackgroundWorkerHandle *handle, WorkerReport *report) {
     if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
         proc_exit(1);
     move_to(report, stage_fixed); // nobody is left to be ended

@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include "server/coordination/report.hpp"
+#include "server/coordination/work_order.hpp"
 
 namespace job_alerting::server {
 
@@ -12,7 +12,7 @@ void refuse_where_no_worker_serves(const char *function);
 // The task of a worker, and where it answers.
 struct Question {
     dsm_segment *segment;
-    Report *report;
+    WorkerReport *report;
     shm_mq *queue;
     WorkOrder order;
 };
@@ -29,10 +29,11 @@ BackgroundWorkerHandle *try_to_start(const WorkOrder &order);
 
 // Waits for the worker's end. Cancelling ends this wait, and not a round that has begun. Returns
 // whether it came to the end of what was asked for.
-bool await_end(BackgroundWorkerHandle *handle, Report *report);
+bool await_end(BackgroundWorkerHandle *handle, WorkerReport *report);
 
 // Raises as an error what the worker reported, or that it reported nothing. `what` was asked for:
 // "the round"; `committed`: what stays of it, none for what only looks.
-void raise_what_failed(const Report *report, const char *what, const char *committed = nullptr);
+void raise_what_failed(const WorkerReport *report, const char *what,
+                       const char *committed = nullptr);
 
 } // namespace job_alerting::server

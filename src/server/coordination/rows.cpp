@@ -74,23 +74,23 @@ void Rows::add(const Row &row) {
 bool Rows::offer(const Row &row) {
     constexpr int64 patience = 5 * USECS_PER_SEC;
     bool sent = true;
-    if (patient_until_ == 0)
-        patient_until_ = GetCurrentTimestamp() + patience;
+    if (wait_until_ == 0)
+        wait_until_ = GetCurrentTimestamp() + patience;
     for (const Value &value : row) {
         const std::string message = message_of(value);
         guarded([&] {
-            sent = sent && send_until(queue_, message.data(), message.size(), patient_until_);
+            sent = sent && send_until(queue_, message.data(), message.size(), wait_until_);
         });
     }
     return sent;
 }
 
 void receive_rows(shm_mq_handle *queue, ReturnSetInfo *result) {
-    constexpr int most_columns = 8;
+    constexpr int max_columns = 8;
     const int columns = result->setDesc->natts;
-    Assert(columns <= most_columns);
-    Datum values[most_columns];
-    bool nulls[most_columns];
+    Assert(columns <= max_columns);
+    Datum values[max_columns];
+    bool nulls[max_columns];
     for (;;) {
         for (int i = 0; i < columns; i++)
             if (!receive(queue, TupleDescAttr(result->setDesc, i)->atttypid, &values[i], &nulls[i]))

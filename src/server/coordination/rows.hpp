@@ -3,8 +3,8 @@
 
 #pragma once
 
-#include "server/coordination/report.hpp"
 #include "server/base/transaction.hpp"
+#include "server/coordination/work_order.hpp"
 
 namespace job_alerting::server {
 
@@ -23,7 +23,7 @@ public:
     bool offer(const Row &row);
 
 private:
-    TimestampTz patient_until_ = 0; // 0 before anything was offered
+    TimestampTz wait_until_ = 0; // 0 before anything was offered
     shm_mq_handle *queue_ = nullptr;
 };
 

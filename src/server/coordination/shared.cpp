@@ -2,7 +2,7 @@
 
 #include "server/coordination/shared.hpp"
 
-#include "server/coordination/report.hpp"
+#include "server/base/encoding.hpp"
 #include "server/base/settings.hpp"
 
 #include <csignal>
@@ -12,7 +12,7 @@ namespace job_alerting::server::shared {
 namespace {
 
 // Databases that are remembered. One that finds no room is due whenever the launcher is awake.
-constexpr int most_databases = 1024;
+constexpr int max_databases = 1024;
 constexpr const char *tranche = "job_alerting";
 
 struct Header {
@@ -30,7 +30,7 @@ void request_memory() {
     if (next_request_hook)
         next_request_hook();
     RequestAddinShmemSpace(add_size(MAXALIGN(sizeof(Header)),
-                                    hash_estimate_size(most_databases, sizeof(DatabaseState))));
+                                    hash_estimate_size(max_databases, sizeof(DatabaseState))));
     RequestNamedLWLockTranche(tranche, 1);
 }
 
@@ -46,7 +46,7 @@ void start_memory() {
         static_cast<Header *>(ShmemInitStruct("job_alerting launcher", sizeof(Header), &found));
     if (!found)
         *header = {};
-    databases = ShmemInitHash("job_alerting databases", most_databases, most_databases, &control,
+    databases = ShmemInitHash("job_alerting databases", max_databases, max_databases, &control,
                               HASH_ELEM | HASH_BLOBS);
     lock = &GetNamedLWLockTranche(tranche)->lock;
     LWLockRelease(AddinShmemInitLock);
@@ -96,8 +96,8 @@ template <typename Each> void for_each(Each &&each) {
 }
 
 void count_round(DatabaseState &state) {
-    constexpr int most_doublings = 16;
-    const int64 pause = short_pause * (INT64CONST(1) << Min(state.unended, most_doublings));
+    constexpr int max_doublings = 16;
+    const int64 pause = short_pause * (INT64CONST(1) << Min(state.unended, max_doublings));
     state.absent = false;
     state.unended++;
     state.due = from_now(static_cast<double>(Min(pause, interval_setting())));
@@ -179,7 +179,7 @@ bool find(Oid database, DatabaseState *state) {
     return found != nullptr;
 }
 
-void round_ended(Oid database, double due_in, const char *channels, const char *trouble) {
+void round_ended(Oid database, double due_in, const char *channels, const char *problem) {
     change(database, [&](DatabaseState &state) {
         state.absent = false;
         state.last_round = GetCurrentTimestamp();
@@ -188,18 +188,18 @@ void round_ended(Oid database, double due_in, const char *channels, const char *
         state.deadline = 0;
         state.settling = 0;
         copy_text(state.channels, sizeof(state.channels), channels);
-        copy_text(state.trouble, sizeof(state.trouble), trouble);
+        copy_text(state.problem, sizeof(state.problem), problem);
     });
     wake_launcher();
 }
 
-bool round_failed(Oid database, const char *trouble) {
+bool round_failed(Oid database, const char *problem) {
     bool news = true;
     change(database, [&](DatabaseState &state) {
-        char text[sizeof(state.trouble)];
-        copy_text(text, sizeof(text), trouble);
-        news = strcmp(text, state.trouble) != 0;
-        memcpy(state.trouble, text, sizeof(text));
+        char text[sizeof(state.problem)];
+        copy_text(text, sizeof(text), problem);
+        news = strcmp(text, state.problem) != 0;
+        memcpy(state.problem, text, sizeof(text));
     });
     return news;
 }
@@ -264,9 +264,9 @@ void round_postponed(Oid database) {
             return; // a round by hand has begun meanwhile
         forget_round(state);
         state.due = GetCurrentTimestamp();
-        strlcpy(state.trouble,
+        strlcpy(state.problem,
                 "no background worker slot is free for a round (max_worker_processes)",
-                sizeof(state.trouble));
+                sizeof(state.problem));
     });
 }
 
@@ -279,7 +279,7 @@ void extension_absent(Oid database) {
         state.absent = true;
         state.last_round = 0;
         state.unended = 0;
-        state.trouble[0] = '\0';
+        state.problem[0] = '\0';
         state.due = from_now(short_pause);
     });
 }

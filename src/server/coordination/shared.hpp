@@ -27,7 +27,7 @@ struct DatabaseState {
     bool stays;            // that worker was given up: it does not end
     bool heartbeat_failed; // the last heartbeat after one of its rounds was not answered
     char channels[64];     // of its last round, as a comma list
-    char trouble[512];     // what kept its last round, or will keep a digest, from its end
+    char problem[512];     // what kept its last round, or will keep a digest, from its end
 };
 
 // The launcher, and the database whose round it waits for.
@@ -54,12 +54,12 @@ void launcher_awaits(Oid database);
 // What is known of a database; false when nothing is.
 bool find(Oid database, DatabaseState *state);
 
-// A round has come to its end; the next is due in so many seconds. Wakes the launcher. `trouble`
+// A round has come to its end; the next is due in so many seconds. Wakes the launcher. `problem`
 // is empty when there is none.
-void round_ended(Oid database, double due_in, const char *channels, const char *trouble);
+void round_ended(Oid database, double due_in, const char *channels, const char *problem);
 
 // An error has ended a round. Returns whether it is another than that of the round before.
-bool round_failed(Oid database, const char *trouble);
+bool round_failed(Oid database, const char *problem);
 
 // The launcher orders a round, whose worker will have got into the database within so many
 // milliseconds. Until round_ended() tells otherwise the round did not come to its end, and is due

@@ -71,10 +71,10 @@ Addresses mail_addresses(const Settings &settings) {
     if (from.size() != 1)
         throw CannotSend("job_alerting.mail_from names more than one sender");
     const std::vector<core::Address> to = addresses("job_alerting.mail_to", settings.mail_to);
-    if (to.size() > core::most_recipients)
+    if (to.size() > core::max_recipients)
         throw CannotSend("job_alerting.mail_to names " + std::to_string(to.size()) +
-                         " recipients, and SendGrid takes " +
-                         std::to_string(core::most_recipients) + " at most");
+                         " recipients, and SendGrid takes " + std::to_string(core::max_recipients) +
+                         " at most");
     return {.from = from[0], .to = to};
 }
 
@@ -159,7 +159,7 @@ core::Outcome send_through_sendgrid(const std::string &body, const Settings &set
 // The path, without a first step such as /services, which every webhook has; and the token at its
 // end, without which the rest is of no use.
 std::vector<std::string_view> webhook_secrets(std::string_view url) {
-    constexpr std::size_t least_token = 6; // a shorter one would be found in ordinary words
+    constexpr std::size_t min_token = 6; // a shorter one would be found in ordinary words
     url = url.substr(0, url.find_last_not_of('/') + 1);
     const std::string_view host = host_of(url);
     const auto after_host = static_cast<std::size_t>(host.data() + host.size() - url.data());
@@ -167,7 +167,7 @@ std::vector<std::string_view> webhook_secrets(std::string_view url) {
     const std::string_view steps = path.substr(std::min(path.find('/', 1), path.size()));
     const std::string_view token = url.substr(url.rfind('/') + 1);
     const std::string_view secret = steps.empty() ? path : steps;
-    if (token.size() < least_token)
+    if (token.size() < min_token)
         return {secret};
     return {secret, token};
 }

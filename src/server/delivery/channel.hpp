@@ -2,9 +2,9 @@
 
 #pragma once
 
-#include "server/ledger/digests.hpp"
-#include "server/delivery/route.hpp"
 #include "server/base/settings.hpp"
+#include "server/delivery/route.hpp"
+#include "server/ledger/digests.hpp"
 
 #include "core/digest.hpp"
 #include "core/outcome.hpp"

@@ -2,12 +2,12 @@
 
 #include "server/delivery/delivery.hpp"
 
+#include "server/base/encoding.hpp"
+#include "server/base/within.hpp"
+#include "server/coordination/shared.hpp"
 #include "server/delivery/channel.hpp"
 #include "server/ledger/content.hpp"
 #include "server/ledger/digests.hpp"
-#include "server/base/encoding.hpp"
-#include "server/coordination/shared.hpp"
-#include "server/base/within.hpp"
 
 #include "core/digest.hpp"
 #include "core/headline.hpp"
@@ -25,8 +25,8 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr std::int64_t most_history = 10000; // earlier failures that are compared with new ones
-constexpr int longest_history = 5000;        // ms that a mail waits for such a comparison
+constexpr std::int64_t max_history = 10000; // earlier failures that are compared with new ones
+constexpr int max_history_wait = 5000;      // ms that a mail waits for such a comparison
 constexpr int settle_slice = 5000; // ms that an attempt to commit an answer waits for a lock
 constexpr long settle_pause = 100; // ms between two of them
 
@@ -319,25 +319,26 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
                 core::Digest &digest) {
     core::History history(digest);
     std::int64_t taken = 0;
-    const int limit = std::min(longest_history, scan_timeout_setting());
+    const int limit = std::min(max_history_wait, scan_timeout_setting());
     const bool told = within(limit, [&] {
-        ledger::earlier_failures(transaction, channel, row, most_history, recorded,
-                                 [&](const core::Failure &failure, const core::Report &report) {
-                                     ++taken;
-                                     if (report.digest > 0)
-                                         history.take(failure, report);
-                                 });
+        ledger::earlier_failures(
+            transaction, channel, row, max_history, recorded,
+            [&](const core::Failure &failure, const core::EarlierDigest &report) {
+                ++taken;
+                if (report.digest > 0)
+                    history.take(failure, report);
+            });
     });
     // Of a digest that is not the newest, later ones may have told the same.
-    const bool marked = history.finish(row.newest && told && taken < most_history);
+    const bool marked = history.finish(row.newest && told && taken < max_history);
     const std::vector<std::string> chains = history.chains();
-    const bool broke =
-        chains.empty() || within(limit, [&] {
-            ledger::earlier_breaks(transaction, channel, row, chains,
-                                   [&](const core::Failure &failure, const core::Report &report) {
-                                       history.take_break(failure, report);
-                                   });
-        });
+    const bool broke = chains.empty() || within(limit, [&] {
+                           ledger::earlier_breaks(transaction, channel, row, chains,
+                                                  [&](const core::Failure &failure,
+                                                      const core::EarlierDigest &report) {
+                                                      history.take_break(failure, report);
+                                                  });
+                       });
     if (!told || !broke)
         digest.notes.push_back(core::unfinished_note());
     else if (!marked)

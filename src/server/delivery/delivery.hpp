@@ -2,9 +2,9 @@
 
 #pragma once
 
-#include "server/ledger/digests.hpp"
+#include "server/base/problems.hpp"
 #include "server/base/settings.hpp"
-#include "server/base/troubles.hpp"
+#include "server/ledger/digests.hpp"
 
 #include "core/digest.hpp"
 
@@ -24,7 +24,7 @@ struct ChannelReport {
 
     ChannelKind channel;
     std::vector<DigestReport> digests;
-    Troubles trouble;    // what is wrong beside them
+    Problems problems;   // what is wrong beside them
     bool failed = false; // an error kept it from its end
 };
 

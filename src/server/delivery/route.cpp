@@ -31,8 +31,8 @@ http::Options options(const Settings &settings, int time_limit) {
 // Not every role that is shown what an answer says may see these settings. They are concealed whole
 // only: their parts are ordinary words, such as "certificates" and "internal".
 core::Answer without_route(core::Answer answer, const Settings &settings) {
-    constexpr std::size_t least_host = 4; // a shorter one would be found in ordinary words
-    if (const std::string_view host = host_of(settings.proxy); host.size() >= least_host)
+    constexpr std::size_t min_host = 4; // a shorter one would be found in ordinary words
+    if (const std::string_view host = host_of(settings.proxy); host.size() >= min_host)
         conceal(answer, host, "(proxy)", host.size());
     conceal(answer, settings.ca_file, "(ca_file)", settings.ca_file.size());
     return answer;

@@ -32,6 +32,6 @@ std::string_view host_of(std::string_view url);
 // An answer can quote its request, and what it says is stored and logged: puts other words in the
 // place of what it has of a secret. See core/conceal.hpp.
 void conceal(core::Answer &answer, std::string_view secret, std::string_view instead,
-             std::size_t least = core::least_run);
+             std::size_t least = core::min_run);
 
 } // namespace job_alerting::server

@@ -46,7 +46,7 @@ std::string read_file(const SecretPlace &place) {
     const std::string fault = http::key_file_fault(status, geteuid());
     if (!fault.empty())
         throw BadSecret(called(place) + " " + fault);
-    std::string text(http::most_key + 1, '\0');
+    std::string text(http::max_key + 1, '\0');
     const ssize_t size = read(file.descriptor(), text.data(), text.size());
     if (size < 0)
         throw BadSecret(called(place) + " cannot be read: " + strerror(errno));

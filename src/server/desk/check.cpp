@@ -2,14 +2,14 @@
 
 #include "server/desk/check.hpp"
 
+#include "server/base/extension.hpp"
+#include "server/coordination/shared.hpp"
 #include "server/delivery/channel.hpp"
 #include "server/desk/check_queue.hpp"
-#include "server/base/extension.hpp"
 #include "server/desk/finding.hpp"
-#include "server/round/heartbeat.hpp"
 #include "server/ledger/ledger.hpp"
+#include "server/round/heartbeat.hpp"
 #include "server/round/round.hpp"
-#include "server/coordination/shared.hpp"
 
 #include "core/link.hpp"
 

@@ -2,13 +2,13 @@
 
 #include "server/desk/check_queue.hpp"
 
-#include "server/queue/examine.hpp"
-#include "server/desk/finding.hpp"
-#include "server/queue/job_table.hpp"
-#include "server/round/recording.hpp"
-#include "server/queue/scan.hpp"
 #include "server/base/settings.hpp"
+#include "server/desk/finding.hpp"
+#include "server/queue/examine.hpp"
+#include "server/queue/job_table.hpp"
+#include "server/queue/scan.hpp"
 #include "server/queue/statuses.hpp"
+#include "server/round/recording.hpp"
 
 namespace job_alerting::server {
 
@@ -25,35 +25,35 @@ std::string literal(const std::string &text) {
 }
 
 // A queue under examination.
-struct Patient {
+struct QueueUnderCheck {
     const Queue &queue;
     QueryFacts facts = {};
 };
 
-Finding check_row_security(const Patient &patient) {
-    if (!patient.facts.row_security)
-        return ok("no policy hides a row from role " + patient.queue.owner);
-    return warning("row-level security may hide rows from role " + patient.queue.owner + " in " +
-                       patient.facts.row_security + ", and with them failures",
+Finding check_row_security(const QueueUnderCheck &checked) {
+    if (!checked.facts.row_security)
+        return ok("no policy hides a row from role " + checked.queue.owner);
+    return warning("row-level security may hide rows from role " + checked.queue.owner + " in " +
+                       checked.facts.row_security + ", and with them failures",
                    "Give the role a policy that shows it all rows (CREATE POLICY ... USING "
                    "(true)), or exempt the table's owner: ALTER TABLE ... NO FORCE ROW LEVEL "
                    "SECURITY;");
 }
 
-Finding check_owner(const Patient &patient) {
-    if (!patient.facts.others)
-        return ok("it runs as role " + patient.queue.owner);
-    return warning("it runs as superuser " + patient.queue.owner +
-                       " over what others own: " + patient.facts.others,
+Finding check_owner(const QueueUnderCheck &checked) {
+    if (!checked.facts.others)
+        return ok("it runs as role " + checked.queue.owner);
+    return warning("it runs as superuser " + checked.queue.owner +
+                       " over what others own: " + checked.facts.others,
                    "Name a lesser role: SELECT job_alerting.watch_query(" +
-                       literal(patient.queue.name) +
+                       literal(checked.queue.name) +
                        ", q.failure_query, owner => 'ROLE', since => q.since) FROM "
                        "job_alerting.queue q WHERE q.name = " +
-                       literal(patient.queue.name) + ";");
+                       literal(checked.queue.name) + ";");
 }
 
-Finding check_time_zone(const Patient &patient) {
-    if (!patient.facts.assumes_time_zone)
+Finding check_time_zone(const QueueUnderCheck &checked) {
+    if (!checked.facts.assumes_time_zone)
         return ok("all its times have a time zone");
     return warning("it takes a timestamp without time zone (or a date) for one with, by the "
                    "TimeZone that the server or the database is set to",
@@ -121,7 +121,7 @@ std::string advised_index(Transaction &transaction, const Queue &queue, const st
     return index ? index : "";
 }
 
-Finding check_plan(const Patient &patient) {
+Finding check_plan(const QueueUnderCheck &checked) {
     Transaction transaction(lock_timeout_setting());
     const Result scanned = transaction.execute(
         "SELECT format('%I.%I', n.nspname, c.relname), pg_size_pretty(pg_relation_size(c.oid)) "
@@ -130,10 +130,10 @@ Finding check_plan(const Patient &patient) {
         "JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = scan->>'Relation Name' "
         "WHERE pg_relation_size(c.oid) / current_setting('block_size')::bigint > $2::bigint "
         "ORDER BY pg_relation_size(c.oid) DESC",
-        {std::string(patient.facts.plan), value(large)});
+        {std::string(checked.facts.plan), value(large)});
     if (!scanned.rows.empty()) {
         const std::string table = scanned.rows[0][0].value();
-        const std::string index = advised_index(transaction, patient.queue, table);
+        const std::string index = advised_index(transaction, checked.queue, table);
         return warning("each scan reads all of " + table + ", " + scanned.rows[0][1].value(),
                        !index.empty() ? index
                                       : "Create an index (CREATE INDEX CONCURRENTLY) that serves "
@@ -145,8 +145,8 @@ Finding check_plan(const Patient &patient) {
 
 // In three transactions, since now() stands still within each. A job that is retried meanwhile, and
 // fails again, has another identity once.
-Finding check_identity(const Patient &patient) {
-    const ScannedQueue scanned = ledger::scanned(patient.queue);
+Finding check_identity(const QueueUnderCheck &checked) {
+    const ScannedQueue scanned = ledger::scanned(checked.queue);
     Tuplestorestate *before = nullptr;
     std::int64_t unknown = 0;
     for (int i = 0; i < 3; i++) {
@@ -188,9 +188,9 @@ std::int64_t count_deleted(Transaction &transaction, const Queue &queue, const J
 // A row that is deleted within an interval of failing is seen by one round at most, and by none
 // if it is unlucky. So it is a sign when each of the rows that were deleted was gone by the round
 // after the one that recorded it. A row that is retried stays.
-Finding check_deletion(const Patient &patient) {
+Finding check_deletion(const QueueUnderCheck &checked) {
     constexpr std::int64_t enough = 3;
-    const std::optional<JobTable> table = table_in(patient.queue);
+    const std::optional<JobTable> table = table_in(checked.queue);
     if (!table)
         return ok("how soon its rows are deleted cannot be told from a query that is not "
                   "watch()'s own");
@@ -203,12 +203,12 @@ Finding check_deletion(const Patient &patient) {
         "    FROM job_alerting.failure f WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
         "    AND f.status IS DISTINCT FROM 'unreadable' "
         "    ORDER BY f.cleared_at DESC LIMIT 100) f ON true GROUP BY s.soon ORDER BY s.soon DESC",
-        {patient.queue.name, std::to_string(interval_setting())});
+        {checked.queue.name, std::to_string(interval_setting())});
     std::int64_t soon = 0;
     std::int64_t later = 0;
     try {
-        soon = count_deleted(transaction, patient.queue, *table, cleared.rows[0]);
-        later = count_deleted(transaction, patient.queue, *table, cleared.rows[1]);
+        soon = count_deleted(transaction, checked.queue, *table, cleared.rows[0]);
+        later = count_deleted(transaction, checked.queue, *table, cleared.rows[1]);
     } catch (const ServerError &why) {
         return ok("how soon its rows are deleted cannot be told: " + why.words());
     }
@@ -225,8 +225,8 @@ Finding check_deletion(const Patient &patient) {
 }
 
 // Over what stands failed now, as far as that is read at all.
-Finding check_columns(const Patient &patient) {
-    const ScannedQueue scanned = ledger::scanned(patient.queue);
+Finding check_columns(const QueueUnderCheck &checked) {
+    const ScannedQueue scanned = ledger::scanned(checked.queue);
     Trial trial = {};
     Transaction transaction(lock_timeout_setting());
     transaction.run([&] {
@@ -240,8 +240,8 @@ Finding check_columns(const Patient &patient) {
                    "Correct the rows that stand failed, or the failure query.");
 }
 
-Finding check_statuses(const Patient &patient) {
-    const std::optional<JobTable> table = table_in(patient.queue);
+Finding check_statuses(const QueueUnderCheck &checked) {
+    const std::optional<JobTable> table = table_in(checked.queue);
     const char *unknown = nullptr;
     Transaction transaction(lock_timeout_setting());
     if (table)
@@ -249,7 +249,7 @@ Finding check_statuses(const Patient &patient) {
             Relation jobs = find_jobs(table->name.c_str());
             if (!jobs)
                 return;
-            unknown = unknown_statuses(jobs, get_role_oid(patient.queue.owner.c_str(), false),
+            unknown = unknown_statuses(jobs, get_role_oid(checked.queue.owner.c_str(), false),
                                        scan_timeout_setting());
             relation_close(jobs, AccessShareLock);
         });
@@ -263,13 +263,13 @@ Finding check_statuses(const Patient &patient) {
 }
 
 // Where failures may be that the query does not see; no fault in itself.
-Finding check_sources(const Patient &patient) {
+Finding check_sources(const QueueUnderCheck &checked) {
     std::string sources;
-    if (patient.facts.remotes)
-        sources = std::string("it reads a remote server: ") + patient.facts.remotes;
-    if (patient.facts.views)
+    if (checked.facts.remotes)
+        sources = std::string("it reads a remote server: ") + checked.facts.remotes;
+    if (checked.facts.views)
         sources += (sources.empty() ? "it reads a view: " : "; and a view: ") +
-                   std::string(patient.facts.views);
+                   std::string(checked.facts.views);
     return ok(sources.empty() ? "it reads tables of this database" : sources);
 }
 
@@ -280,10 +280,10 @@ std::string seconds(double milliseconds) {
            (tenths % 10 != 0 ? "." + std::to_string(tenths % 10) : "") + " s";
 }
 
-Finding check_time(const Patient &patient) {
-    if (!takes_long(patient.queue))
+Finding check_time(const QueueUnderCheck &checked) {
+    if (!takes_long(checked.queue))
         return ok("its scans are quick");
-    return warning("its last scan took " + seconds(patient.queue.last_scan_ms) + " of the " +
+    return warning("its last scan took " + seconds(checked.queue.last_scan_ms) + " of the " +
                        seconds(scan_timeout_setting()) +
                        " that all slow queues have together in a round: it is read after the "
                        "quick ones, and not in each round",
@@ -292,7 +292,7 @@ Finding check_time(const Patient &patient) {
 
 struct QueueItem {
     const char *name;
-    Finding (*check)(const Patient &patient);
+    Finding (*check)(const QueueUnderCheck &checked);
 };
 
 const QueueItem queue_items[] = {
@@ -322,14 +322,14 @@ template <typename Look> Finding guarded_finding(const Queue &queue, Look &&look
 } // namespace
 
 void check_queue(const Queue &queue, Rows &rows) {
-    Patient patient{.queue = queue};
+    QueueUnderCheck checked{.queue = queue};
     const std::string whose = "queue " + queue.name;
     const Finding readable = guarded_finding(queue, [&] {
         const ScannedQueue scanned = ledger::scanned(queue);
         Transaction transaction(lock_timeout_setting());
         transaction.run([&] {
             const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
-            patient.facts = examine_query(scanned, scan_timeout_setting());
+            checked.facts = examine_query(scanned, scan_timeout_setting());
             MemoryContextSwitchTo(before);
             forget(find_failures(scanned, scan_timeout_setting()));
         });
@@ -341,7 +341,7 @@ void check_queue(const Queue &queue, Rows &rows) {
         return;
     for (const QueueItem &part : queue_items)
         add(rows, std::string(part.name) + " of " + whose,
-            guarded_finding(queue, [&] { return part.check(patient); }));
+            guarded_finding(queue, [&] { return part.check(checked); }));
 }
 
 } // namespace job_alerting::server

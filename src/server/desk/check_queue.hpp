@@ -3,8 +3,8 @@
 
 #pragma once
 
-#include "server/ledger/ledger.hpp"
 #include "server/coordination/rows.hpp"
+#include "server/ledger/ledger.hpp"
 
 namespace job_alerting::server {
 

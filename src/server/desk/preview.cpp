@@ -2,13 +2,13 @@
 
 #include "server/desk/preview.hpp"
 
-#include "server/ledger/content.hpp"
-#include "server/delivery/delivery.hpp"
-#include "server/ledger/digests.hpp"
 #include "server/base/encoding.hpp"
+#include "server/delivery/delivery.hpp"
+#include "server/ledger/content.hpp"
+#include "server/ledger/digests.hpp"
 #include "server/ledger/ledger.hpp"
-#include "server/round/round.hpp"
 #include "server/queue/sandbox.hpp"
+#include "server/round/round.hpp"
 
 #include "core/digest.hpp"
 #include "core/render.hpp"

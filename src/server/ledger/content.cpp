@@ -152,7 +152,7 @@ std::int64_t standing_before(Transaction &transaction, const DigestRow &digest,
     return number(result.rows[0][0]);
 }
 
-std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind channel) {
+std::optional<core::EarlierDigest> last_accepted(Transaction &transaction, ChannelKind channel) {
     const Result result = transaction.execute(
         (std::string("SELECT d.id, ") + moment_of("d.updated_at") +
          " FROM job_alerting.digest d WHERE d.channel = $1 AND d.state = 'accepted' "
@@ -161,7 +161,8 @@ std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind 
         {to_string(channel)});
     if (result.rows.empty())
         return std::nullopt;
-    return core::Report{.digest = number(result.rows[0][0]), .when = result.rows[0][1].value()};
+    return core::EarlierDigest{.digest = number(result.rows[0][0]),
+                               .when = result.rows[0][1].value()};
 }
 
 std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const DigestRow &digest) {
@@ -194,7 +195,7 @@ std::vector<Mended> mended_queues(Transaction &transaction, ChannelKind channel,
 void earlier_failures(
     Transaction &transaction, ChannelKind channel, const DigestRow &digest, std::int64_t most,
     bool of_its_kinds,
-    const std::function<void(const core::Failure &, const core::Report &)> &take) {
+    const std::function<void(const core::Failure &, const core::EarlierDigest &)> &take) {
     const std::optional<std::string> kinds =
         of_its_kinds ? kinds_of(transaction, digest) : std::nullopt;
     // Read from the newest on, and compared with a hash table: neither many kinds nor many failures
@@ -227,9 +228,10 @@ void earlier_failures(
         });
 }
 
-void earlier_breaks(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
-                    const std::vector<std::string> &chains,
-                    const std::function<void(const core::Failure &, const core::Report &)> &take) {
+void earlier_breaks(
+    Transaction &transaction, ChannelKind channel, const DigestRow &digest,
+    const std::vector<std::string> &chains,
+    const std::function<void(const core::Failure &, const core::EarlierDigest &)> &take) {
     std::string names; // they are cleaned, so none has a line break in it
     for (const std::string &chain : chains)
         names += (names.empty() ? "" : "\n") + chain;
@@ -252,8 +254,8 @@ void earlier_breaks(Transaction &transaction, ChannelKind channel, const DigestR
 
 std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel) {
     const Result result = transaction.execute(
-        "SELECT h.came_by = 'copy', to_char(h.since, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') "
-        "FROM job_alerting.home h WHERE h.came_by IS NOT NULL "
+        "SELECT h.arrived_by = 'copy', to_char(h.since, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') "
+        "FROM job_alerting.installation h WHERE h.arrived_by IS NOT NULL "
         "AND NOT EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = $1 "
         "                AND d.state = 'accepted' AND d.first_attempt_at >= h.since)",
         {to_string(channel)});

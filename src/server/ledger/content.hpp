@@ -44,7 +44,7 @@ std::int64_t standing_before(Transaction &transaction, const DigestRow &digest,
                              const std::string &queue);
 
 // The last digest of the channel that was accepted, and when.
-std::optional<core::Report> last_accepted(Transaction &transaction, ChannelKind channel);
+std::optional<core::EarlierDigest> last_accepted(Transaction &transaction, ChannelKind channel);
 
 // How many failures that are not in the digest were cleared since the channel's last accepted one
 // was composed.
@@ -64,15 +64,17 @@ std::vector<Mended> mended_queues(Transaction &transaction, ChannelKind channel,
 // Gives to `take` the newest failures from before the digest, `most` of them, the newest first,
 // that have queue, source and job type in common with one of the digest's, and the accepted digest
 // of the channel that each was in; its number is 0 where there is none.
-void earlier_failures(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
-                      std::int64_t most, bool of_its_kinds,
-                      const std::function<void(const core::Failure &, const core::Report &)> &take);
+void earlier_failures(
+    Transaction &transaction, ChannelKind channel, const DigestRow &digest, std::int64_t most,
+    bool of_its_kinds,
+    const std::function<void(const core::Failure &, const core::EarlierDigest &)> &take);
 
 // Gives to `take` of each of these chains the failure that came first, of those from before the
 // digest that still stand and are in an accepted digest of the channel; and that digest.
-void earlier_breaks(Transaction &transaction, ChannelKind channel, const DigestRow &digest,
-                    const std::vector<std::string> &chains,
-                    const std::function<void(const core::Failure &, const core::Report &)> &take);
+void earlier_breaks(
+    Transaction &transaction, ChannelKind channel, const DigestRow &digest,
+    const std::vector<std::string> &chains,
+    const std::function<void(const core::Failure &, const core::EarlierDigest &)> &take);
 
 // How rounds came to run here, when no digest of the channel has been accepted since.
 std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel);

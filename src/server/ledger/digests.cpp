@@ -37,8 +37,7 @@ constexpr const char *digest_columns =
     "newest";
 
 std::vector<Value> digest_parameters(const std::string &channel) {
-    return {channel,
-            std::to_string(core::longest_backoff(static_cast<double>(interval_setting())))};
+    return {channel, std::to_string(core::max_backoff(static_cast<double>(interval_setting())))};
 }
 
 DigestRow digest_of(const Row &row) {
@@ -115,11 +114,12 @@ void doubt_interrupted(Transaction &transaction) {
         "WHERE state = 'sending'");
 }
 
-void move_in(Transaction &transaction, const Home &here, const std::vector<ChannelKind> &channels) {
+void detect_copy(Transaction &transaction, const Installation &here,
+                 const std::vector<ChannelKind> &channels) {
     // A restored dump makes the table anew, even in the database that it was taken from. It brings
     // its row beside one that a round has written meanwhile; digests without any row are its, too.
-    const Result home = transaction.execute(
-        "WITH here AS (SELECT $1 || '/' || 'job_alerting.home'::regclass::oid AS place) "
+    const Result known = transaction.execute(
+        "WITH here AS (SELECT $1 || '/' || 'job_alerting.installation'::regclass::oid AS place) "
         "SELECT here.place, "
         "coalesce(bool_or(h.place <> here.place OR h.timeline <= $4::int "
         // A standby, too, was made from a base backup; but it has not become what it is without
@@ -128,27 +128,28 @@ void move_in(Transaction &transaction, const Home &here, const std::vector<Chann
         "    EXISTS (SELECT FROM job_alerting.digest)), "
         "coalesce(bool_or(h.timeline <> $2::int), false), "
         "count(h.place) = 0 AND EXISTS (SELECT FROM job_alerting.queue) "
-        "FROM here LEFT JOIN job_alerting.home h ON true GROUP BY here.place",
+        "FROM here LEFT JOIN job_alerting.installation h ON true GROUP BY here.place",
         {here.place, value(here.timeline), here.backup, value(here.recovered)});
-    const Row &row = home.rows[0];
+    const Row &row = known.rows[0];
     const bool copied = flag(row[1]);
     const bool promoted = flag(row[2]);
     // Not before there is something to watch: a dump that is being restored brings the queues last.
     const bool first = flag(row[3]);
     if (!copied && !promoted && !first)
         return;
-    Value came_by;
+    Value arrived_by;
     if (copied) {
         hold_past(transaction, channels);
-        came_by = "copy";
+        arrived_by = "copy";
     } else if (promoted) {
         renew_open(transaction);
-        came_by = "promotion";
+        arrived_by = "promotion";
     }
-    transaction.execute("DELETE FROM job_alerting.home");
-    transaction.execute("INSERT INTO job_alerting.home (place, timeline, backup, came_by) "
-                        "VALUES ($1, $2::int, $3, $4)",
-                        {row[0], value(here.timeline), here.backup, came_by});
+    transaction.execute("DELETE FROM job_alerting.installation");
+    transaction.execute(
+        "INSERT INTO job_alerting.installation (place, timeline, backup, arrived_by) "
+        "VALUES ($1, $2::int, $3, $4)",
+        {row[0], value(here.timeline), here.backup, arrived_by});
 }
 
 bool can_compose(Transaction &transaction, const std::vector<ChannelKind> &channels) {

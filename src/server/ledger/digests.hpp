@@ -3,9 +3,9 @@
 
 #pragma once
 
-#include "server/ledger/home.hpp"
 #include "server/base/settings.hpp"
 #include "server/base/transaction.hpp"
+#include "server/ledger/installation.hpp"
 
 #include "core/outcome.hpp"
 
@@ -38,7 +38,8 @@ void doubt_interrupted(Transaction &transaction);
 // Notes where this database lives. In a copy of another, all that was not accepted, or not even
 // composed, is from then on in doubt and held: nobody here knows what the original makes of it.
 // Comes after queues(), or a round could record before anything is noted.
-void move_in(Transaction &transaction, const Home &here, const std::vector<ChannelKind> &channels);
+void detect_copy(Transaction &transaction, const Installation &here,
+                 const std::vector<ChannelKind> &channels);
 
 // Whether a channel has something to tell that nothing keeps back.
 bool can_compose(Transaction &transaction, const std::vector<ChannelKind> &channels);

@@ -3,8 +3,8 @@
 
 #pragma once
 
-#include "server/queue/scan.hpp"
 #include "server/base/transaction.hpp"
+#include "server/queue/scan.hpp"
 
 namespace job_alerting::server {
 

@@ -27,7 +27,7 @@ List *list_databases() {
     return databases;
 }
 
-bool look_again(Database *database) {
+bool refresh(Database *database) {
     List *databases = list_databases();
     bool found = false;
     ListCell *cell;

@@ -18,6 +18,6 @@ List *list_databases();
 
 // Brings up to date what is known of a database: the rounds of others may have taken long. Returns
 // false when it is not to be looked into any more.
-bool look_again(Database *database);
+bool refresh(Database *database);
 
 } // namespace job_alerting::server

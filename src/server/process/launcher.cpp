@@ -2,10 +2,10 @@
 
 #include "server/process/launcher.hpp"
 
-#include "server/process/databases.hpp"
-#include "server/coordination/report.hpp"
 #include "server/base/settings.hpp"
 #include "server/coordination/shared.hpp"
+#include "server/coordination/work_order.hpp"
+#include "server/process/databases.hpp"
 
 extern "C" PGDLLEXPORT void job_alerting_launcher_main(Datum);
 
@@ -14,15 +14,15 @@ namespace job_alerting::server {
 namespace {
 
 constexpr int restart_seconds = 5;
-constexpr long longest_nap = 60 * 1000; // ms: a clock set back must not make it sleep for long
-constexpr long look_pause = 5 * 1000;   // ms between two looks at a worker that lives
-constexpr long defer_pause = 250;       // ms until a round that had to wait is looked at again
-constexpr int shortest_grace = 5 * 1000;
-constexpr int longest_grace = 30 * 1000;
-constexpr int longest_shortage = 60;   // seconds
-constexpr int longest_settling = 5000; // ms that it may take to note an answer
-constexpr int long_round = 10 * 1000;  // ms; others wait for such a round once, and not again
-constexpr int most_unawaited = 2;      // workers that nobody waits for
+constexpr long max_sleep = 60 * 1000; // ms: a clock set back must not make it sleep for long
+constexpr long look_pause = 5 * 1000; // ms between two looks at a worker that lives
+constexpr long defer_pause = 250;     // ms until a round that had to wait is looked at again
+constexpr int min_grace = 5 * 1000;
+constexpr int max_grace = 30 * 1000;
+constexpr int max_shortage = 60;      // seconds
+constexpr int max_settling = 5000;    // ms that it may take to note an answer
+constexpr int long_round = 10 * 1000; // ms; others wait for such a round once, and not again
+constexpr int max_unawaited = 2;      // workers that nobody waits for
 
 // A worker that this launcher has started, and whose end it has not noticed yet.
 struct Started {
@@ -45,14 +45,14 @@ void forget_dropped(List *databases) {
 // Returns false when neither has come and it only was long enough for one nap.
 bool nap(long milliseconds) {
     const int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-                                 Max(1L, Min(milliseconds, longest_nap)), PG_WAIT_EXTENSION);
+                                 Max(1L, Min(milliseconds, max_sleep)), PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
     if (ConfigReloadPending) {
         ConfigReloadPending = false;
         ProcessConfigFile(PGC_SIGHUP);
     }
-    return (events & WL_LATCH_SET) || milliseconds <= longest_nap;
+    return (events & WL_LATCH_SET) || milliseconds <= max_sleep;
 }
 
 // When this database's round is due. What lies further ahead than any round sets it was set by a
@@ -83,7 +83,7 @@ void order_by_due(List *databases) {
 // Whether a worker waits for a lock to settle an answer, which may take for ever.
 bool is_held_up(const shared::DatabaseState &state) {
     return state.settling != 0 &&
-           TimestampDifferenceExceeds(state.settling, GetCurrentTimestamp(), longest_settling);
+           TimestampDifferenceExceeds(state.settling, GetCurrentTimestamp(), max_settling);
 }
 
 void tell_held_up(const Database *database) {
@@ -100,7 +100,7 @@ void tell_held_up(const Database *database) {
 
 // The grace added to every limit before a worker is taken to outlive it, in milliseconds.
 int grace() {
-    return Min(longest_grace, Max(shortest_grace, scan_timeout_setting() + lock_timeout_setting()));
+    return Min(max_grace, Max(min_grace, scan_timeout_setting() + lock_timeout_setting()));
 }
 
 // How long the rounds of others wait for one, in milliseconds.
@@ -246,7 +246,7 @@ int unawaited() {
 // worker.
 bool run_worker(const Database *database, List *databases) {
     const bool suspect = is_suspect(database->oid);
-    if ((suspect && unawaited() >= most_unawaited) ||
+    if ((suspect && unawaited() >= max_unawaited) ||
         !shared::round_ordered(database->oid, lock_timeout_setting()))
         return true;
     const Started *worker = start(database);
@@ -275,7 +275,7 @@ bool run_due(List *databases) {
     foreach (cell, databases) {
         Database *database = static_cast<Database *>(lfirst(cell));
         if (due_at(database->oid) <= GetCurrentTimestamp() && !is_under_way(database->oid) &&
-            look_again(database) && !run_worker(database, databases))
+            refresh(database) && !run_worker(database, databases))
             return false;
     }
     return true;
@@ -285,7 +285,7 @@ bool run_due(List *databases) {
 TimestampTz next_look(Oid database) {
     shared::DatabaseState state;
     const bool stays = shared::find(database, &state) && state.stays;
-    return GetCurrentTimestamp() + (stays ? longest_nap : look_pause) * 1000;
+    return GetCurrentTimestamp() + (stays ? max_sleep : look_pause) * 1000;
 }
 
 // Milliseconds until something is to be done anywhere. A database without the extension wakes
@@ -317,7 +317,7 @@ long shortage_pause(int shortages) {
     if (shortages == 1)
         ereport(WARNING, (errmsg("job_alerting finds no free background worker slot"),
                           errhint("Increase max_worker_processes.")));
-    return 1000L * Min(longest_shortage, 1 << Min(shortages, 10));
+    return 1000L * Min(max_shortage, 1 << Min(shortages, 10));
 }
 
 void run() {

@@ -2,10 +2,10 @@
 
 #include "server/base/prelude.hpp"
 
-#include "server/ledger/home.hpp"
-#include "server/process/launcher.hpp"
 #include "server/base/settings.hpp"
 #include "server/coordination/shared.hpp"
+#include "server/ledger/installation.hpp"
+#include "server/process/launcher.hpp"
 
 extern "C" {
 PG_MODULE_MAGIC;

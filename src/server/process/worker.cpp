@@ -2,22 +2,23 @@
 
 #include "server/base/prelude.hpp"
 
-#include "server/coordination/report.hpp"
+#include "server/coordination/work_order.hpp"
 
-#include "server/desk/check.hpp"
+#include "server/base/encoding.hpp"
 #include "server/base/extension.hpp"
 #include "server/base/guard.hpp"
-#include "server/round/heartbeat.hpp"
-#include "server/desk/preview.hpp"
-#include "server/round/round.hpp"
-#include "server/coordination/round_lock.hpp"
-#include "server/coordination/rows.hpp"
-#include "server/queue/sandbox.hpp"
-#include "server/desk/send_test.hpp"
 #include "server/base/session.hpp"
-#include "server/coordination/shared.hpp"
 #include "server/base/time_limit.hpp"
 #include "server/base/transaction.hpp"
+#include "server/coordination/round_lock.hpp"
+#include "server/coordination/rows.hpp"
+#include "server/coordination/shared.hpp"
+#include "server/desk/check.hpp"
+#include "server/desk/preview.hpp"
+#include "server/desk/send_test.hpp"
+#include "server/queue/sandbox.hpp"
+#include "server/round/heartbeat.hpp"
+#include "server/round/round.hpp"
 
 extern "C" PGDLLEXPORT void job_alerting_worker_main(Datum);
 
@@ -41,13 +42,13 @@ std::vector<Row> rows_of(const ChannelReport &channel) {
     if (channel.digests.empty())
         return {row_of(channel.channel, std::nullopt, 0,
                        channel.failed ? core::to_string(core::State::pending) : "silent",
-                       channel.trouble.text())};
+                       channel.problems.text())};
     std::vector<Row> rows;
     for (const DigestReport &digest : channel.digests)
         rows.push_back(row_of(channel.channel, value(digest.digest_id), digest.failures,
                               core::to_string(digest.state),
                               &digest == &channel.digests.back()
-                                  ? joined(digest.detail, channel.trouble.text())
+                                  ? joined(digest.detail, channel.problems.text())
                                   : digest.detail));
     return rows;
 }
@@ -62,7 +63,7 @@ bool answer(dsm_segment *segment, const RoundReport &round) {
     return true;
 }
 
-void report_error(Report &report, int sqlstate, const char *message, const char *detail = "",
+void report_error(WorkerReport &report, int sqlstate, const char *message, const char *detail = "",
                   const char *hint = "") {
     report.sqlstate = sqlstate;
     copy_text(report.message, sizeof(report.message), message);
@@ -70,7 +71,7 @@ void report_error(Report &report, int sqlstate, const char *message, const char 
     copy_text(report.hint, sizeof(report.hint), hint);
 }
 
-void report_nothing(Report &report) {
+void report_nothing(WorkerReport &report) {
     report_error(report, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "no queue is watched",
                  "A round sees what is committed.",
                  "Call job_alerting.watch('my_schema.my_jobs'), and commit.");
@@ -88,14 +89,14 @@ void tell_launcher(const RoundReport &round) {
     guarded([&] {
         if (round.ended)
             shared::round_ended(MyDatabaseId, due_in(round.due_in), channels.c_str(),
-                                round.trouble.text().c_str());
+                                round.problems.text().c_str());
         else
-            shared::round_failed(MyDatabaseId, round.trouble.text().c_str());
+            shared::round_failed(MyDatabaseId, round.problems.text().c_str());
     });
 }
 
 // Runs the round, and tells its end to the launcher and to its caller, if it has one.
-void work_round(bool by_hand, dsm_segment *segment, Report &report) {
+void work_round(bool by_hand, dsm_segment *segment, WorkerReport &report) {
     try {
         const RoundReport round = run_round(by_hand);
         tell_launcher(round);
@@ -115,7 +116,7 @@ void work_round(bool by_hand, dsm_segment *segment, Report &report) {
 }
 
 // Does what a session asked for that is no round, and returns its rows.
-void work_aside(Task task, dsm_segment *segment, Report &report) {
+void work_aside(Task task, dsm_segment *segment, WorkerReport &report) {
     try {
         Rows rows(segment);
         switch (task) {
@@ -149,7 +150,7 @@ void send_heartbeat_guarded() noexcept {
 }
 
 // No exception and no error of the server leaves it.
-void work_guarded(const WorkOrder &order, dsm_segment *segment, Report &report) noexcept {
+void work_guarded(const WorkOrder &order, dsm_segment *segment, WorkerReport &report) noexcept {
     try {
         if (order.task == Task::round)
             work_round(order.by_hand, segment, report);
@@ -205,7 +206,7 @@ void connect(const WorkOrder &order) {
 }
 
 // From here on the caller, when it goes, ends this process; unless it has gone already.
-void serve_caller(Report *report) {
+void serve_caller(WorkerReport *report) {
     report->worker = MyProcPid;
     pg_memory_barrier();
     if (pg_atomic_read_u32(&report->stage) == stage_abandoned)
@@ -213,7 +214,7 @@ void serve_caller(Report *report) {
 }
 
 // Takes the lock of the rounds. A round that has begun is finished, caller or none.
-void begin_round(const WorkOrder &order, Report *report) {
+void begin_round(const WorkOrder &order, WorkerReport *report) {
     if (!take_round_lock(order.by_hand))
         leave_out(order);
     if (!move_to(report, stage_fixed))
@@ -223,39 +224,16 @@ void begin_round(const WorkOrder &order, Report *report) {
 
 // What the status will say of it. Returns whether it is another failure than that of the round
 // before.
-bool round_failed(const Report &report) {
-    char *trouble = psprintf("the round failed: %s%s%s", report.message, report.hint[0] ? ": " : "",
+bool round_failed(const WorkerReport &report) {
+    char *problem = psprintf("the round failed: %s%s%s", report.message, report.hint[0] ? ": " : "",
                              report.hint);
-    const size_t length = strlen(trouble);
-    if (trouble[length - 1] == '.')
-        trouble[length - 1] = '\0'; // more is said after it
-    return shared::round_failed(MyDatabaseId, trouble);
+    const size_t length = strlen(problem);
+    if (problem[length - 1] == '.')
+        problem[length - 1] = '\0'; // more is said after it
+    return shared::round_failed(MyDatabaseId, problem);
 }
 
 } // namespace
-
-void copy_text(char *target, size_t size, const char *text) {
-    const int length =
-        pg_mbcliplen(text, static_cast<int>(strlen(text)), static_cast<int>(size) - 1);
-    memcpy(target, text, length);
-    target[length] = '\0';
-}
-
-bool start_worker(const WorkOrder &order, const char *database_name,
-                  BackgroundWorkerHandle **handle) {
-    BackgroundWorker worker = {};
-    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-    worker.bgw_restart_time = BGW_NEVER_RESTART;
-    worker.bgw_notify_pid = MyProcPid;
-    strlcpy(worker.bgw_library_name, "job_alerting", BGW_MAXLEN);
-    strlcpy(worker.bgw_function_name, "job_alerting_worker_main", BGW_MAXLEN);
-    strlcpy(worker.bgw_type, "job_alerting worker", BGW_MAXLEN);
-    pg_snprintf(worker.bgw_name, BGW_MAXLEN, "job_alerting worker for %s", database_name);
-    static_assert(sizeof(order) <= BGW_EXTRALEN);
-    memcpy(worker.bgw_extra, &order, sizeof(order));
-    return RegisterDynamicBackgroundWorker(&worker, handle);
-}
 
 } // namespace job_alerting::server
 
@@ -277,11 +255,12 @@ extern "C" void job_alerting_worker_main(Datum) {
     prepare_time_limits();
     prepare_sandboxes();
 
-    static Report own;
+    static WorkerReport own;
     dsm_segment *segment = order.report ? dsm_attach(order.report) : nullptr;
     if (order.report && !segment)
         proc_exit(0); // the caller has not waited
-    Report *report = segment ? static_cast<Report *>(dsm_segment_address(segment)) : &own;
+    WorkerReport *report =
+        segment ? static_cast<WorkerReport *>(dsm_segment_address(segment)) : &own;
     serve_caller(report);
     if (is_round)
         begin_round(order, report);

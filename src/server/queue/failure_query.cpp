@@ -8,16 +8,16 @@ namespace {
 
 enum Position { job_id, failed_at, occurrence, never_ran = 9 };
 
-constexpr int most_of_a_word = 1000;
-constexpr int most_of_an_error = 4000;
-constexpr int most_of_its_head = 1495; // the line "..." and its tail have the rest
-constexpr int most_of_a_step = 300;
-constexpr int most_steps = 50;
+constexpr int max_word = 1000;
+constexpr int max_error = 4000;
+constexpr int max_error_head = 1495; // the line "..." and its tail have the rest
+constexpr int max_step = 300;
+constexpr int max_steps = 50;
 
 // The ledger's unique index takes 2,704 bytes: a queue's name, a job_id and an occurrence. A text
 // of more than so many bytes is replaced by so many of its characters and a digest, which is more
 // bytes again, so that it is never equal to a text that was not replaced.
-constexpr int longest_identity = 200;
+constexpr int max_identity = 200;
 
 const char *column_list() {
     StringInfoData list;
@@ -67,7 +67,7 @@ const char *identity_of(const char *text) {
     return psprintf(
         "CASE WHEN octet_length(%s) <= %d THEN %s ELSE left(%s, %d) || '... sha256 ' || "
         "encode(sha256(convert_to(%s, getdatabaseencoding())), 'hex') END",
-        text, longest_identity, text, text, longest_identity, text);
+        text, max_identity, text, text, max_identity, text);
 }
 
 // NULL where the query has nothing.
@@ -106,13 +106,13 @@ const char *tail_of(const char *text, int characters) {
 // empty one: NULL stands for a query that tells no errors. The inner SELECT computes the error just
 // once.
 const char *clipped_error() {
-    constexpr int most_of_its_tail = most_of_an_error - most_of_its_head - 5;
+    constexpr int max_error_tail = max_error - max_error_head - 5;
     return psprintf("(SELECT CASE WHEN e.whole IS NULL THEN '' "
                     "WHEN octet_length(e.whole) <= %d * %d AND length(e.whole) <= %d THEN e.whole "
                     "ELSE left(e.whole, %d) || E'\\n...\\n' || %s END "
                     "FROM (SELECT q.error AS whole OFFSET 0) e)",
-                    most_of_an_error, pg_database_encoding_max_length(), most_of_an_error,
-                    most_of_its_head, tail_of("e.whole", most_of_its_tail));
+                    max_error, pg_database_encoding_max_length(), max_error, max_error_head,
+                    tail_of("e.whole", max_error_tail));
 }
 
 // The query may return any number of steps of any length. The inner SELECT keeps the planner from
@@ -122,13 +122,13 @@ const char *clipped_steps() {
                     "FROM (SELECT q.never_ran AS names OFFSET 0) s, "
                     "unnest(s.names) WITH ORDINALITY step(name, place) "
                     "WHERE step.place <= %d AND step.name IS NOT NULL)",
-                    most_of_a_step, most_steps);
+                    max_step, max_steps);
 }
 
 const char *clipped(const FailureColumn &column) {
     if (column.type == TEXTARRAYOID)
         return clipped_steps();
-    if (column.most == most_of_an_error)
+    if (column.most == max_error)
         return clipped_error();
     return psprintf("left(q.%s, %d)", column.name, column.most);
 }
@@ -169,14 +169,14 @@ const FailureColumn failure_columns[failure_column_count] = {
     {"job_id", TEXTOID, true, 0},
     {"failed_at", TIMESTAMPTZOID, true, 0},
     {"occurrence", TEXTOID, false, 0},
-    {"source", TEXTOID, false, most_of_a_word},
-    {"job_type", TEXTOID, false, most_of_a_word},
-    {"target_type", TEXTOID, false, most_of_a_word},
-    {"target_id", TEXTOID, false, most_of_a_word},
-    {"status", TEXTOID, false, most_of_a_word},
-    {"chain", TEXTOID, false, most_of_a_word},
-    {"never_ran", TEXTARRAYOID, false, most_of_a_step},
-    {"error", TEXTOID, false, most_of_an_error},
+    {"source", TEXTOID, false, max_word},
+    {"job_type", TEXTOID, false, max_word},
+    {"target_type", TEXTOID, false, max_word},
+    {"target_id", TEXTOID, false, max_word},
+    {"status", TEXTOID, false, max_word},
+    {"chain", TEXTOID, false, max_word},
+    {"never_ran", TEXTARRAYOID, false, max_step},
+    {"error", TEXTOID, false, max_error},
     {"attempts", INT4OID, false, 0},
     {"max_attempts", INT4OID, false, 0},
 };

@@ -2,9 +2,9 @@
 
 #include "server/queue/sandbox.hpp"
 
-#include "server/queue/advisory_locks.hpp"
 #include "server/base/settings.hpp"
 #include "server/base/time_limit.hpp"
+#include "server/queue/advisory_locks.hpp"
 
 namespace job_alerting::server {
 

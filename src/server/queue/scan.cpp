@@ -2,23 +2,23 @@
 
 #include "server/queue/scan.hpp"
 
+#include "server/coordination/round_lock.hpp"
+#include "server/coordination/shared.hpp"
 #include "server/queue/plan.hpp"
 #include "server/queue/receiver.hpp"
-#include "server/coordination/round_lock.hpp"
 #include "server/queue/sandbox.hpp"
-#include "server/coordination/shared.hpp"
 
 namespace job_alerting::server {
 
 namespace {
 
 // Of more jobs than so many with new failures, a scan does not ask for those jobs alone.
-constexpr int64 most_chosen = 100000;
+constexpr int64 max_chosen = 100000;
 
 // The result of comparing with the ledger.
 struct Difference {
     int64 fresh;       // new failures
-    Datum jobs;        // job_hash() of each, a bigint[]; incomplete beyond most_chosen
+    Datum jobs;        // job_hash() of each, a bigint[]; incomplete beyond max_chosen
     bool some_cleared; // or stand again
 };
 
@@ -136,7 +136,7 @@ Difference compare_with_ledger(const char *queue) {
                      "        AND f.job_id = s.job_id AND f.occurrence = s.occurrence)) "
                      "SELECT (SELECT count(*) FROM fresh), "
                      "ARRAY(SELECT job FROM fresh LIMIT %lld), (SELECT count(*) FROM strays)",
-                     job_hash("s.job_id"), static_cast<long long>(most_chosen)),
+                     job_hash("s.job_id"), static_cast<long long>(max_chosen)),
             1, types, values);
         difference = {.fresh = number_of(table, 1),
                       .jobs = datum_of(table, 2),
@@ -161,7 +161,7 @@ void tell_omission(const char *queue, const Omission &omission) {
 void read_failures(const ScannedQueue &queue, const Difference &difference, int left,
                    int time_limit, bool is_round, Tuplestorestate *&found) {
     const MemoryContext context = CurrentMemoryContext;
-    const bool of_jobs = difference.fresh <= most_chosen;
+    const bool of_jobs = difference.fresh <= max_chosen;
     Tuplestorestate *tried = tuplestore_begin_heap(false, false, work_mem);
     auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
         tuplestore_clear(tried);

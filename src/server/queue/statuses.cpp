@@ -9,7 +9,7 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr double most_pages = 10000; // that are read of a table
+constexpr double max_pages = 10000; // that are read of a table
 
 // The statuses that are failures, and those that surely are none.
 const char *const known =
@@ -37,7 +37,7 @@ double pages_of(Oid table) {
 
 const char *sample_of(Oid table) {
     const double pages = pages_of(table);
-    return pages > most_pages ? psprintf("TABLESAMPLE SYSTEM (%f)", 100 * most_pages / pages) : "";
+    return pages > max_pages ? psprintf("TABLESAMPLE SYSTEM (%f)", 100 * max_pages / pages) : "";
 }
 
 // A word is anybody's: what it has beyond letters, digits and the like is not shown.

@@ -6,12 +6,12 @@
 
 #include "server/base/as_extension.hpp"
 #include "server/base/encoding.hpp"
+#include "server/base/settings.hpp"
 #include "server/queue/examine.hpp"
 #include "server/queue/failure_query.hpp"
 #include "server/queue/job_table.hpp"
 #include "server/queue/sandbox.hpp"
 #include "server/queue/scan.hpp"
-#include "server/base/settings.hpp"
 #include "server/queue/statuses.hpp"
 
 extern "C" {

@@ -3,9 +3,9 @@
 #include "server/round/heartbeat.hpp"
 
 #include "server/base/guard.hpp"
+#include "server/coordination/shared.hpp"
 #include "server/delivery/route.hpp"
 #include "server/delivery/secret.hpp"
-#include "server/coordination/shared.hpp"
 
 #include "http/endpoint.hpp"
 
@@ -63,7 +63,7 @@ std::string try_to_ask(const Settings &settings) {
 
 bool did_all(const RoundReport &round) {
     return round.ended && round.watched && round.read_all && round.all_told &&
-           round.trouble.empty();
+           round.problems.empty();
 }
 
 std::string heartbeat_fault(const Settings &settings) {

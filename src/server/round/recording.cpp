@@ -2,9 +2,9 @@
 
 #include "server/round/recording.hpp"
 
-#include "server/queue/sandbox.hpp"
 #include "server/base/settings.hpp"
 #include "server/coordination/shared.hpp"
+#include "server/queue/sandbox.hpp"
 
 #include <cmath>
 #include <tuple>
@@ -59,7 +59,7 @@ void end_scan(const Queue &queue) {
     transaction.commit();
 }
 
-void keep_broken(const Queue &queue, const Unreadable &error) {
+void mark_broken(const Queue &queue, const Unreadable &error) {
     Transaction transaction(lock_timeout_setting());
     if (ledger::break_queue(transaction, queue.name, error.words(), !is_limit(error.sqlstate)))
         warn("job_alerting cannot read queue \"" + queue.name + "\": " + error.words());
@@ -190,7 +190,7 @@ Recording::Reading Recording::read(const Queue &queue, bool wait, double limit) 
             reading = Reading::cut;
             note(queue, [&] { end_scan(queue); });
         } else {
-            const bool noted = note(queue, [&] { keep_broken(queue, error); });
+            const bool noted = note(queue, [&] { mark_broken(queue, error); });
             tell_unread(queue, error.words(), noted);
         }
     } catch (const ServerError &error) {

@@ -8,8 +8,8 @@
 
 #pragma once
 
+#include "server/base/problems.hpp"
 #include "server/ledger/ledger.hpp"
-#include "server/base/troubles.hpp"
 
 #include <functional>
 #include <map>
@@ -38,13 +38,13 @@ public:
     void record_late(const std::function<void()> &before_each);
 
     // Queues that could not be read.
-    Troubles unread;
+    Problems unread;
 
     // Of those, the ones whose rows cannot say so.
-    Troubles untold;
+    Problems untold;
 
     // Errors of the round's own statements.
-    Troubles own;
+    Problems own;
 
     // The queues for which no time was left.
     std::vector<const Queue *> postponed;

@@ -2,12 +2,12 @@
 
 #include "server/round/round.hpp"
 
+#include "server/coordination/shared.hpp"
 #include "server/delivery/channel.hpp"
 #include "server/delivery/delivery.hpp"
 #include "server/ledger/digests.hpp"
 #include "server/ledger/ledger.hpp"
 #include "server/round/recording.hpp"
-#include "server/coordination/shared.hpp"
 
 namespace job_alerting::server {
 
@@ -22,11 +22,11 @@ std::vector<ChannelKind> known_channels(const Settings &settings) {
 }
 
 std::vector<Queue> begin(const Settings &settings) {
-    const Home here = find_home();
+    const Installation here = find_installation();
     Transaction transaction(lock_timeout_setting());
     ledger::doubt_interrupted(transaction);
     std::vector<Queue> queues = ledger::queues(transaction);
-    ledger::move_in(transaction, here, known_channels(settings));
+    ledger::detect_copy(transaction, here, known_channels(settings));
     transaction.commit();
     for (const Queue &queue : queues)
         if (queue.never_ended)
@@ -51,7 +51,7 @@ bool was_cut_off(const Settings &settings) {
 }
 
 std::string settings_fault(const Settings &settings) {
-    Troubles all;
+    Problems all;
     all.add(channels_fault(settings));
     for (const SettingFault &fault : setting_faults())
         all.add(fault.what);
@@ -84,9 +84,9 @@ std::vector<ChannelKind> busy_channels(const RoundReport &report) {
     return kinds;
 }
 
-void tell_channel(ChannelReport &channel, const std::string &trouble, RoundReport &report) {
-    channel.trouble.add(trouble);
-    report.trouble.add(trouble, std::string("channel ") + to_string(channel.channel));
+void tell_channel(ChannelReport &channel, const std::string &problem, RoundReport &report) {
+    channel.problems.add(problem);
+    report.problems.add(problem, std::string("channel ") + to_string(channel.channel));
 }
 
 // What goes wrong with one channel is no other's. It is tried again by the next round.
@@ -109,9 +109,9 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
     }
 }
 
-void tell_trouble(const std::string &trouble, RoundReport &report) {
+void tell_problem(const std::string &problem, RoundReport &report) {
     for (ChannelReport &channel : report.channels)
-        channel.trouble.add(trouble);
+        channel.problems.add(problem);
 }
 
 bool is_silent(const ChannelReport &channel) {
@@ -149,11 +149,11 @@ std::string postponed_queues(const std::vector<const Queue *> &queues) {
 void tell_recording(const Recording &recording, RoundReport &report) {
     const std::string postponed = postponed_queues(recording.postponed);
     report.read_all = recording.unread.empty() && recording.own.empty() && postponed.empty();
-    tell_trouble(recording.own.text(), report);
-    tell_trouble(recording.unread.text(), report);
-    tell_trouble(postponed, report);
-    report.trouble.add(recording.own.text());
-    report.trouble.add(recording.untold.text());
+    tell_problem(recording.own.text(), report);
+    tell_problem(recording.unread.text(), report);
+    tell_problem(postponed, report);
+    report.problems.add(recording.own.text());
+    report.problems.add(recording.untold.text());
 }
 
 // If the cleanup fails, the next round repeats it.
@@ -240,8 +240,8 @@ RoundReport run_round(bool by_hand) {
 
     tell_recording(recording, report);
     const std::string fault = settings_fault(settings);
-    tell_trouble(fault, report);
-    report.trouble.add(fault);
+    tell_problem(fault, report);
+    report.problems.add(fault);
     tidy_up(settings, report);
     if (!recording.postponed.empty())
         report.due_in =

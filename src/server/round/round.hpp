@@ -3,9 +3,9 @@
 
 #pragma once
 
-#include "server/delivery/delivery.hpp"
+#include "server/base/problems.hpp"
 #include "server/base/settings.hpp"
-#include "server/base/troubles.hpp"
+#include "server/delivery/delivery.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -22,7 +22,7 @@ struct RoundReport {
     bool all_told = false;        // no digest of these channels waits, or is in doubt
     bool ended = true;   // false when a channel met an error and is to be tried again before long
     bool watched = true; // false when there is no queue, and nothing was told of a former one
-    Troubles trouble;    // what keeps a mail from coming, as far as no table says it
+    Problems problems;   // what keeps a mail from coming, as far as no table says it
 };
 
 // A setting makes it impossible to know where digests go; what() names it.

@@ -7,7 +7,7 @@
 
 namespace job_alerting::server {
 
-struct Home {
+struct Installation {
     std::string place;      // system identifier and oid of the database; a copy has another
     std::int64_t timeline;  // another one after a promotion
     std::int64_t recovered; // the last timeline that a restored cluster left; 0 for none
@@ -19,6 +19,6 @@ struct Home {
 void note_restoring();
 
 // Reads it. Throws ServerError.
-Home find_home();
+Installation find_installation();
 
 } // namespace job_alerting::server

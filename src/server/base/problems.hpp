@@ -7,23 +7,23 @@
 
 namespace job_alerting::server {
 
-class Troubles {
+class Problems {
 public:
     // Adds that `what` is wrong, with a channel, say; `where` is empty when it needs no name.
     void add(const std::string &what, const std::string &where = "");
 
-    bool empty() const { return troubles_.empty(); }
+    bool empty() const { return problems_.empty(); }
 
     // All of it in one line, in the order of coming: "channel log, channel slack: refused; …".
     std::string text() const;
 
 private:
-    struct Trouble {
+    struct Problem {
         std::string what;
         std::vector<std::string> where;
     };
 
-    std::vector<Trouble> troubles_;
+    std::vector<Problem> problems_;
 };
 
 } // namespace job_alerting::server

@@ -8,7 +8,7 @@
 
 namespace job_alerting::server {
 
-struct Report {
+struct WorkerReport {
     // Whether somebody waits for it: a Stage. And who works on it; 0 before that process has come
     // to where it can be told that nobody does.
     pg_atomic_uint32 stage;
@@ -32,13 +32,10 @@ struct Report {
 enum Stage : uint32 { stage_asked, stage_fixed, stage_abandoned };
 
 // Moves a report on from stage_asked. Returns false when it is in another stage.
-inline bool move_to(Report *report, Stage stage) {
+inline bool move_to(WorkerReport *report, Stage stage) {
     uint32 expected = stage_asked;
     return pg_atomic_compare_exchange_u32(&report->stage, &expected, stage);
 }
-
-// Copies a text into `size` bytes, cut on a character boundary. Raises no error.
-void copy_text(char *target, size_t size, const char *text);
 
 enum class Task { round, preview, send_test, check };
 
@@ -51,7 +48,7 @@ struct WorkOrder {
 };
 
 // Where in the segment the queue of the rows lies, behind the report.
-inline constexpr Size rows_offset = MAXALIGN(sizeof(Report));
+inline constexpr Size rows_offset = MAXALIGN(sizeof(WorkerReport));
 inline constexpr Size rows_size = 64 * 1024;
 
 // Registers a worker. Returns false when there is no free slot. It notifies this process when it

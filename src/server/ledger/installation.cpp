@@ -1,6 +1,6 @@
 #include "server/base/prelude.hpp"
 
-#include "server/ledger/home.hpp"
+#include "server/ledger/installation.hpp"
 
 #include "server/base/guard.hpp"
 
@@ -62,13 +62,13 @@ void note_restoring() {
         access(RECOVERY_SIGNAL_FILE, F_OK) == 0 && access(STANDBY_SIGNAL_FILE, F_OK) != 0;
 }
 
-Home find_home() {
-    Home home;
-    home.place = std::to_string(GetSystemIdentifier()) + "/" + std::to_string(MyDatabaseId);
-    guarded([&] { home.timeline = GetWALInsertionTimeLine(); });
-    home.recovered = last_recovered(home.timeline);
-    home.backup = backup_label();
-    return home;
+Installation find_installation() {
+    Installation installation;
+    installation.place = std::to_string(GetSystemIdentifier()) + "/" + std::to_string(MyDatabaseId);
+    guarded([&] { installation.timeline = GetWALInsertionTimeLine(); });
+    installation.recovered = last_recovered(installation.timeline);
+    installation.backup = backup_label();
+    return installation;
 }
 
 } // namespace job_alerting::server
