@@ -81,7 +81,7 @@ inline Failure nightly_failure(std::int64_t id, const std::string &source,
     return failure;
 }
 
-// The night of README: what its mail and the screenshots in doc/ show.
+// The night that the mail in doc/digest.md and the screenshots in doc/ show.
 inline Digest nightly_digest() {
     Failure died = nightly_failure(2, "apple", "refresh_catalog", "03:07:09");
     died.target_type = "artist";
