@@ -186,7 +186,7 @@ SELECT pg_temp.lines_are(
         AND a.atttypid = 'text'::regtype AND a.attcollation = 'pg_catalog."C"'::regcollation ORDER BY 1$$,
     ARRAY['job_alerting.digest.channel', 'job_alerting.digest.held', 'job_alerting.digest.state',
           'job_alerting.failure.job_id', 'job_alerting.failure.occurrence', 'job_alerting.failure.queue',
-          'job_alerting.installation.backup', 'job_alerting.installation.arrived_by', 'job_alerting.installation.place',
+          'job_alerting.installation.arrived_by', 'job_alerting.installation.backup', 'job_alerting.installation.place',
           'job_alerting.queue.name'],
     'identities are compared byte by byte');
 
