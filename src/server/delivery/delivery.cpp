@@ -201,7 +201,7 @@ bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Ou
     if (!refusal) // else it is the same try still
         digest.attempts++;
     try {
-        const Message message = make_message(report_.channel, content, digest, settings_);
+        const Message message = channel_of(report_.channel).message(content, digest, settings_);
         digest.request = message.request;
         return ledger::begin_sending(transaction, digest, message.subject, message.request,
                                      message.message_id);

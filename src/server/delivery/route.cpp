@@ -56,6 +56,10 @@ void check_route(const Settings &settings) {
                          strerror(errno));
 }
 
+std::int64_t seconds_now() {
+    return static_cast<std::int64_t>(time(nullptr));
+}
+
 core::Answer post(const core::Request &request, const Settings &settings) {
     const SparedConnections spared;
     return without_route(

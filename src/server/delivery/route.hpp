@@ -26,6 +26,9 @@ core::Answer post(const core::Request &request, const Settings &settings);
 // Asks for an address; within so many milliseconds, or http_timeout where that is less.
 core::Answer get(const std::string &url, const Settings &settings, int time_limit);
 
+// By which an answer is interpreted: seconds since 1970.
+std::int64_t seconds_now();
+
 // The host that a URL names, without a port.
 std::string_view host_of(std::string_view url);
 

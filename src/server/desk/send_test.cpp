@@ -2,9 +2,12 @@
 
 #include "server/desk/send_test.hpp"
 
+#include "server/base/encoding.hpp"
 #include "server/delivery/channel.hpp"
 #include "server/ledger/content.hpp"
 #include "server/round/round.hpp"
+
+#include "core/test_message.hpp"
 
 namespace job_alerting::server {
 
@@ -12,8 +15,8 @@ namespace {
 
 std::string make_request(ChannelKind channel, const Settings &settings) {
     Transaction transaction(lock_timeout_setting());
-    const Message message =
-        make_test_message(channel, ledger::database_name(transaction), settings);
+    const core::Mail test = core::test_message(to_utf8(ledger::database_name(transaction)));
+    const Message message = channel_of(channel).test_message(test, settings);
     transaction.commit();
     return message.request;
 }

@@ -1,0 +1,74 @@
+#include "server/base/prelude.hpp"
+
+#include "server/delivery/mail.hpp"
+
+#include "server/base/encoding.hpp"
+#include "server/delivery/route.hpp"
+
+extern "C" {
+#include "pgtime.h"
+#include "port.h"
+}
+
+namespace job_alerting::server {
+
+namespace {
+
+std::string date_now() {
+    const pg_time_t now = static_cast<pg_time_t>(seconds_now());
+    char text[64];
+    pg_strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S +0000", pg_gmtime(&now));
+    return text;
+}
+
+std::string random_token() {
+    unsigned char bytes[12];
+    if (!pg_strong_random(bytes, sizeof(bytes)))
+        throw std::runtime_error("no random numbers are to be had");
+    std::string token;
+    for (const unsigned char byte : bytes)
+        for (const int half : {byte >> 4, byte & 15})
+            token += "0123456789abcdef"[half];
+    return token;
+}
+
+// Letters, digits, '.' and '-' only: mail systems mangle or refuse other identifiers.
+std::string make_message_id(std::int64_t digest, const std::string &sender) {
+    std::string domain = sender.substr(sender.find('@') + 1);
+    for (char &c : domain)
+        if (!isalnum(static_cast<unsigned char>(c)) && c != '.')
+            c = '-';
+    return "<job-alerting." + std::to_string(digest) + "." + random_token() + "@" + domain + ">";
+}
+
+std::vector<core::Address> addresses(const char *setting, const std::string &list) {
+    if (list.empty())
+        throw CannotSend(std::string(setting) + " is not set");
+    try {
+        return core::parse_addresses(to_utf8(list));
+    } catch (const core::BadAddress &bad) {
+        throw CannotSend(std::string(setting) + " is malformed: " + bad.unquoted());
+    }
+}
+
+} // namespace
+
+core::Mail mail_of(const core::Digest &content, const Settings &settings) {
+    return core::render(content, settings.max_listed, to_utf8(settings.job_url));
+}
+
+core::Envelope envelope_of(const DigestRow &digest, const Settings &settings) {
+    const std::vector<core::Address> from = addresses("job_alerting.mail_from", settings.mail_from);
+    if (from.size() != 1)
+        throw CannotSend("job_alerting.mail_from names more than one sender");
+    core::Envelope envelope;
+    envelope.digest_id = digest.id;
+    envelope.from = from[0];
+    envelope.to = addresses("job_alerting.mail_to", settings.mail_to);
+    envelope.message_id =
+        digest.message_id.empty() ? make_message_id(digest.id, from[0].email) : digest.message_id;
+    envelope.date = date_now();
+    return envelope;
+}
+
+} // namespace job_alerting::server
