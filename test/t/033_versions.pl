@@ -256,7 +256,7 @@ subtest 'a library of before stops no database but one that was updated' => sub 
     }
     $cluster->safe_psql('updated', 'ALTER EXTENSION job_alerting UPDATE');
     isnt $cluster->psql('updated', $call{run_digest}, stderr => \my $error), 0, 'the one has no round';
-    like $error, qr/works with version \Q$current\E .* version "\Q$later\E"\nHINT:  Restart the server/, 'and says that the server is to be restarted';
+    like $error, qr/supports version \Q$current\E .* version "\Q$later\E"\nHINT:  Restart the server/, 'and says that the server is to be restarted';
     tells($cluster, 'old', 'the other has');
     $cluster->stop;
 };

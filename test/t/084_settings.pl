@@ -13,13 +13,13 @@ use JobAlerting;
 
 # By name: the value that is found at server start, what it has to be, and what holds meanwhile.
 my %MISTYPED = (
-    interval     => [ '5 minutes', qr/not a time from 1s to 7d/, qr/a round comes each hour/ ],
-    max_listed   => [ '5000',      qr/not a whole number from 0 to 1000/, qr/50 jobs are listed/ ],
-    http_timeout => [ '30 sec',    qr/not a time from 1s to 10min/, qr/a request may take 30s/ ],
-    lock_timeout => [ '-1',        qr/not a time from 1ms to 10min/, qr/a round waits 5s for a lock/ ],
-    scan_timeout => [ "5m\xc3\xadn", qr/not a time from 1ms to 1d/, qr/a failure query may take 5min/ ],
-    on_in_doubt  => [ 'hald',      qr/neither resend nor hold/, qr/nothing in doubt is sent again/ ],
-    retention    => [ '90 days',   qr/not a time from 0 to 24855d/, qr/nothing is forgotten/ ],
+    interval     => [ '5 minutes', qr/not a time from 1s to 7d/, qr/a round runs every hour/ ],
+    max_listed   => [ '5000',      qr/not a whole number from 0 to 1000/, qr/at most 50 jobs are listed/ ],
+    http_timeout => [ '30 sec',    qr/not a time from 1s to 10min/, qr/the limit is 30s/ ],
+    lock_timeout => [ '-1',        qr/not a time from 1ms to 10min/, qr/the limit is 5s/ ],
+    scan_timeout => [ "5m\xc3\xadn", qr/not a time from 1ms to 1d/, qr/the limit is 5min/ ],
+    on_in_doubt  => [ 'hald',      qr/neither resend nor hold/, qr/no digest in doubt is sent again/ ],
+    retention    => [ '90 days',   qr/not a time from 0 to 24855d/, qr/no failure is deleted/ ],
 );
 my $MISTYPED = join "\n", map { "job_alerting.$_ = '$MISTYPED{$_}[0]'" } sort keys %MISTYPED;
 
@@ -66,7 +66,7 @@ subtest 'a mistyped value that is found at server start is kept, and told' => su
         my ($value, $allowed, $meanwhile) = @{ $MISTYPED{$name} };
         is sql("SHOW job_alerting.$name"), $value, "$name: it is kept";
         my $ascii = $value =~ s/[^ -~]+/./gr;
-        my $said = qr/job_alerting\.$name is "$ascii", which is $allowed; until it is mended, $meanwhile/;
+        my $said = qr/job_alerting\.$name is "$ascii", which is $allowed; until it is fixed, $meanwhile/;
         like $row->{detail}, $said, 'run_digest() tells it';
         like $status->{reason}, $said, 'so does the status' if $name =~ /\A[hi]/;    # as far as there is room
         my $finding = $found->{"setting $name"};
@@ -116,16 +116,16 @@ subtest 'the statements of check() mend all' => sub {
 
 subtest 'who sets a wrong value is told so' => sub {
     for my $case (
-        [ interval    => '5 minutes', qr/DETAIL:  It has to be a time from 1s to 7d\.\nHINT:  Write a number and one of the units/ ],
-        [ interval    => '0',         qr/DETAIL:  It has to be a time from 1s to 7d\./ ],
-        [ retention   => '-1',        qr/DETAIL:  It has to be a time from 0 to 24855d\./ ],
-        [ max_listed  => '1001',       qr/DETAIL:  It has to be a whole number from 0 to 1000\.\nHINT:  Write a whole number\./ ],
+        [ interval    => '5 minutes', qr/DETAIL:  The value must be a time from 1s to 7d\.\nHINT:  Write a number and one of the units/ ],
+        [ interval    => '0',         qr/DETAIL:  The value must be a time from 1s to 7d\./ ],
+        [ retention   => '-1',        qr/DETAIL:  The value must be a time from 0 to 24855d\./ ],
+        [ max_listed  => '1001',       qr/DETAIL:  The value must be a whole number from 0 to 1000\.\nHINT:  Write a whole number\./ ],
         [ max_listed  => 'many',      qr/HINT:  Write a whole number\./ ],
-        [ on_in_doubt => 'hald',      qr/DETAIL:  It has to be resend or hold\./ ],
+        [ on_in_doubt => 'hald',      qr/DETAIL:  Available values: resend, hold\./ ],
         [ mail_to     => 'ops@example.com, nobody', qr/DETAIL:  "nobody" is not a mail address: it must have one @\./ ],
         [ mail_to     => "M\xc3\xbcller", qr/DETAIL:  "M\xc3\xbcller" is not a mail address: it is not ASCII/ ],
-        [ mail_to     => join(',', map { "a$_\@example.com" } 1 .. 1001), qr/DETAIL:  SendGrid takes 1000 recipients at most\./ ],
-        [ mail_from   => 'a@example.com, b@example.com', qr/DETAIL:  A mail has one sender\./ ],
+        [ mail_to     => join(',', map { "a$_\@example.com" } 1 .. 1001), qr/DETAIL:  SendGrid accepts at most 1000 recipients\./ ],
+        [ mail_from   => 'a@example.com, b@example.com', qr/DETAIL:  A mail can have only one sender\./ ],
       )
     {
         my ($name, $value, $why) = @$case;

@@ -1,4 +1,4 @@
-// The tables of the extension, for what a user's session may change in them. C regime.
+// Access to the extension's tables from a user's session. C regime.
 
 #pragma once
 
@@ -6,8 +6,8 @@
 
 namespace job_alerting::server {
 
-// Runs `work`, with SPI connected, as the extension's owner: its tables are nobody else's to write.
-// An error when this database has no extension that the library knows.
+// Runs `work` with SPI connected and as the extension's owner, since no other role may write to
+// its tables. Raises an error if the extension is missing or of an unsupported version.
 template <typename Work> void as_extension(Work &&work) {
     const Extension extension = hold_extension();
     if (!OidIsValid(extension.oid))
@@ -22,7 +22,8 @@ template <typename Work> void as_extension(Work &&work) {
     const int nesting = NewGUCNestLevel();
     set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
                       GUC_ACTION_SAVE, true, 0, false);
-    // Values travel as text: times with an offset, never with an abbreviation that means another.
+    // Values are passed as text. ISO prints a time zone as an offset; an abbreviation may be
+    // ambiguous.
     set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
                       false);
     SetUserIdAndSecContext(extension.owner, context | SECURITY_LOCAL_USERID_CHANGE);
@@ -33,7 +34,8 @@ template <typename Work> void as_extension(Work &&work) {
     AtEOXact_GUC(false, nesting);
 }
 
-// Executes one statement in it. Parameters are texts, which the statement casts.
+// Executes one statement inside as_extension(). Parameters are of type text; the statement casts
+// them.
 void execute(const char *statement, int count, Datum *values);
 
 } // namespace job_alerting::server

@@ -8,13 +8,14 @@ namespace job_alerting::server {
 
 namespace {
 
-// Whether text of the database is taken for UTF-8 as it is.
-bool as_it_is() {
+// Whether the database's text is used as UTF-8 without conversion.
+bool needs_no_conversion() {
     return GetDatabaseEncoding() == PG_UTF8 || GetDatabaseEncoding() == PG_SQL_ASCII;
 }
 
-// The server has no conversion between these encodings (MULE_INTERNAL and UTF-8, say), but all of
-// them share ASCII. Returns how many bytes it has copied to `part`: those before another character.
+// For two encodings that the server cannot convert between, such as MULE_INTERNAL and UTF-8. All
+// server encodings share ASCII: copies the leading ASCII characters to `part` and returns their
+// number.
 int copy_ascii(const char *text, int length, unsigned char *part, int room) {
     int copied = 0;
     while (copied < Min(length, room - 1) && !IS_HIGHBIT_SET(text[copied])) {
@@ -25,8 +26,8 @@ int copy_ascii(const char *text, int length, unsigned char *part, int room) {
     return copied;
 }
 
-// Converts text, with '?' for each character that has no equivalent: one byte of one job must not
-// keep a digest from being sent. C regime; returns what palloc gave.
+// Converts text and replaces each character that has no equivalent with '?': one bad byte in one
+// job must not prevent a digest. C regime; the result is palloc'd.
 char *convert(const char *text, int length, int from, int to) {
     const Oid conversion = FindDefaultConversionProc(from, to);
     const int room = MAX_CONVERSION_GROWTH * 1024 + 1;
@@ -64,17 +65,17 @@ std::string converted(const std::string &text, int from, int to) {
 } // namespace
 
 const char *utf8_of(const char *text) {
-    return as_it_is()
+    return needs_no_conversion()
                ? text
                : convert(text, static_cast<int>(strlen(text)), GetDatabaseEncoding(), PG_UTF8);
 }
 
 std::string to_utf8(const std::string &text) {
-    return as_it_is() ? text : converted(text, GetDatabaseEncoding(), PG_UTF8);
+    return needs_no_conversion() ? text : converted(text, GetDatabaseEncoding(), PG_UTF8);
 }
 
 std::string from_utf8(const std::string &text) {
-    return as_it_is() ? text : converted(text, PG_UTF8, GetDatabaseEncoding());
+    return needs_no_conversion() ? text : converted(text, PG_UTF8, GetDatabaseEncoding());
 }
 
 void copy_text(char *target, std::size_t size, const char *text) {

@@ -1,4 +1,4 @@
-// Text between the database, in its encoding, and core, in UTF-8.
+// Conversion between the database's encoding and UTF-8, which core uses.
 
 #pragma once
 
@@ -6,21 +6,21 @@
 
 namespace job_alerting::server {
 
-// All but copy_text() need an open transaction, and put '?' for a character that the other encoding
-// lacks.
+// All functions but copy_text() need an open transaction, and replace a character that the target
+// encoding lacks with '?'.
 
-// From the database's encoding. In an SQL_ASCII database the bytes stay what they are: core
-// makes valid UTF-8 of whatever it is given.
+// From the database's encoding. The bytes of an SQL_ASCII database are not converted: core makes
+// any input valid UTF-8.
 std::string to_utf8(const std::string &text);
 
 // The same in the C regime.
 const char *utf8_of(const char *text);
 
-// To the database's encoding. What core adds to text is ASCII, so all of it has a place there.
+// To the database's encoding. Core adds only ASCII to a text, so nothing it adds is lost.
 std::string from_utf8(const std::string &text);
 
-// Copies text of the database into `size` bytes, cut on a character boundary. C regime; raises no
-// error.
+// Copies text in the database's encoding into `size` bytes, truncated at a character boundary. C
+// regime; raises no error.
 void copy_text(char *target, std::size_t size, const char *text);
 
 } // namespace job_alerting::server

@@ -6,9 +6,9 @@ namespace job_alerting::server {
 
 namespace {
 
-// Keeps DROP EXTENSION away until the transaction ends. Whoever owns a function can lock the
-// extension itself for as long as he likes (ALTER FUNCTION ... DEPENDS ON EXTENSION); then a table
-// of the extension does, which only its owner can lock.
+// Blocks DROP EXTENSION until the transaction ends. Any owner of a function can lock the extension
+// itself indefinitely (ALTER FUNCTION ... DEPENDS ON EXTENSION); in that case lock a table of the
+// extension instead, which only the extension's owner can lock.
 void hold(Oid extension) {
     LOCKTAG tag;
     SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, extension, 0);
@@ -50,7 +50,7 @@ Extension hold_extension() {
     const Extension before = find_extension();
     if (!OidIsValid(before.oid))
         return before;
-    // It may have been dropped, or created anew, while we waited for the lock.
+    // The extension may have been dropped or recreated while we waited for the lock.
     hold(before.oid);
     const Extension now = find_extension();
     return now.oid == before.oid ? now : Extension{};
@@ -72,10 +72,9 @@ const char *version_fault(const Extension &extension) {
     const char *served = strcmp(oldest, newest) == 0
                              ? psprintf("version %s", newest)
                              : psprintf("versions %s to %s", oldest, newest);
-    return psprintf(
-        "the library of extension \"job_alerting\" works with %s of its SQL objects, and "
-        "this database has version \"%s\"",
-        served, extension.version);
+    return psprintf("the library of extension \"job_alerting\" supports %s of its SQL objects, but "
+                    "this database has version \"%s\"",
+                    served, extension.version);
 }
 
 } // namespace job_alerting::server

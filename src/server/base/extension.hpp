@@ -1,12 +1,12 @@
-// The extension as it is installed in this database. C regime.
+// The extension as installed in this database. C regime.
 
 #pragma once
 
 #include "server/base/prelude.hpp"
 
-// The versions of the SQL objects that this library serves, the oldest first; null ends them. A
-// database keeps the objects of a release before until its ALTER EXTENSION UPDATE, and its rounds
-// go on. Visible, so that a test can put the versions of a later release in its place.
+// Versions of the SQL objects that this library supports, oldest first; null-terminated. A database
+// keeps the objects of an earlier release until ALTER EXTENSION UPDATE, and its rounds continue
+// meanwhile. The symbol is exported so that a test can replace the list.
 extern "C" PGDLLEXPORT __attribute__((visibility("default")))
 const char *const job_alerting_versions[];
 
@@ -15,23 +15,23 @@ namespace job_alerting::server {
 inline constexpr const char *extension_name = "job_alerting";
 
 struct Extension {
-    Oid oid;             // InvalidOid when the database does not have it
-    Oid owner;           // whom the ledger is written as
-    bool created_here;   // by the transaction that asks
-    const char *version; // of its SQL objects
+    Oid oid;             // InvalidOid if the extension is not installed
+    Oid owner;           // role that writes to the ledger
+    bool created_here;   // the current transaction created it
+    const char *version; // version of its SQL objects
 };
 
 Extension find_extension();
 
-// Looks the extension up, and holds it (ACCESS SHARE on the extension itself) to the end of the
-// transaction, so that DROP EXTENSION waits for us and we for it.
+// Looks up the extension and locks it (ACCESS SHARE on the extension itself) until the end of the
+// transaction, so that a concurrent DROP EXTENSION waits for us and we for it.
 Extension hold_extension();
 
-// The newest of job_alerting_versions.
+// The newest entry of job_alerting_versions.
 const char *newest_version();
 
-// Why this library cannot work with the extension's SQL objects; null when it can. The error has
-// the SQLSTATE and the hint below.
+// Returns why this library cannot work with the extension's SQL objects, or null if it can. Report
+// it with the SQLSTATE and the hint below.
 const char *version_fault(const Extension &extension);
 
 inline constexpr int version_sqlstate = ERRCODE_FEATURE_NOT_SUPPORTED;

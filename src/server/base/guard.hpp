@@ -1,14 +1,14 @@
 // The boundary between C++ and the server.
 //
-// The server reports an error by jumping out of the frame it is in, over every destructor on the
-// way. So there are two regimes, and guarded() is the door between them:
+// The server reports an error with longjmp, which skips the destructors of all frames in between.
+// Code is therefore written in one of two regimes, and guarded() separates them:
 //
 //   inside guarded(...)   C: call the server; create no object that has a destructor
-//   outside               C++: call nothing of the server that can raise an error
+//   outside               C++: call no server function that can raise an error
 //
-// Code that works for a user's session (watch, run_digest, sandbox) is C throughout and lets
-// errors pass to the server. A message that is no error is reported inside, too: reporting it
-// serves interrupts.
+// Code that runs in a user's session (watch, run_digest, sandbox) is in the C regime throughout and
+// lets errors propagate to the server. Report a warning or log message in the C regime, too:
+// ereport() processes interrupts.
 
 #pragma once
 
@@ -16,8 +16,8 @@
 
 namespace job_alerting::server {
 
-// An error of the server, as a C++ exception. The server's own state is clean when it is thrown,
-// but for the transaction, which its owner must abort.
+// A server error as a C++ exception. The server's state is clean when it is thrown, except for the
+// transaction, which its owner must abort.
 struct ServerError : std::runtime_error {
     int sqlstate;
     std::string detail;
@@ -28,11 +28,11 @@ struct ServerError : std::runtime_error {
           sqlstate(data.sqlerrcode), detail(data.detail ? data.detail : ""),
           hint(data.hint ? data.hint : "") {}
 
-    // The message and its detail, for people.
+    // The message and its detail, to be shown to a user.
     std::string words() const { return detail.empty() ? what() : what() + (". " + detail); }
 };
 
-// Puts the server's error handling back as it was, however the block is left.
+// Restores the server's error handling on every exit from the block.
 class ErrorHandling {
 public:
     ErrorHandling() : jump_(PG_exception_stack), callbacks_(error_context_stack) {}
@@ -50,9 +50,9 @@ private:
     ErrorContextCallback *callbacks_;
 };
 
-// Runs `work` in the C regime. Throws ServerError when the server raises one; TopMemoryContext is
-// then current. The context in which `work` began may be gone by then: SPI_finish() deletes it, and
-// so does the end of a transaction.
+// Runs `work` in the C regime. Throws ServerError if the server raises an error. The current memory
+// context is then TopMemoryContext, because the one in which `work` began may be gone: SPI_finish()
+// and the end of a transaction delete it.
 template <typename Work> void guarded(Work &&work) {
     const ErrorHandling handling;
     sigjmp_buf jump;
@@ -70,7 +70,7 @@ template <typename Work> void guarded(Work &&work) {
     throw error;
 }
 
-// Reports a warning from C++. Throws ServerError when an interrupt was waiting.
+// Reports a warning from the C++ regime. Throws ServerError if an interrupt was pending.
 inline void warn(const std::string &message) {
     guarded([&] { ereport(WARNING, (errmsg_internal("%s", message.c_str()))); });
 }

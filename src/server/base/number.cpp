@@ -6,7 +6,7 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr std::size_t max_quoted = 60; // characters of a value that is no number
+constexpr std::size_t max_quoted = 60; // characters of an invalid value that a message quotes
 
 struct Unit {
     const char *name;
@@ -17,11 +17,11 @@ constexpr Unit units[] = {
     {"d", 24 * 3600 * 1000}, {"h", 3600 * 1000}, {"min", 60 * 1000}, {"s", 1000}, {"ms", 1}};
 
 bool read(const Number &number, const char *text, int &value) {
-    return text && parse_int(text, &value, number.unit, nullptr) && value >= number.least &&
-           value <= number.most;
+    return text && parse_int(text, &value, number.unit, nullptr) && value >= number.min &&
+           value <= number.max;
 }
 
-// In static memory, for the server.
+// Returns static memory: a show hook must not allocate.
 const char *write(const Number &number, int value) {
     static char text[32];
     const int64 milliseconds = static_cast<int64>(value) * (number.unit == GUC_UNIT_S ? 1000 : 1);
@@ -45,7 +45,7 @@ bool is_number(const Number &number, const char *text) {
 
 int value_of(const Number &number) {
     int value;
-    return read(number, number.text, value) ? value : number.meanwhile;
+    return read(number, number.text, value) ? value : number.fallback;
 }
 
 const char *shown(const Number &number) {
@@ -54,9 +54,9 @@ const char *shown(const Number &number) {
 }
 
 std::string range_of(const Number &number) {
-    const std::string least = write(number, number.least);
-    return std::string(number.unit != 0 ? "a time" : "a whole number") + " from " + least + " to " +
-           write(number, number.most);
+    const std::string min = write(number, number.min);
+    return std::string(number.unit != 0 ? "a time" : "a whole number") + " from " + min + " to " +
+           write(number, number.max);
 }
 
 std::string fault_of(const Number &number) {
@@ -64,7 +64,7 @@ std::string fault_of(const Number &number) {
         return {};
     return std::string(number.name) + " is \"" +
            core::one_line(number.text ? number.text : "", max_quoted) + "\", which is not " +
-           range_of(number) + "; until it is mended, " + number.until_mended;
+           range_of(number) + "; until it is fixed, " + number.fallback_description;
 }
 
 } // namespace job_alerting::server

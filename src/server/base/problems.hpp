@@ -1,4 +1,4 @@
-// The faults of a round, each said once.
+// The problems of a round, each reported once.
 
 #pragma once
 
@@ -9,18 +9,19 @@ namespace job_alerting::server {
 
 class Problems {
 public:
-    // Adds that `what` is wrong, with a channel, say; `where` is empty when it needs no name.
-    void add(const std::string &what, const std::string &where = "");
+    // Adds a problem, and the part of the round that it affects ("channel log"), if any. An empty
+    // message is ignored.
+    void add(const std::string &message, const std::string &part = "");
 
     bool empty() const { return problems_.empty(); }
 
-    // All of it in one line, in the order of coming: "channel log, channel slack: refused; …".
+    // All problems in one line, in the order added: "channel log, channel slack: refused; …".
     std::string text() const;
 
 private:
     struct Problem {
-        std::string what;
-        std::vector<std::string> where;
+        std::string message;
+        std::vector<std::string> parts;
     };
 
     std::vector<Problem> problems_;

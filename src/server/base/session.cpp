@@ -18,7 +18,7 @@ struct SettingValue {
     const char *value;
 };
 
-// What the server's settings are before a database and a role add theirs; a list of SettingValue.
+// The server's settings before those of a database and a role are applied; a list of SettingValue.
 List *server_settings() {
     const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
     List *settings = NIL;
@@ -48,8 +48,8 @@ bool is_of_role(const config_generic *setting) {
            (setting->context == PGC_USERSET || setting->context == PGC_SUSET);
 }
 
-// A worker runs as the bootstrap superuser, and has got what ALTER ROLE says of it. A round obeys
-// the server and the database only.
+// Connecting applies the settings that ALTER ROLE set for the bootstrap superuser. Undo them: only
+// settings of the server and of the database apply to a round.
 void undo_role_settings(List *server) {
     bool any = false;
     for (int i = 0; i < GetNumConfigOptions(); i++) {
@@ -62,7 +62,7 @@ void undo_role_settings(List *server) {
     }
     if (!any)
         return;
-    // Those of all roles and of the database, which the role's had displaced.
+    // Apply again the settings of all roles and of the database, which the role's had replaced.
     StartTransactionCommand();
     Relation relation = table_open(DbRoleSettingRelationId, AccessShareLock);
     Snapshot snapshot = RegisterSnapshot(GetCatalogSnapshot(DbRoleSettingRelationId));
@@ -73,8 +73,7 @@ void undo_role_settings(List *server) {
     CommitTransactionCommand();
 }
 
-// A round has settings of its own: those of the server and the database, but for the ones that
-// decide what its statements mean and how long they may take.
+// Overrides the settings that change the meaning or the run time of a round's statements.
 void set_fixed() {
     static const char *const settings[][2] = {
         {"search_path", "pg_catalog, pg_temp"},
@@ -93,8 +92,8 @@ void set_fixed() {
         {"row_security", "on"},
         {"check_function_bodies", "on"},
         {"exit_on_error", "off"},
-        // A round waits for this machine's disk, and for no standby: one that does not answer would
-        // keep every alert from coming.
+        // A commit waits for the local disk only: a standby that does not answer would block every
+        // alert.
         {"synchronous_commit", "local"},
     };
     for (const auto &setting : settings)
@@ -106,7 +105,7 @@ void set_fixed() {
 
 void connect_session(Oid database) {
     List *server = server_settings();
-    // The database itself may be locked (ALTER DATABASE ... RENAME).
+    // Another session may hold a lock on the database itself (ALTER DATABASE ... RENAME).
     SetConfigOption("lock_timeout", psprintf("%d", lock_timeout_setting()), PGC_SUSET,
                     PGC_S_OVERRIDE);
     BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);

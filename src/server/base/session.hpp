@@ -1,4 +1,4 @@
-// The session that a worker runs its round in. C regime.
+// The database session of a worker. C regime.
 
 #pragma once
 
@@ -6,10 +6,10 @@
 
 namespace job_alerting::server {
 
-// Connects this worker to a database, as the bootstrap superuser, under the settings of the server
-// and the database; never those that ALTER ROLE gave that superuser. What decides the meaning of a
-// round's statements, or their time, is fixed. Waits for the lock on a database no longer than
-// job_alerting.lock_timeout.
+// Connects this worker to a database as the bootstrap superuser. Settings of the server and of the
+// database apply; those that ALTER ROLE set for the superuser do not. Settings that change the
+// meaning or the run time of a round's statements are overridden. Waits for a lock on the database
+// no longer than job_alerting.lock_timeout.
 void connect_session(Oid database);
 
 } // namespace job_alerting::server

@@ -25,55 +25,55 @@ constexpr int day = 24 * 3600;
 constexpr int minute = 60 * 1000; // in milliseconds
 
 Number interval = {.name = "job_alerting.interval",
-                   .meaning = "Time from one round to the next.",
+                   .description = "Sets the time between rounds.",
                    .unit = GUC_UNIT_S,
-                   .least = 1,
-                   .most = 7 * day,
+                   .min = 1,
+                   .max = 7 * day,
                    .initial = "1h",
-                   .meanwhile = 3600,
-                   .until_mended = "a round comes each hour"};
+                   .fallback = 3600,
+                   .fallback_description = "a round runs every hour"};
 Number max_listed = {.name = "job_alerting.max_listed",
-                     .meaning = "Jobs listed one by one in a digest, where its size allows; the "
-                                "others are counted.",
+                     .description = "Sets the maximum number of jobs that a digest lists one by "
+                                    "one; it counts the others.",
                      .unit = 0,
-                     .least = 0,
-                     .most = static_cast<int>(core::listed_limit),
+                     .min = 0,
+                     .max = static_cast<int>(core::listed_limit),
                      .initial = "50",
-                     .meanwhile = 50,
-                     .until_mended = "50 jobs are listed"};
+                     .fallback = 50,
+                     .fallback_description = "at most 50 jobs are listed"};
 Number http_timeout = {.name = "job_alerting.http_timeout",
-                       .meaning = "Longest time that a request may take.",
+                       .description = "Sets the maximum duration of a request.",
                        .unit = GUC_UNIT_MS,
-                       .least = 1000,
-                       .most = 10 * minute,
+                       .min = 1000,
+                       .max = 10 * minute,
                        .initial = "30s",
-                       .meanwhile = 30 * 1000,
-                       .until_mended = "a request may take 30s"};
+                       .fallback = 30 * 1000,
+                       .fallback_description = "the limit is 30s"};
 Number lock_timeout = {.name = "job_alerting.lock_timeout",
-                       .meaning = "Longest time that a round waits for a lock.",
+                       .description = "Sets the maximum time that a round waits for a lock.",
                        .unit = GUC_UNIT_MS,
-                       .least = 1,
-                       .most = 10 * minute,
+                       .min = 1,
+                       .max = 10 * minute,
                        .initial = "5s",
-                       .meanwhile = 5 * 1000,
-                       .until_mended = "a round waits 5s for a lock"};
+                       .fallback = 5 * 1000,
+                       .fallback_description = "the limit is 5s"};
 Number scan_timeout = {.name = "job_alerting.scan_timeout",
-                       .meaning = "Longest time that a failure query may take.",
+                       .description = "Sets the maximum duration of a failure query.",
                        .unit = GUC_UNIT_MS,
-                       .least = 1,
-                       .most = 24 * 60 * minute,
+                       .min = 1,
+                       .max = 24 * 60 * minute,
                        .initial = "5min",
-                       .meanwhile = 5 * minute,
-                       .until_mended = "a failure query may take 5min"};
+                       .fallback = 5 * minute,
+                       .fallback_description = "the limit is 5min"};
 Number retention = {.name = "job_alerting.retention",
-                    .meaning =
-                        "Age at which failures that were reported and stand no more are forgotten.",
+                    .description = "Sets the age at which failures that were reported and no "
+                                   "longer stand are deleted.",
                     .unit = GUC_UNIT_S,
-                    .least = 0,
-                    .most = INT_MAX / day * day,
+                    .min = 0,
+                    .max = INT_MAX / day * day,
                     .initial = "90d",
-                    .meanwhile = INT_MAX,
-                    .until_mended = "nothing is forgotten"};
+                    .fallback = INT_MAX,
+                    .fallback_description = "no failure is deleted"};
 const Number *const numbers[] = {&interval,     &max_listed,   &http_timeout,
                                  &lock_timeout, &scan_timeout, &retention};
 
@@ -91,21 +91,21 @@ char *on_in_doubt = nullptr;
 char *ca_file = nullptr;
 char *proxy = nullptr;
 
-// While a setting is defined, the value that the configuration file gave it is examined.
+// True while define_settings() runs: the server then checks values from the configuration file.
 bool defining = false;
 
-// A bad value is refused where somebody sets it. Where it is found (at server start, or stored
-// with a database) it is kept, and refused when something is to be sent: the alternative is the
-// default, and a mistyped test address must not become the real one, nor 'hald' resend. A parallel
-// worker gets the settings of its leader: if it refused what was kept, every parallel query would
-// fail.
+// Rejects an invalid value when a user sets it. A value that is found at server start, or stored
+// with a database, is kept and rejected when a digest is to be sent: otherwise the server would use
+// the default, and a mistyped test address must not become the real one, nor 'hald' become
+// 'resend'. A parallel worker inherits its leader's settings: rejecting a kept value there would
+// make every parallel query fail.
 bool may_refuse(GucSource source) {
     if (defining || InitializingParallelWorker)
         return false;
     return source == PGC_S_FILE || source == PGC_S_TEST || source >= PGC_S_INTERACTIVE;
 }
 
-// Runs a check that may throw, for a hook that must not.
+// Runs a check that may throw, for a check hook, which must not throw.
 template <typename Fault> bool check(char **value, GucSource source, Fault &&fault_of) noexcept {
     if (!may_refuse(source))
         return true;
@@ -149,11 +149,11 @@ bool check_proxy(char **value, void **, GucSource source) {
                  [](const std::string &text) { return as_sentence(http::proxy_fault(text)); });
 }
 
-// An empty one is said when something is to be sent.
-bool check_addresses(char **value, GucSource source, std::size_t most, const char *too_many) {
+// An empty list is accepted here and reported when a digest is to be sent.
+bool check_addresses(char **value, GucSource source, std::size_t max, const char *too_many) {
     return check(value, source, [&](const std::string &text) -> std::string {
         try {
-            return text.empty() || core::parse_addresses(text).size() <= most ? "" : too_many;
+            return text.empty() || core::parse_addresses(text).size() <= max ? "" : too_many;
         } catch (const core::BadAddress &bad) {
             return std::string(bad.what()) + ".";
         }
@@ -161,15 +161,15 @@ bool check_addresses(char **value, GucSource source, std::size_t most, const cha
 }
 
 bool check_mail_from(char **value, void **, GucSource source) {
-    return check_addresses(value, source, 1, "A mail has one sender.");
+    return check_addresses(value, source, 1, "A mail can have only one sender.");
 }
 
 bool check_mail_to(char **value, void **, GucSource source) {
     return check_addresses(value, source, core::max_recipients,
-                           "SendGrid takes 1000 recipients at most.");
+                           "SendGrid accepts at most 1000 recipients.");
 }
 
-// The word as it is spelt; nullptr when it is none.
+// Returns the keyword in its canonical spelling, or nullptr if the text is not a keyword.
 const char *on_in_doubt_word(const char *text) {
     for (const char *word : on_in_doubt_words)
         if (text && pg_strcasecmp(text, word) == 0)
@@ -179,7 +179,7 @@ const char *on_in_doubt_word(const char *text) {
 
 bool check_on_in_doubt(char **value, void **, GucSource source) {
     return check(value, source, [](const std::string &text) -> std::string {
-        return on_in_doubt_word(text.c_str()) ? "" : "It has to be resend or hold.";
+        return on_in_doubt_word(text.c_str()) ? "" : "Available values: resend, hold.";
     });
 }
 
@@ -190,7 +190,8 @@ const char *show_on_in_doubt() {
 
 template <Number *number> bool check_number(char **value, void **, GucSource source) {
     const bool good = check(value, source, [](const std::string &text) -> std::string {
-        return is_number(*number, text.c_str()) ? "" : "It has to be " + range_of(*number) + ".";
+        return is_number(*number, text.c_str()) ? ""
+                                                : "The value must be " + range_of(*number) + ".";
     });
     if (!good)
         GUC_check_errhint("%s", number->unit == 0
@@ -204,16 +205,16 @@ template <Number *number> const char *show_number() {
     return shown(*number);
 }
 
-void define_text(const char *name, const char *meaning, const char *more, char **variable,
+void define_text(const char *name, const char *description, const char *more, char **variable,
                  const char *initial, GucContext context, int flags = 0,
                  GucStringCheckHook check_hook = nullptr, GucShowHook show_hook = nullptr) {
-    DefineCustomStringVariable(name, meaning, more, variable, initial, context, flags, check_hook,
-                               nullptr, show_hook);
+    DefineCustomStringVariable(name, description, more, variable, initial, context, flags,
+                               check_hook, nullptr, show_hook);
 }
 
 template <Number *number> void define_number(GucContext context) {
-    define_text(number->name, number->meaning, nullptr, &number->text, number->initial, context, 0,
-                check_number<number>, show_number<number>);
+    define_text(number->name, number->description, nullptr, &number->text, number->initial, context,
+                0, check_number<number>, show_number<number>);
 }
 
 std::string text_of(const char *value) {
@@ -265,7 +266,7 @@ std::int64_t interval_setting() {
 std::vector<SettingFault> setting_faults() {
     std::vector<SettingFault> faults;
     const auto add = [&](const char *setting, const char *initial, const std::string &what) {
-        // The value may be no text in the encoding of the database.
+        // The value may be invalid in the database's encoding.
         if (!what.empty())
             faults.push_back({setting, initial, core::not_sent(what).error});
     };
@@ -274,7 +275,7 @@ std::vector<SettingFault> setting_faults() {
     if (!on_in_doubt_word(on_in_doubt))
         add("job_alerting.on_in_doubt", on_in_doubt_words[0],
             "job_alerting.on_in_doubt is \"" + core::one_line(text_of(on_in_doubt), 60) +
-                "\", which is neither resend nor hold; until it is mended, nothing in doubt is "
+                "\", which is neither resend nor hold; until it is fixed, no digest in doubt is "
                 "sent again");
     return faults;
 }
@@ -314,49 +315,53 @@ void define_settings() {
 
     define_number<&interval>(PGC_SIGHUP);
     define_text(
-        "job_alerting.channels", "Channels that digests are sent through.",
-        "A comma-separated list of log, sendgrid and slack. Empty: failures are recorded only.",
+        "job_alerting.channels", "Sets the channels that digests are sent through.",
+        "A comma-separated list of log, sendgrid and slack. If empty, failures are only recorded.",
         &channels, "log", PGC_SUSET, GUC_LIST_INPUT, check_channels);
-    define_text("job_alerting.mail_from", "Sender of the mails.",
+    define_text("job_alerting.mail_from", "Sets the sender of mails.",
                 "An address, or a name and an address in angle brackets.", &mail_from, "",
                 PGC_SUSET, GUC_SUPERUSER_ONLY, check_mail_from);
-    define_text("job_alerting.mail_to", "Recipients of the mails.",
-                "A comma-separated list; each an address, or a name and an address in angle "
+    define_text("job_alerting.mail_to", "Sets the recipients of mails.",
+                "A comma-separated list of addresses, or of names with an address in angle "
                 "brackets.",
                 &mail_to, "", PGC_SUSET, GUC_SUPERUSER_ONLY, check_mail_to);
-    define_text("job_alerting.job_url", "Address of a job, for the links in a digest.",
+    define_text("job_alerting.job_url", "Sets the URL of a job, for the links in a digest.",
                 "{queue}, {job_id}, {source}, {job_type}, {target_type} and {target_id} are "
-                "replaced by the job's, percent-encoded. Empty: no links.",
+                "replaced by the job's values, percent-encoded. If empty, a digest has no links.",
                 &job_url, "", PGC_SUSET, 0, check_job_url);
     define_number<&max_listed>(PGC_SUSET);
-    define_text("job_alerting.sendgrid_api_key_file", "File that holds the SendGrid API key.",
-                "Empty: the environment variable SENDGRID_API_KEY of the server.",
+    define_text("job_alerting.sendgrid_api_key_file",
+                "Sets the file that contains the SendGrid API key.",
+                "If empty, the server's environment variable SENDGRID_API_KEY is used.",
                 &sendgrid_api_key_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
-    define_text("job_alerting.sendgrid_url", "Base address of SendGrid's API.",
-                "For data in the EU: https://api.eu.sendgrid.com. Plain http to this machine only.",
+    define_text("job_alerting.sendgrid_url", "Sets the base URL of SendGrid's API.",
+                "The EU region is https://api.eu.sendgrid.com. Plain http is allowed only to the "
+                "loopback interface.",
                 &sendgrid_url, "https://api.sendgrid.com", PGC_SIGHUP, 0, check_sendgrid_url);
     define_text("job_alerting.slack_webhook_url_file",
-                "File that holds the address of the Slack webhook.",
-                "Empty: the environment variable SLACK_WEBHOOK_URL of the server.",
+                "Sets the file that contains the URL of the Slack webhook.",
+                "If empty, the server's environment variable SLACK_WEBHOOK_URL is used.",
                 &slack_webhook_url_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
     define_text("job_alerting.heartbeat_url_file",
-                "File that holds the address to ask for after each round that did all it should.",
-                "Empty: none. An outside watchdog there notices when no round comes any more.",
+                "Sets the file that contains the URL to request after each complete round.",
+                "An external watchdog at that URL notices when rounds stop. If empty, no heartbeat "
+                "is sent.",
                 &heartbeat_url_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
     define_number<&http_timeout>(PGC_SIGHUP);
     define_number<&lock_timeout>(PGC_SIGHUP);
     define_number<&scan_timeout>(PGC_SIGHUP);
     define_text("job_alerting.on_in_doubt",
-                "What becomes of a digest that was handed over but never answered.",
-                "resend: it is sent again, byte for byte the same. hold: it waits for an operator.",
+                "Sets the action for a digest that was sent but whose answer was lost.",
+                "resend sends it again, byte for byte the same; hold waits for an operator.",
                 &on_in_doubt, on_in_doubt_words[0], PGC_SUSET, 0, check_on_in_doubt,
                 show_on_in_doubt);
     define_number<&retention>(PGC_SUSET);
-    define_text("job_alerting.ca_file", "File of the certificate authorities to trust.",
-                "Empty: those of the system.", &ca_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
-    define_text("job_alerting.proxy", "Proxy for requests to providers.",
-                "Empty: none, whatever the environment says.", &proxy, "", PGC_SIGHUP,
-                GUC_SUPERUSER_ONLY, check_proxy);
+    define_text("job_alerting.ca_file", "Sets the file of trusted certificate authorities.",
+                "If empty, the system's certificate authorities are trusted.", &ca_file, "",
+                PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    define_text("job_alerting.proxy", "Sets the proxy for requests to providers.",
+                "If empty, no proxy is used; environment variables are ignored.", &proxy, "",
+                PGC_SIGHUP, GUC_SUPERUSER_ONLY, check_proxy);
     MarkGUCPrefixReserved("job_alerting");
 
     defining = false;

@@ -1,4 +1,4 @@
-// The settings job_alerting.*: where they are defined and how they are read.
+// The settings job_alerting.*: definition and access.
 
 #pragma once
 
@@ -12,11 +12,11 @@ enum class ChannelKind { log, sendgrid, slack };
 
 const char *to_string(ChannelKind kind);
 
-// The settings of the server and the database, as they stand now. A worker reads them once a round.
-// In the place of a number or a word that is none stands what is safe.
+// The current settings of the server and the database. A worker reads them once a round. An invalid
+// number or keyword is replaced by a safe value.
 struct Settings {
     std::int64_t interval; // seconds
-    std::string channels;  // as written; see parse_channels
+    std::string channels;  // as set; see parse_channels()
     std::string mail_from;
     std::string mail_to;
     std::string job_url;
@@ -34,25 +34,25 @@ struct Settings {
 
 Settings current_settings();
 
-// What is wrong with numbers and words that were found in a file or a catalog, one after the other.
-// Nothing of it is in `channels` or an address: these have faults of their own.
+// Faults of numbers and keywords that were read from a file or a catalog. Channels, addresses and
+// URLs are not included: they are validated when they are used.
 struct SettingFault {
     const char *setting;
-    const char *initial; // its default
-    std::string what;    // in ASCII
+    const char *initial; // default value
+    std::string what;    // description, in ASCII
 };
 std::vector<SettingFault> setting_faults();
 
-// The limits that the server's own code needs, without a copy. Milliseconds.
+// Limits for code in the C regime. Milliseconds.
 int lock_timeout_setting();
 int scan_timeout_setting();
 std::int64_t interval_setting(); // seconds
 
-// The channels of a comma list, each once, in its order; nothing for an empty list. Returns false
-// where it has a name that is no channel, and gives the first such name.
+// Parses a comma-separated list of channels; keeps their order and drops duplicates. If the list
+// names an unknown channel, returns false and sets `unknown` to the first such name.
 bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::string &unknown);
 
-// Defines the settings; called once by each process that loads the library.
+// Defines the settings. Called once in each process that loads the library.
 void define_settings();
 
 } // namespace job_alerting::server

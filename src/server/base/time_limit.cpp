@@ -10,16 +10,16 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr int grace = 1000;      // ms for what was cancelled, or cut, to come back
-constexpr int look_pause = 1000; // ms between two looks whether this process is asked to end
-constexpr int spare_files = 64;  // descriptors that the server does not count
+constexpr int grace = 1000;       // ms between cancelling, cutting connections and ending
+constexpr int check_pause = 1000; // ms between checks for a termination request
+constexpr int spare_files = 64;   // descriptors that the server does not count
 
 TimeoutId limit;
-TimeoutId look;
-int descriptors;   // all sockets are below it
-bool *is_anothers; // sockets that this process has inherited: others use them
+TimeoutId termination_check;
+int descriptors;    // upper bound of all descriptors
+bool *is_inherited; // sockets that this process shares with others
 
-volatile sig_atomic_t ends_process; // the limit, when connections have been cut
+volatile sig_atomic_t ends_process; // the limit ends the process after cutting connections
 volatile sig_atomic_t has_cut;
 volatile sig_atomic_t spared;
 
@@ -29,11 +29,13 @@ bool is_socket(int descriptor) {
     return getsockopt(descriptor, SOL_SOCKET, SO_TYPE, &type, &size) == 0;
 }
 
-// Signal handlers: only what POSIX allows in them. A connection that is being made is cut, too.
+// The functions below run in signal handlers and call only what POSIX allows there.
+
+// Shuts down all sockets that this process has opened, including those still connecting.
 void cut_connections() {
     const int before = errno;
     for (int descriptor = 0; descriptor < descriptors; descriptor++)
-        if (!is_anothers[descriptor] && is_socket(descriptor))
+        if (!is_inherited[descriptor] && is_socket(descriptor))
             shutdown(descriptor, SHUT_RDWR);
     errno = before;
 }
@@ -44,9 +46,10 @@ void end_process() {
     SetLatch(MyLatch);
 }
 
-// Each second past the limit. The first time what waits for a foreign server fails, and may say so;
-// what goes on after that ends with the process, at its next check for interrupts.
-void pass_limit() {
+// Called every second after the limit has expired. The first call makes a wait for a foreign server
+// fail, so that the error is reported. The second ends the process at its next check for
+// interrupts.
+void handle_expired_limit() {
     if (has_cut && ends_process)
         end_process();
     if (spared)
@@ -55,9 +58,9 @@ void pass_limit() {
     cut_connections();
 }
 
-// Whoever is asked to end cuts more than once: there may be more than one address to connect to,
-// and foreign servers are told when the last transaction is rolled back, on the way out.
-void look_around() {
+// A terminating process cuts connections repeatedly: libpq may try several addresses, and the final
+// rollback connects to foreign servers again.
+void handle_termination_check() {
     if (proc_exit_inprogress || (ProcDiePending && !spared))
         cut_connections();
 }
@@ -76,12 +79,12 @@ void start_limit(int milliseconds, bool ends) {
 
 void prepare_time_limits() {
     descriptors = max_files_per_process + spare_files;
-    is_anothers = static_cast<bool *>(MemoryContextAllocZero(TopMemoryContext, descriptors));
+    is_inherited = static_cast<bool *>(MemoryContextAllocZero(TopMemoryContext, descriptors));
     for (int descriptor = 0; descriptor < descriptors; descriptor++)
-        is_anothers[descriptor] = is_socket(descriptor);
-    limit = RegisterTimeout(USER_TIMEOUT, pass_limit);
-    look = RegisterTimeout(USER_TIMEOUT, look_around);
-    enable_timeout_every(look, from_now(look_pause), look_pause);
+        is_inherited[descriptor] = is_socket(descriptor);
+    limit = RegisterTimeout(USER_TIMEOUT, handle_expired_limit);
+    termination_check = RegisterTimeout(USER_TIMEOUT, handle_termination_check);
+    enable_timeout_every(termination_check, from_now(check_pause), check_pause);
 }
 
 void start_time_limit(int milliseconds) {

@@ -1,9 +1,10 @@
-// Limits of a worker's time that nothing it runs can escape. C regime.
+// Time limits that no code run by a worker can escape. C regime.
 //
-// A foreign server that accepts a connection and never answers keeps a worker where it serves no
-// interrupt: libpq waits for it in one blocking call. Such a call returns when the connection is
-// cut. So the connections that this process has made are cut when it is asked to end, and when its
-// time is over; not while it sends a digest, which has its own limit.
+// A foreign server that accepts a connection and never answers blocks a worker in libpq, which
+// does not process interrupts while it waits. The call returns once the socket is shut down.
+// Therefore the sockets that this process has opened are shut down when its time limit expires or
+// when it is told to terminate. They are left alone while it sends a digest, which has its own
+// limit.
 
 #pragma once
 
@@ -11,27 +12,27 @@
 
 namespace job_alerting::server {
 
-// Makes the limits work in this process; called once by each worker, when it has connected.
+// Sets up the limits in this process. Called once by each worker, after it has connected.
 void prepare_time_limits();
 
-// Past `milliseconds` (0: never) the statement is cancelled; a second later connections are cut; a
-// second after that the process ends.
+// After `milliseconds` (0: no limit), cancels the statement; a second later, shuts down sockets;
+// another second later, ends the process.
 void start_time_limit(int milliseconds);
 
-// From here on the statement is no longer cancelled.
+// Disables only the cancellation of the statement.
 void stop_cancelling();
 
-// The limit is over.
+// Disables the limit.
 void stop_time_limit();
 
-// Whether the last limit has cut connections.
+// Whether the last limit has shut down sockets.
 bool has_cut_connections();
 
-// Past `milliseconds` connections are cut, and no more than that happens. For a transaction that
-// ends, and whose foreign servers are to end theirs.
+// After `milliseconds`, shuts down sockets and does nothing else. For the end of a transaction,
+// when foreign servers have to end theirs.
 void start_connection_limit(int milliseconds);
 
-// Connections are not cut while it is in scope. C++ regime.
+// While it is in scope, sockets are not shut down. C++ regime.
 class SparedConnections {
 public:
     SparedConnections();

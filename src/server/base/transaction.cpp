@@ -12,7 +12,7 @@ namespace {
 
 constexpr long stream_batch = 1000;
 
-// Rows as the server's memory holds them: a C string for each value, null for NULL.
+// Rows in palloc'd memory: a C string for each value, null for NULL.
 struct RawRows {
     uint64 rows;
     int columns;
@@ -42,7 +42,7 @@ Row row_of(const RawRows &raw, uint64 index) {
     return row;
 }
 
-// Parameters in the form that SPI takes: all of type text.
+// Parameters in the form that SPI expects, all of type text.
 class Parameters {
 public:
     explicit Parameters(const std::vector<Value> &values) {
@@ -119,7 +119,7 @@ void Transaction::roll_back() noexcept {
             pgstat_report_activity(STATE_IDLE, nullptr);
         });
     } catch (...) {
-        // Nobody can vouch for a process that cannot even abort.
+        // The state of a process is undefined after a failed abort.
         proc_exit(1);
     }
 }

@@ -3,7 +3,7 @@
 #include "server/delivery/delivery.hpp"
 
 #include "server/base/encoding.hpp"
-#include "server/base/within.hpp"
+#include "server/base/run_with_timeout.hpp"
 #include "server/coordination/shared.hpp"
 #include "server/delivery/channel.hpp"
 #include "server/ledger/content.hpp"
@@ -320,7 +320,7 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
     core::History history(digest);
     std::int64_t taken = 0;
     const int limit = std::min(max_history_wait, scan_timeout_setting());
-    const bool told = within(limit, [&] {
+    const bool told = run_with_timeout(limit, [&] {
         ledger::earlier_failures(
             transaction, channel, row, max_history, recorded,
             [&](const core::Failure &failure, const core::EarlierDigest &report) {
@@ -332,7 +332,7 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
     // Of a digest that is not the newest, later ones may have told the same.
     const bool marked = history.finish(row.newest && told && taken < max_history);
     const std::vector<std::string> chains = history.chains();
-    const bool broke = chains.empty() || within(limit, [&] {
+    const bool broke = chains.empty() || run_with_timeout(limit, [&] {
                            ledger::earlier_breaks(transaction, channel, row, chains,
                                                   [&](const core::Failure &failure,
                                                       const core::EarlierDigest &report) {

@@ -1,12 +1,12 @@
 #include "server/base/prelude.hpp"
 
-#include "server/base/within.hpp"
+#include "server/base/run_with_timeout.hpp"
 
 namespace job_alerting::server {
 
 namespace {
 
-// A statement that is cancelled takes a subtransaction with it, and no more.
+// A subtransaction with a time limit: cancelling a statement aborts only the subtransaction.
 class Attempt {
 public:
     explicit Attempt(int milliseconds) : milliseconds_(milliseconds) {
@@ -23,22 +23,22 @@ public:
     Attempt &operator=(const Attempt &) = delete;
     ~Attempt() { disable_timeout(STATEMENT_TIMEOUT, false); }
 
-    void keep() {
+    void commit() {
         guarded([&] {
             disable_timeout(STATEMENT_TIMEOUT, false);
-            // A limit that was met at the very end must not cancel what comes next.
+            // A cancellation that arrived last must not affect the next statement.
             CHECK_FOR_INTERRUPTS();
             ReleaseCurrentSubTransaction();
             restore();
         });
     }
 
-    bool is_over(const ServerError &error) const {
+    bool has_timed_out(const ServerError &error) const {
         return error.sqlstate == ERRCODE_QUERY_CANCELED &&
                TimestampDifferenceExceeds(start_, GetCurrentTimestamp(), milliseconds_);
     }
 
-    void give_up() {
+    void roll_back() {
         guarded([&] {
             disable_timeout(STATEMENT_TIMEOUT, false);
             QueryCancelPending = false;
@@ -61,17 +61,17 @@ private:
 
 } // namespace
 
-bool within(int milliseconds, const std::function<void()> &work) {
+bool run_with_timeout(int milliseconds, const std::function<void()> &work) {
     Attempt attempt(milliseconds);
     try {
         work();
-        attempt.keep();
+        attempt.commit();
         return true;
     } catch (const ServerError &error) {
-        if (!attempt.is_over(error))
+        if (!attempt.has_timed_out(error))
             throw;
     }
-    attempt.give_up();
+    attempt.roll_back();
     return false;
 }
 
