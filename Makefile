@@ -20,7 +20,9 @@ CURL_CONFIG ?= curl-config
 
 # The server's headers as system headers: they are C, and not ours to warn about.
 PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) $(shell $(CURL_CONFIG) --cflags)
-PG_CXXFLAGS = -std=c++20 -Wall -Wextra $(WERROR)
+PG_CPPFLAGS += -DJOB_ALERTING_VERSION='"$(shell sed -n "s/^default_version = '\(.*\)'/\1/p" $(EXTENSION).control)"'
+# PGXS hands every compiler the warnings of the one that the server was compiled with.
+PG_CXXFLAGS = -std=c++20 -Wall -Wextra -Wno-unknown-warning-option $(WERROR)
 # PGXS links with the C compiler.
 SHLIB_LINK = $(shell $(CURL_CONFIG) --libs) -lstdc++
 EXTRA_CLEAN = src/core/templates.cpp build

@@ -30,8 +30,10 @@ Outcome interpret(const Answer &answer, std::int64_t now, const ProviderRules &r
 State state_after(const Answer &answer, const ProviderRules &rules);
 std::string describe(const Answer &answer, const ProviderRules &rules);
 std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now);
+bool sendgrid_accepts(const Answer &answer);
 std::string sendgrid_complaint(const Answer &answer);
 const char *sendgrid_hint(int status);
+bool slack_accepts(const Answer &answer);
 std::string slack_complaint(const Answer &answer);
 const char *slack_hint(int status);
 std::string header(const Answer &answer, const char *name);
@@ -54,23 +56,20 @@ const char *to_string(State state) {
 }
 
 Outcome interpret_sendgrid(const Answer &answer, std::int64_t now) {
-    const ProviderRules rules = {
-        .accepts = [](const Answer &answer) { return answer.status == 202; },
-        .refuses_by_200 = true, // valid, but not queued
-        .complaint = sendgrid_complaint,
-        .hint = sendgrid_hint};
+    const ProviderRules rules = {.accepts = sendgrid_accepts,
+                                 .refuses_by_200 = true,
+                                 .complaint = sendgrid_complaint,
+                                 .hint = sendgrid_hint};
     Outcome outcome = interpret(answer, now, rules);
     outcome.provider_id = ascii_line(header(answer, "x-message-id"), max_provider_id);
     return outcome;
 }
 
 Outcome interpret_slack(const Answer &answer, std::int64_t now) {
-    // A proxy's 200, or one that was cut off, is not Slack's word for it.
-    const ProviderRules rules = {
-        .accepts = [](const Answer &answer) { return answer.status == 200 && answer.body == "ok"; },
-        .refuses_by_200 = false,
-        .complaint = slack_complaint,
-        .hint = slack_hint};
+    const ProviderRules rules = {.accepts = slack_accepts,
+                                 .refuses_by_200 = false,
+                                 .complaint = slack_complaint,
+                                 .hint = slack_hint};
     return interpret(answer, now, rules);
 }
 
@@ -158,6 +157,10 @@ const char *slack_hint(int status) {
     }
 }
 
+bool sendgrid_accepts(const Answer &answer) {
+    return answer.status == 202; // 200: valid, but not queued
+}
+
 // {"errors": [{"message": ...}, ...]}. Empty when the body is something else, as that of a proxy
 // would be.
 std::string sendgrid_complaint(const Answer &answer) {
@@ -174,6 +177,11 @@ std::string sendgrid_complaint(const Answer &answer) {
         }
     }
     return all;
+}
+
+// A proxy's 200, or one that was cut off, is not Slack's word for it.
+bool slack_accepts(const Answer &answer) {
+    return answer.status == 200 && answer.body == "ok";
 }
 
 // A plain word, such as invalid_blocks. A page is a proxy's.

@@ -6,7 +6,6 @@
 
 extern "C" {
 #include "catalog/pg_db_role_setting.h"
-#include "utils/guc_tables.h"
 }
 
 namespace job_alerting::server {
@@ -22,13 +21,12 @@ struct SettingValue {
 List *server_settings() {
     const MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
     List *settings = NIL;
-    for (int i = 0; i < GetNumConfigOptions(); i++) {
-        const char *name = get_guc_variables()[i]->name;
-        const char *value = GetConfigOption(name, true, false);
+    each_setting([&](const config_generic *known) {
+        const char *value = GetConfigOption(known->name, true, false);
         SettingValue *setting = static_cast<SettingValue *>(palloc(sizeof(SettingValue)));
-        *setting = {.name = pstrdup(name), .value = value ? pstrdup(value) : nullptr};
+        *setting = {.name = pstrdup(known->name), .value = value ? pstrdup(value) : nullptr};
         settings = lappend(settings, setting);
-    }
+    });
     MemoryContextSwitchTo(before);
     return settings;
 }
@@ -52,14 +50,13 @@ bool is_of_role(const config_generic *setting) {
 // settings of the server and of the database apply to a round.
 void undo_role_settings(List *server) {
     bool any = false;
-    for (int i = 0; i < GetNumConfigOptions(); i++) {
-        const config_generic *setting = get_guc_variables()[i];
+    each_setting([&](const config_generic *setting) {
         if (!is_of_role(setting))
-            continue;
+            return;
         SetConfigOption(setting->name, value_of(setting->name, server), PGC_SUSET,
                         PGC_S_DATABASE_USER);
         any = true;
-    }
+    });
     if (!any)
         return;
     // Apply again the settings of all roles and of the database, which the role's had replaced.

@@ -46,8 +46,8 @@ void start_memory() {
         static_cast<Header *>(ShmemInitStruct("job_alerting launcher", sizeof(Header), &found));
     if (!found)
         *header = {};
-    databases = ShmemInitHash("job_alerting databases", max_databases, max_databases, &control,
-                              HASH_ELEM | HASH_BLOBS);
+    databases =
+        shared_table("job_alerting databases", max_databases, control, HASH_ELEM | HASH_BLOBS);
     lock = &GetNamedLWLockTranche(tranche)->lock;
     LWLockRelease(AddinShmemInitLock);
 }

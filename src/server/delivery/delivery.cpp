@@ -34,7 +34,7 @@ constexpr long settle_pause = 100; // ms between two of them
 // them in again by itself, hence no plain counting back.
 class HeldInterrupts {
 public:
-    HeldInterrupts() { HOLD_INTERRUPTS(); }
+    HeldInterrupts() { InterruptHoldoffCount = before_ + 1; }
     HeldInterrupts(const HeldInterrupts &) = delete;
     HeldInterrupts &operator=(const HeldInterrupts &) = delete;
     ~HeldInterrupts() { InterruptHoldoffCount = before_; }

@@ -21,7 +21,7 @@ Message message_of(const core::Mail &mail) {
 class LogChannel : public Channel {
 public:
     void check(const Settings &) const override {
-        if (log_min_messages >= FATAL)
+        if (log_level() >= FATAL)
             throw CannotSend("log_min_messages keeps digests out of the server's log");
     }
 

@@ -8,7 +8,7 @@
 #include "server/process/launcher.hpp"
 
 extern "C" {
-PG_MODULE_MAGIC;
+JOB_ALERTING_MODULE_MAGIC;
 PGDLLEXPORT void _PG_init(void);
 }
 

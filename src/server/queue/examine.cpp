@@ -9,7 +9,6 @@ extern "C" {
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_proc.h"
-#include "nodes/nodeFuncs.h"
 #include "utils/regproc.h"
 #include "utils/rls.h"
 }
@@ -55,14 +54,12 @@ bool collect_function(Oid function, void *functions) {
 
 // The functions that a query calls itself: also as a cast or an operator, and in a view.
 bool collect_functions(Node *node, void *functions) {
-    // The walkers are declared as C does, without the types of what they call.
-    const auto collect = reinterpret_cast<bool (*)()>(reinterpret_cast<void *>(collect_functions));
     if (!node)
         return false;
     check_functions_in_node(node, collect_function, functions);
     if (IsA(node, Query))
-        return query_tree_walker(reinterpret_cast<Query *>(node), collect, functions, 0);
-    return expression_tree_walker(node, collect, functions);
+        return walk_query(reinterpret_cast<Query *>(node), collect_functions, functions);
+    return walk_expression(node, collect_functions, functions);
 }
 
 const char *qualified_name(Oid relation) {

@@ -133,7 +133,7 @@ const char *clipped(const FailureColumn &column) {
     return psprintf("left(q.%s, %d)", column.name, column.most);
 }
 
-pg_attribute_noreturn() void not_a_select(const char *detail) {
+[[noreturn]] void not_a_select(const char *detail) {
     ereport(ERROR,
             (errcode(ERRCODE_SYNTAX_ERROR),
              errmsg("the failure query is not a single plain SELECT"), errdetail("%s", detail),

@@ -78,7 +78,7 @@ TupleDesc failure_description() {
     for (int i = 0; i < failure_column_count; i++)
         TupleDescInitEntry(description, static_cast<AttrNumber>(i + 1), failure_columns[i].name,
                            failure_columns[i].type, -1, 0);
-    return description;
+    return finished(description);
 }
 
 TupleDesc identity_description() {
@@ -87,7 +87,7 @@ TupleDesc identity_description() {
     TupleDescInitEntry(description, 2, "occurrence", TEXTOID, -1, 0);
     TupleDescInitEntryCollation(description, 1, C_COLLATION_OID);
     TupleDescInitEntryCollation(description, 2, C_COLLATION_OID);
-    return description;
+    return finished(description);
 }
 
 Fingerprint new_fingerprint() {
