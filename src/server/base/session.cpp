@@ -100,8 +100,18 @@ void set_fixed() {
 
 } // namespace
 
+void ignore_transaction_timeout() {
+    each_setting([](config_generic *setting) {
+        if (strcmp(setting->name, "transaction_timeout") != 0)
+            return;
+        SetConfigOption(setting->name, "0", PGC_SUSET, PGC_S_OVERRIDE);
+        setting->context = PGC_SUSET;
+    });
+}
+
 void connect_session(Oid database) {
     List *server = server_settings();
+    ignore_transaction_timeout();
     // Another session may hold a lock on the database itself (ALTER DATABASE ... RENAME).
     SetConfigOption("lock_timeout", psprintf("%d", lock_timeout_setting()), PGC_SUSET,
                     PGC_S_OVERRIDE);

@@ -12,4 +12,9 @@ namespace job_alerting::server {
 // no longer than job_alerting.lock_timeout.
 void connect_session(Oid database);
 
+// No transaction of this process has a limit of its time (the server has one from 17 on), and no
+// failure query can set one: the server ends the process where it is met. Called before this
+// process connects.
+void ignore_transaction_timeout();
+
 } // namespace job_alerting::server

@@ -2,6 +2,7 @@
 
 #include "server/process/launcher.hpp"
 
+#include "server/base/session.hpp"
 #include "server/base/settings.hpp"
 #include "server/coordination/shared.hpp"
 #include "server/coordination/work_order.hpp"
@@ -363,6 +364,7 @@ extern "C" void job_alerting_launcher_main(Datum) {
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, die);
     BackgroundWorkerUnblockSignals();
+    ignore_transaction_timeout();
     BackgroundWorkerInitializeConnection(nullptr, nullptr, 0);
     pgstat_report_appname(MyBgworkerEntry->bgw_name);
     shared::announce_launcher();
