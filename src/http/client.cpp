@@ -84,6 +84,16 @@ template <typename Option> void set(CURL *easy, CURLoption option, Option value)
         throw Refused(std::string("libcurl refuses an option: ") + curl_easy_strerror(code));
 }
 
+// From libcurl 8.20 on the multi handle has the threads that resolve, and waits for them when it
+// goes, unless it is told not to. An older one knows no such option and has nothing to wait for.
+// By its number: the library that is loaded may be newer than the headers of the build.
+void do_not_wait_for_resolver(CURLM *multi) {
+    constexpr CURLMoption quick_exit = static_cast<CURLMoption>(CURLOPTTYPE_LONG + 21);
+    const CURLMcode code = curl_multi_setopt(multi, quick_exit, 1L);
+    if (code != CURLM_OK && code != CURLM_UNKNOWN_OPTION)
+        throw Refused("libcurl refuses CURLMOPT_QUICK_EXIT");
+}
+
 HeaderList header_list(const std::vector<std::string> &headers) {
     HeaderList list(nullptr, curl_slist_free_all);
     const auto append = [&](const char *header) {
@@ -215,6 +225,7 @@ core::Answer send(Method method, const core::Request &request, const Options &op
         const Multi multi(curl_multi_init(), curl_multi_cleanup);
         if (!easy || !multi)
             throw Refused("libcurl cannot be initialised");
+        do_not_wait_for_resolver(multi.get());
         set(easy.get(), CURLOPT_ERRORBUFFER, words);
         set_request(easy.get(), method, request, headers.get());
         set_security(easy.get(), request.url, options);
