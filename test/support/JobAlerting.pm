@@ -13,14 +13,24 @@ package JobAlerting;
 #   my ($row) = JobAlerting::run_digest($node);
 #   is_deeply [ JobAlerting::named_jobs(($stub->requests)[-1]) ], [$job];
 #
-# Nothing is exported. The database is `postgres` where none is named.
+# The functions in @EXPORT_OK are exported on request. They take a cluster as their first argument too,
+# and without one use the first that node() started:
+#
+#   use JobAlerting qw(fail_job sql);
+#   is sql('SELECT count(*) FROM research_jobs'), 0;
+#   is sql($standby, 'SELECT pg_is_in_recovery()'), 't';
+#
+# The default database is `postgres`.
 
 use strict;
 use warnings;
 
 use Cwd ();
+use Encode ();
+use Exporter qw(import);
 use File::Basename ();
 use JSON::PP ();
+use Scalar::Util ();
 use Time::HiRes ();
 
 use PostgreSQL::Test::Cluster;
@@ -31,10 +41,16 @@ use JobAlerting::Clock;
 use JobAlerting::Installation;
 use JobAlerting::Stub;
 
+our @EXPORT_OK = qw(always fail_job launcher log_from_now problems sql stall status unicode_sql
+  wait_for_lock_wait wait_for_round wait_until_idle);
+
 my $SUPPORT = Cwd::abs_path(File::Basename::dirname(__FILE__));
 
 # The key that node() hands out. Tests look for it wherever it must not be.
 our $KEY = 'SG.canary-key-AAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB';
+
+# The cluster of the exported functions where none is named.
+my $first;
 
 # A started cluster with job_alerting preloaded, in UTF-8 whatever the environment's language. Options,
 # all of them optional:
@@ -53,6 +69,7 @@ sub node {
     $node->append_conf('postgresql.conf', join "\n", _server_settings(%options),
         _channel_settings(%options), $options{conf} // ());
     $node->start;
+    $first //= $node;
     return $node;
 }
 
@@ -83,12 +100,28 @@ sub create_jobs_table {
     return;
 }
 
+# The output of a statement.
+sub sql {
+    my $node = _cluster(\@_);
+    my ($statement, $db) = @_;
+    return $node->safe_psql($db // 'postgres', $statement);
+}
+
+# The same where statement and output are characters, not bytes.
+sub unicode_sql {
+    my $node = _cluster(\@_);
+    my ($statement, $db) = @_;
+    local $ENV{PGCLIENTENCODING} = 'UTF8';
+    return Encode::decode_utf8(sql($node, Encode::encode_utf8($statement), $db));
+}
+
 # Inserts a job that finally failed and returns its id. %columns replaces the defaults; a value is
 # a string, undef for NULL, or a reference to an SQL expression: finished_at => \"'infinity'".
 # `db` names the database.
 sub fail_job {
-    my ($node, %columns) = @_;
-    my $db = delete $columns{db} // 'postgres';
+    my $node = _cluster(\@_);
+    my (%columns) = @_;
+    my $db = delete $columns{db};
     my %job = (
         source       => 'apple',
         job_type     => 'refresh_catalog',
@@ -104,7 +137,7 @@ sub fail_job {
     my @names = sort keys %job;
     my $insert = sprintf 'INSERT INTO public.research_jobs (%s) VALUES (%s) RETURNING id',
       join(', ', @names), join(', ', map { _sql($job{$_}) } @names);
-    return $node->safe_psql($db, $insert);
+    return sql($node, $insert, $db);
 }
 
 # One round now: a hash for each channel (channel, digest_id, failures, outcome, detail).
@@ -142,6 +175,20 @@ sub begin_digest {
         _as_json('SELECT * FROM job_alerting.run_digest()'), @{ $options{after} // [] });
 }
 
+# A failed job and a round by hand whose request the stub holds; the stub answers later requests. The
+# options are those of begin_digest(). Returns `before`, the number of requests until then, `job`, `call`
+# and `worker`.
+sub stall {
+    my $node = _cluster(\@_);
+    my ($stub, %options) = @_;
+    $stub->modes('stall', '202');
+    my %stalled = (before => $stub->count, job => fail_job($node, db => $options{db}));
+    $stalled{call} = begin_digest($node, %options);
+    $stub->wait_for($stalled{before} + 1);
+    $stalled{worker} = worker($node);
+    return \%stalled;
+}
+
 # The rows of a query as hashes. By way of JSON, so that any text comes through.
 sub rows {
     my ($node, $db, $query) = @_;
@@ -155,6 +202,14 @@ sub digest {
     my ($node, $id) = @_;
     my ($digest) = rows($node, undef, "SELECT * FROM job_alerting.digest WHERE id = $id");
     return $digest;
+}
+
+# The row of the view `status`.
+sub status {
+    my $node = _cluster(\@_);
+    my ($db) = @_;
+    my ($status) = rows($node, $db, 'SELECT * FROM job_alerting.status');
+    return $status;
 }
 
 # Settings of the server, in force when it returns.
@@ -204,6 +259,50 @@ sub worker {
         SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting worker' ORDER BY backend_start
 SQL
     return $worker && $worker->{pid};
+}
+
+# The process id of the launcher; empty when there is none.
+sub launcher {
+    my $node = _cluster(\@_);
+    return sql($node, q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting launcher'));
+}
+
+# Waits until no round is under way.
+sub wait_until_idle {
+    my $node = _cluster(\@_);
+    return poll(sub { !worker($node) }, 20, 'the rounds to end');
+}
+
+# Waits until a round, begun by the launcher, has read a queue of the database.
+sub wait_for_round {
+    my $node = _cluster(\@_);
+    my ($db) = @_;
+    my $now = sql($node, 'SELECT clock_timestamp()');
+    my $round = "SELECT max(last_scan_at) > '$now' FROM job_alerting.queue";
+    return poll(sub { sql($node, $round, $db) eq 't' }, 30, 'a round in ' . ($db // 'postgres'));
+}
+
+# Waits until a worker, or the session whose statement begins like this, waits for a lock. Returns its
+# process id.
+sub wait_for_lock_wait {
+    my $node = _cluster(\@_);
+    my ($statement) = @_;
+    my $whose = $statement ? "query LIKE '$statement%'" : q(backend_type = 'job_alerting worker');
+    my $waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND $whose";
+    return poll(sub { sql($node, $waits) }, 20, ($statement // 'a worker') . ' to wait for a lock');
+}
+
+# Returns a function that returns what the server has logged since.
+sub log_from_now {
+    my $node = _cluster(\@_);
+    my $begin = -s $node->logfile;
+    return sub { return PostgreSQL::Test::Utils::slurp_file($node->logfile, $begin) };
+}
+
+# The lines of a log that report a problem.
+sub problems {
+    my ($log) = @_;
+    return grep { /\b(?:WARNING|ERROR|FATAL|PANIC): / } split /\n/, $log;
 }
 
 # The ids of the jobs that a received mail lists, in its order, each as often as it is listed. The
@@ -282,7 +381,20 @@ sub poll {
     }
 }
 
+# True when the condition holds all the time.
+sub always {
+    my ($condition, $seconds) = @_;
+    return !eval { poll(sub { !$condition->() }, $seconds, 'the condition to fail') };
+}
+
 # ---------------------------------------------------------------- inside
+
+# Takes the cluster from the arguments.
+sub _cluster {
+    my ($arguments) = @_;
+    my $given = Scalar::Util::blessed($arguments->[0]) && $arguments->[0]->isa('PostgreSQL::Test::Cluster');
+    return $given ? shift @$arguments : $first;
+}
 
 sub _server_settings {
     my (%options) = @_;

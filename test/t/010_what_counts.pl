@@ -9,7 +9,7 @@ use IPC::Run ();
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(fail_job sql);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
@@ -24,16 +24,6 @@ sql('ALTER TABLE research_jobs DROP CONSTRAINT research_jobs_status_check,'
 
 # What all mails together have to name, each failure once.
 my @due;
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
-
-sub fail_job {
-    my (%columns) = @_;
-    return JobAlerting::fail_job($node, %columns);
-}
 
 sub update {
     my ($job, $change) = @_;

@@ -5,12 +5,11 @@ use strict;
 use warnings;
 use utf8;
 
-use Encode qw(decode_utf8 encode_utf8);
 use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(fail_job unicode_sql);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
@@ -18,18 +17,6 @@ job_alerting.lock_timeout = 500ms
 job_alerting.scan_timeout = 1s
 CONF
 JobAlerting::create_jobs($node);
-
-# Statements and results are characters here, and bytes on their way.
-sub sql {
-    my ($statement) = @_;
-    local $ENV{PGCLIENTENCODING} = 'UTF8';
-    return decode_utf8($node->safe_psql('postgres', encode_utf8($statement)));
-}
-
-sub fail_job {
-    my (%columns) = @_;
-    return JobAlerting::fail_job($node, %columns);
-}
 
 # One round. What its mail lists of the queues asked for, as queue/job, and which queues it says
 # could not be read, as `broken queue`; and the row of run_digest().
@@ -72,7 +59,7 @@ sub quoted {
 # The smallest table that can be watched.
 sub create_small {
     my ($name) = @_;
-    return sql("CREATE TABLE $name (id text PRIMARY KEY, failed_at timestamptz)");
+    return unicode_sql("CREATE TABLE $name (id text PRIMARY KEY, failed_at timestamptz)");
 }
 
 sub watch_small {
@@ -80,47 +67,47 @@ sub watch_small {
     my $condition = $options{condition} // '';
     my $since = $options{since} // "'-infinity'";
     my $query = quoted("SELECT id AS job_id, failed_at FROM public.$name $condition");
-    return sql("SELECT job_alerting.watch_query('$name', $query, since => $since)");
+    return unicode_sql("SELECT job_alerting.watch_query('$name', $query, since => $since)");
 }
 
 subtest 'two queues whose jobs have the same numbers come in one mail, each with its own' => sub {
-    sql('CREATE SCHEMA mails; CREATE TABLE mails.outbox (LIKE research_jobs INCLUDING ALL)');
-    is sql(q(SELECT job_alerting.watch('mails.outbox'))), 'outbox', 'named after the table';
+    unicode_sql('CREATE SCHEMA mails; CREATE TABLE mails.outbox (LIKE research_jobs INCLUDING ALL)');
+    is unicode_sql(q(SELECT job_alerting.watch('mails.outbox'))), 'outbox', 'named after the table';
     my $job = fail_job(finished_at => '2026-01-01');
-    sql('INSERT INTO mails.outbox SELECT * FROM research_jobs');
+    unicode_sql('INSERT INTO mails.outbox SELECT * FROM research_jobs');
     tells([qw(research_jobs outbox)], [ "research_jobs/$job", "outbox/$job" ], 'both');
-    sql('UPDATE mails.outbox SET finished_at = now()');
+    unicode_sql('UPDATE mails.outbox SET finished_at = now()');
     tells([qw(research_jobs outbox)], ["outbox/$job"], 'one of them again');
-    is sql(q(SELECT job_alerting.watch('mails.outbox', 'second name'))), 'second name', 'a name of choice';
+    is unicode_sql(q(SELECT job_alerting.watch('mails.outbox', 'second name'))), 'second name', 'a name of choice';
     tells([ 'outbox', 'second name' ], ["second name/$job"], 'is a queue of its own');
-    sql(q(SELECT job_alerting.unwatch(name) FROM unnest('{outbox, second name}'::text[]) name));
+    unicode_sql(q(SELECT job_alerting.unwatch(name) FROM unnest('{outbox, second name}'::text[]) name));
 };
 
 subtest 'a failure query says by its occurrence what is another failure' => sub {
-    sql(<<'SQL');
+    unicode_sql(<<'SQL');
 CREATE TABLE runs (job text, run text, failed_at timestamptz);
 SELECT job_alerting.watch_query('runs', 'SELECT job AS job_id, failed_at, run AS occurrence FROM public.runs');
 INSERT INTO runs VALUES ('j', '1', '2026-01-01'), ('j', '2', '2026-01-01'), ('k', NULL, '2026-01-01');
 INSERT INTO runs VALUES ('l', NULL, NULL);
 SQL
     tells(['runs'], [qw(runs/j runs/j runs/k runs/l)], 'two runs of a job; jobs without an occurrence');
-    sql(q(UPDATE runs SET failed_at = '2026-02-02' WHERE job = 'j'));
+    unicode_sql(q(UPDATE runs SET failed_at = '2026-02-02' WHERE job = 'j'));
     tells(['runs'], [], 'the time does not matter where there is an occurrence');
-    sql(q(UPDATE runs SET failed_at = '2026-02-02' WHERE job = 'k'));
+    unicode_sql(q(UPDATE runs SET failed_at = '2026-02-02' WHERE job = 'k'));
     tells(['runs'], ['runs/k'], 'and does where there is none');
-    sql(q(UPDATE runs SET run = '3' WHERE run = '1'));
+    unicode_sql(q(UPDATE runs SET run = '3' WHERE run = '1'));
     tells(['runs'], ['runs/j'], 'another run');
-    sql(q(INSERT INTO runs VALUES ('j', '3', '2026-03-03')));
+    unicode_sql(q(INSERT INTO runs VALUES ('j', '3', '2026-03-03')));
     tells(['runs'], [], 'a row that comes twice is one failure');
-    sql(q(DELETE FROM runs; INSERT INTO runs VALUES ('1', '23', now()), ('1', '2:3', now())));
+    unicode_sql(q(DELETE FROM runs; INSERT INTO runs VALUES ('1', '23', now()), ('1', '2:3', now())));
     tells(['runs'], [qw(runs/1 runs/1)], 'a job and its occurrence');
-    sql(q(INSERT INTO runs VALUES ('12', '3', now()), ('1:2', '3', now()), ('123', '', now())));
+    unicode_sql(q(INSERT INTO runs VALUES ('12', '3', now()), ('1:2', '3', now()), ('123', '', now())));
     tells(['runs'], [qw(runs/12 runs/1:2 runs/123)], 'are never mixed up');
-    sql(q(DELETE FROM runs; INSERT INTO runs
+    unicode_sql(q(DELETE FROM runs; INSERT INTO runs
         VALUES ('j', 'unknown x', now()), ('j', 'unknown y', now()), ('j', 'unknown', now())));
     tells(['runs'], [qw(runs/j runs/j runs/j)], 'an occurrence that is named as we name the unknown');
     tells(['runs'], [], 'once');
-    sql(q(SELECT job_alerting.unwatch('runs')));
+    unicode_sql(q(SELECT job_alerting.unwatch('runs')));
 };
 
 my %breakages = (
@@ -162,7 +149,7 @@ my %breakages = (
 );
 
 subtest 'a queue that cannot be read is told once for each breakage, and stops no other' => sub {
-    sql(<<'SQL');
+    unicode_sql(<<'SQL');
 CREATE ROLE fragile_owner;
 CREATE TABLE fragile (id text, failed_at timestamptz);
 CREATE TABLE fragile_divisor AS SELECT 1 AS n;
@@ -177,7 +164,7 @@ SQL
     for my $kind (sort keys %breakages) {
         my ($break, $mend, $error) = @{ $breakages{$kind} }{qw(break mend error)};
         for my $time ('', ', again') {
-            sql($break);
+            unicode_sql($break);
             my $job = fail_job();
             tells([qw(research_jobs fragile)], [ "research_jobs/$job", 'broken fragile' ],
                 "$kind$time: told beside the others");
@@ -188,35 +175,35 @@ SQL
             like $row->{detail}, qr/queue fragile cannot be read: .*$error/,
               "$kind$time: the caller hears it each time";
             is queue('fragile')->{broken_since}, $broken->{broken_since}, "$kind$time: broken since the first";
-            sql($mend);
-            sql(q(INSERT INTO fragile VALUES ('new', clock_timestamp())));
+            unicode_sql($mend);
+            unicode_sql(q(INSERT INTO fragile VALUES ('new', clock_timestamp())));
             tells(['fragile'], ['fragile/new'], "$kind$time: mended: only what failed meanwhile");
             my $mended = queue('fragile');
             is_deeply [ @$mended{qw(last_error broken_since)} ], [ undef, undef ], "$kind$time: the queue is whole";
-            sql(q(DELETE FROM fragile WHERE id = 'new'));
+            unicode_sql(q(DELETE FROM fragile WHERE id = 'new'));
             $breakages++;
         }
     }
-    is sql(<<'SQL'), "$breakages|$breakages|$breakages", 'the ledger has each breakage, none of which stands';
+    is unicode_sql(<<'SQL'), "$breakages|$breakages|$breakages", 'the ledger has each breakage, none of which stands';
 SELECT count(*), count(DISTINCT occurrence), count(cleared_at)
 FROM job_alerting.failure WHERE queue = 'fragile' AND job_id = 'unreadable' AND status = 'unreadable'
 SQL
 };
 
 subtest 'the failure of a queue bears the time since which it is broken' => sub {
-    sql('DROP TABLE fragile');
+    unicode_sql('DROP TABLE fragile');
     tells([], ['broken fragile'], 'told');
-    is sql(<<'SQL'), 't|t|t', 'in its ledger row';
+    is unicode_sql(<<'SQL'), 't|t|t', 'in its ledger row';
 SELECT f.occurrence::timestamp AT TIME ZONE 'UTC' = q.broken_since, f.failed_at = q.broken_since, f.error = q.last_error
 FROM job_alerting.failure f JOIN job_alerting.queue q ON q.name = f.queue
 WHERE f.job_id = 'unreadable' AND f.cleared_at IS NULL
 SQL
-    is sql(<<'SQL'), 1, 'what stood before still counts as standing';
+    is unicode_sql(<<'SQL'), 1, 'what stood before still counts as standing';
 SELECT count(*) FROM job_alerting.failure WHERE queue = 'fragile' AND job_id = 'old' AND cleared_at IS NULL
 SQL
-    sql('CREATE TABLE fragile (id text, failed_at timestamptz); GRANT SELECT ON fragile TO fragile_owner');
+    unicode_sql('CREATE TABLE fragile (id text, failed_at timestamptz); GRANT SELECT ON fragile TO fragile_owner');
     tells(['fragile'], [], 'a new table of that name mends it');
-    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'fragile' AND cleared_at IS NULL)), 0,
+    is unicode_sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'fragile' AND cleared_at IS NULL)), 0,
       'and what stood in the old one does no more';
 };
 
@@ -225,9 +212,9 @@ subtest 'all queues broken at once are told in one mail' => sub {
         create_small($name);
         watch_small($name);
     }
-    sql('DROP TABLE small_a, small_b');
+    unicode_sql('DROP TABLE small_a, small_b');
     tells([], [ 'broken small_a', 'broken small_b' ], 'both');
-    sql(q(SELECT job_alerting.unwatch(name) FROM unnest('{small_a, small_b}'::text[]) name));
+    unicode_sql(q(SELECT job_alerting.unwatch(name) FROM unnest('{small_a, small_b}'::text[]) name));
 };
 
 subtest 'a lock is told when two rounds in succession meet it' => sub {
@@ -255,7 +242,7 @@ subtest 'a lock is told when two rounds in succession meet it' => sub {
 };
 
 subtest 'so is a time limit' => sub {
-    sql(<<'SQL');
+    unicode_sql(<<'SQL');
 CREATE TABLE slowness AS SELECT 0.0 AS seconds;
 SELECT job_alerting.watch_query('slow', 'SELECT id AS job_id, failed_at FROM public.fragile
     WHERE (SELECT pg_sleep(seconds) IS NOT NULL FROM public.slowness)');
@@ -266,21 +253,21 @@ SQL
     like queue('slow')->{last_error}, qr/took longer than job_alerting.scan_timeout \(1000 ms\)/, 'but known';
     tells([], ['broken slow'], 'twice');
     tells([], [], 'told once');
-    sql('UPDATE slowness SET seconds = 0');
+    unicode_sql('UPDATE slowness SET seconds = 0');
     tells(['slow'], ['slow/f'], 'mended');
-    sql(q(UPDATE slowness SET seconds = 60));
+    unicode_sql(q(UPDATE slowness SET seconds = 60));
     tells([], [], 'a limit met once');
-    sql(q(ALTER TABLE slowness RENAME TO slow_ness));
+    unicode_sql(q(ALTER TABLE slowness RENAME TO slow_ness));
     tells([], ['broken slow'], 'and then an error, which is certain');
-    sql(q(UPDATE slow_ness SET seconds = 1.1));
+    unicode_sql(q(UPDATE slow_ness SET seconds = 1.1));
     my (undef, undef, $said) = $node->psql('postgres', q(SELECT job_alerting.watch_query('slow', 'SELECT id AS job_id, failed_at
         FROM public.fragile WHERE (SELECT pg_sleep(seconds) IS NOT NULL FROM public.slow_ness)')));
     like $said, qr/WARNING: .* queue "slow" took longer than job_alerting.scan_timeout, 1000 ms/, 'who watches such a queue is told';
-    sql(q(SELECT job_alerting.unwatch('slow', true)));
+    unicode_sql(q(SELECT job_alerting.unwatch('slow', true)));
 };
 
 subtest 'a queue that takes all its time delays no mail but its own' => sub {
-    sql(<<'SQL');
+    unicode_sql(<<'SQL');
 CREATE TABLE delay AS SELECT 0.0 AS seconds;
 SELECT job_alerting.watch_query('endless', 'SELECT ''1'' AS job_id, NULL::timestamptz AS failed_at
     FROM public.delay WHERE seconds > 0 AND pg_sleep(seconds) IS NOT NULL');
@@ -293,22 +280,22 @@ SQL
     my $call = JobAlerting::begin_digest($node);
     $stub->wait_for($before + 1, 10);
     ok $call->running, 'the mail is there, and that queue is still being scanned';
-    sql('SELECT pg_cancel_backend(' . JobAlerting::worker($node) . ')');
+    unicode_sql('SELECT pg_cancel_backend(' . JobAlerting::worker($node) . ')');
     is +($call->finish->rows)[0]{outcome}, 'accepted', 'the round goes on when the scan is cancelled';
     JobAlerting::configure($node, scan_timeout => '1s');
-    sql(q(SELECT job_alerting.unwatch('endless', true)));
+    unicode_sql(q(SELECT job_alerting.unwatch('endless', true)));
 };
 
 subtest 'what an unwatched queue has recorded is still delivered' => sub {
     create_small('small');
     watch_small('small');
-    sql(q(INSERT INTO small VALUES ('before', now())));
+    unicode_sql(q(INSERT INTO small VALUES ('before', now())));
     $stub->mode('401');
     my ($row) = round();
     is $row->{outcome}, 'pending', 'recorded, and not delivered';
-    is sql(q(SELECT job_alerting.unwatch('small'))), 't', 'unwatched';
-    is sql(q(SELECT job_alerting.unwatch('small'))), 'f', 'there is no such queue any more';
-    sql(q(INSERT INTO small VALUES ('after', now())));
+    is unicode_sql(q(SELECT job_alerting.unwatch('small'))), 't', 'unwatched';
+    is unicode_sql(q(SELECT job_alerting.unwatch('small'))), 'f', 'there is no such queue any more';
+    unicode_sql(q(INSERT INTO small VALUES ('after', now())));
     $stub->mode('202');
     tells(['small'], ['small/before'], 'delivered; what failed later is not');
 };
@@ -316,28 +303,28 @@ subtest 'what an unwatched queue has recorded is still delivered' => sub {
 subtest 'a queue that is watched again tells only what is new' => sub {
     watch_small('small');
     tells(['small'], ['small/after'], 'what failed while nobody watched');
-    sql(q(SELECT job_alerting.unwatch('small')));
+    unicode_sql(q(SELECT job_alerting.unwatch('small')));
     tells(['small'], [], 'unwatched');
     watch_small('small');
     tells(['small'], [], 'watched again with all its failures standing');
-    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'small' AND cleared_at IS NULL)), 2, 'which stand';
+    is unicode_sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'small' AND cleared_at IS NULL)), 2, 'which stand';
     watch_small('small', condition => 'WHERE true');
     tells(['small'], [], 'its query replaced');
 };
 
 subtest 'a queue that is forgotten leaves nothing' => sub {
-    sql(q(INSERT INTO small VALUES ('waiting', now())));
+    unicode_sql(q(INSERT INTO small VALUES ('waiting', now())));
     $stub->mode('401');
     round();
-    is sql(q(SELECT job_alerting.unwatch('small', forget => true))), 't', 'forgotten while its failure waits';
-    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'small')), 0, 'no ledger row';
+    is unicode_sql(q(SELECT job_alerting.unwatch('small', forget => true))), 't', 'forgotten while its failure waits';
+    is unicode_sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'small')), 0, 'no ledger row';
     $stub->mode('202');
     tells(['small'], [], 'and no mail');
     watch_small('small', since => 'now()');
     tells(['small'], [], 'watched again from now on');
-    sql(q(INSERT INTO small VALUES ('fresh', clock_timestamp())));
+    unicode_sql(q(INSERT INTO small VALUES ('fresh', clock_timestamp())));
     tells(['small'], ['small/fresh'], 'and what fails then');
-    sql(q(SELECT job_alerting.unwatch('small', true)));
+    unicode_sql(q(SELECT job_alerting.unwatch('small', true)));
 };
 
 subtest 'tables of many shapes' => sub {
@@ -385,19 +372,19 @@ SQL
     for my $shape (sort keys %shapes) {
         my ($table, $queue, $definition) = @{ $shapes{$shape} };
         my $argument = $table =~ /regclass/ ? $table : "'$table'";
-        sql($definition);
-        is sql("SELECT job_alerting.watch($argument)"), $queue, "$shape: watched";
-        my $name = sql("SELECT $argument" . '::regclass');
-        sql("INSERT INTO $name (status, attempts, max_attempts, finished_at)"
+        unicode_sql($definition);
+        is unicode_sql("SELECT job_alerting.watch($argument)"), $queue, "$shape: watched";
+        my $name = unicode_sql("SELECT $argument" . '::regclass');
+        unicode_sql("INSERT INTO $name (status, attempts, max_attempts, finished_at)"
               . q( VALUES ('failed', 3, 3, now()), ('dead', 1, 3, now())));
         my ($row) = round();
         is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', 2 ], "$shape: told";
-        is sql('SELECT count(*) FROM job_alerting.failure WHERE queue = ' . quoted($queue)), 2, "$shape: recorded";
+        is unicode_sql('SELECT count(*) FROM job_alerting.failure WHERE queue = ' . quoted($queue)), 2, "$shape: recorded";
         tells([], [], "$shape: once");
     }
-    is sql(q(SELECT DISTINCT chain FROM job_alerting.failure WHERE queue = 'shape_char')), '2026-01-01',
+    is unicode_sql(q(SELECT DISTINCT chain FROM job_alerting.failure WHERE queue = 'shape_char')), '2026-01-01',
       'a chain from json';
-    is sql(q(SELECT DISTINCT error, chain FROM job_alerting.failure WHERE queue = 'shape_domain')), '{"class": "Timeout"}|now',
+    is unicode_sql(q(SELECT DISTINCT error, chain FROM job_alerting.failure WHERE queue = 'shape_domain')), '{"class": "Timeout"}|now',
       'and an error, a chain from a domain';
 };
 
@@ -405,17 +392,17 @@ subtest 'job_id and queue names may be any text' => sub {
     my $queue = q(quoted' "queue" \\ naïve/🐌 :1);
     my @ids = ('', ' ', q('), q("), q(''"\\), '\\n', "two\nlines", "a\tb", '1:1', ':', '%s{{job_id}}', '🐌',
         "e\x{301}", "\x{e9}", 'unreadable', "\x{202e}evil", 'x' x 200, '{a,b}', 'NULL', '<b>');
-    sql('CREATE TABLE odd (id text PRIMARY KEY, failed_at timestamptz)');
+    unicode_sql('CREATE TABLE odd (id text PRIMARY KEY, failed_at timestamptz)');
     my $query = 'SELECT id AS job_id, failed_at FROM public.odd -- all';
-    is sql('SELECT job_alerting.watch_query(' . join(', ', map { quoted($_) } $queue, $query) . ')'), $queue,
+    is unicode_sql('SELECT job_alerting.watch_query(' . join(', ', map { quoted($_) } $queue, $query) . ')'), $queue,
       'watched, by a query that ends in a comment';
-    sql('INSERT INTO odd VALUES ' . join ', ', map { '(' . quoted($_) . ', now())' } @ids);
+    unicode_sql('INSERT INTO odd VALUES ' . join ', ', map { '(' . quoted($_) . ', now())' } @ids);
     my ($row) = round();
     is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', scalar @ids ], 'told';
-    is sql('SELECT count(*) FROM job_alerting.failure f JOIN odd ON f.job_id = odd.id'
+    is unicode_sql('SELECT count(*) FROM job_alerting.failure f JOIN odd ON f.job_id = odd.id'
           . ' WHERE f.queue = ' . quoted($queue)), scalar @ids, 'recorded as they are';
     tells([], [], 'once');
-    is sql('SELECT job_alerting.unwatch(' . quoted($queue) . ', true)'), 't', 'forgotten';
+    is unicode_sql('SELECT job_alerting.unwatch(' . quoted($queue) . ', true)'), 't', 'forgotten';
 };
 
 # A text that no index takes, since it cannot be compressed.
@@ -431,36 +418,36 @@ subtest 'a job_id, an occurrence or a name too long to be indexed breaks nothing
     my $name = "\x{1f40c}" x 200;
     my $long = long_text(2700);
     my %twins = map { $_ => $long . $_ } qw(a b);
-    sql('CREATE TABLE endless (id text, run text, failed_at timestamptz)');
-    sql('SELECT job_alerting.watch_query(' . quoted($name)
+    unicode_sql('CREATE TABLE endless (id text, run text, failed_at timestamptz)');
+    unicode_sql('SELECT job_alerting.watch_query(' . quoted($name)
           . ", 'SELECT id AS job_id, run AS occurrence, failed_at FROM public.endless')");
-    my $insert = sub { sql('INSERT INTO endless VALUES (' . join(', ', map { defined ? quoted($_) : 'NULL' } @_) . ', now())') };
+    my $insert = sub { unicode_sql('INSERT INTO endless VALUES (' . join(', ', map { defined ? quoted($_) : 'NULL' } @_) . ', now())') };
     $insert->($_, undef) for 'short', @twins{qw(a b)}, "\x{1f40c}" x 2700;
     $insert->('runs', $_) for @twins{qw(a b)};
     # In the end, nothing that is stored is longer than a megabyte.
-    sql(q(INSERT INTO endless SELECT string_agg(gen_random_uuid()::text, ''), repeat(gen_random_uuid()::text, 30000), now()
+    unicode_sql(q(INSERT INTO endless SELECT string_agg(gen_random_uuid()::text, ''), repeat(gen_random_uuid()::text, 30000), now()
         FROM generate_series(1, 30000)));
     my $before = $stub->count;
     my ($row) = round();
     is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', 7 ], 'each is told';
     is queue($name)->{last_error}, undef, 'and the queue is whole';
-    is sql(q(SELECT max(octet_length(job_id)) <= 875 AND max(octet_length(occurrence)) <= 875, count(DISTINCT (job_id, occurrence))
+    is unicode_sql(q(SELECT max(octet_length(job_id)) <= 875 AND max(octet_length(occurrence)) <= 875, count(DISTINCT (job_id, occurrence))
         FROM job_alerting.failure WHERE queue = ) . quoted($name)), 't|7', 'none is too long, and no two are the same';
-    my ($known) = grep { /^\Q@{[ substr $long, 0, 200 ]}\E\.\.\. sha256 / } split /\n/, sql('SELECT job_id FROM job_alerting.failure');
-    is $known =~ s/.* sha256 //r, sql("SELECT encode(sha256(convert_to(id, 'UTF8')), 'hex') FROM endless WHERE id = " . quoted($twins{a})),
+    my ($known) = grep { /^\Q@{[ substr $long, 0, 200 ]}\E\.\.\. sha256 / } split /\n/, unicode_sql('SELECT job_id FROM job_alerting.failure');
+    is $known =~ s/.* sha256 //r, unicode_sql("SELECT encode(sha256(convert_to(id, 'UTF8')), 'hex') FROM endless WHERE id = " . quoted($twins{a})),
       'the rest of it is a digest of the whole';
     my @links = ($stub->requests)[$before]{json}{content}[1]{value} =~ m{"(https://admin[^"]*)"}g;
     is_deeply [ sort @links ], [ map { "https://admin.example.com/jobs/$_" } qw(runs runs short) ], 'a job whose id is cut has no link';
     tells([$name], [], 'once');
-    sql('DELETE FROM endless WHERE id = ' . quoted($twins{b}));
+    unicode_sql('DELETE FROM endless WHERE id = ' . quoted($twins{b}));
     tells([$name], [], 'one is gone');
-    my $cleared = sub { sql('SELECT count(*) FROM job_alerting.failure WHERE cleared_at IS NOT NULL AND queue = ' . quoted($name)) };
+    my $cleared = sub { unicode_sql('SELECT count(*) FROM job_alerting.failure WHERE cleared_at IS NOT NULL AND queue = ' . quoted($name)) };
     is $cleared->(), 1, 'which clears it alone';
-    sql('UPDATE endless SET failed_at = NULL WHERE id = ' . quoted($twins{a}));
+    unicode_sql('UPDATE endless SET failed_at = NULL WHERE id = ' . quoted($twins{a}));
     is +(round())[0]{failures}, 1, 'one fails again, and does not say when';
     is $cleared->(), 2, 'which clears what it was';
     tells([$name], [], 'once');
-    is sql('SELECT job_alerting.unwatch(' . quoted($name) . ', true)'), 't', 'forgotten';
+    is unicode_sql('SELECT job_alerting.unwatch(' . quoted($name) . ', true)'), 't', 'forgotten';
     JobAlerting::configure($node, job_url => '');
 };
 
@@ -468,7 +455,7 @@ subtest 'what the last queue has recorded is delivered before there is nothing t
     my $job = fail_job();
     $stub->mode('401');
     round();
-    sql('SELECT job_alerting.unwatch(name) FROM job_alerting.queue');
+    unicode_sql('SELECT job_alerting.unwatch(name) FROM job_alerting.queue');
     $stub->mode('202');
     tells(['research_jobs'], ["research_jobs/$job"], 'delivered, with no queue watched');
     my $status = $node->psql('postgres', 'SELECT job_alerting.run_digest()', stderr => \my $error);

@@ -10,18 +10,11 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(unicode_sql);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub);
 $node->safe_psql('postgres', 'CREATE EXTENSION job_alerting');
-
-# Statements and results are characters here, and bytes on their way.
-sub sql {
-    my ($statement) = @_;
-    local $ENV{PGCLIENTENCODING} = 'UTF8';
-    return decode_utf8($node->safe_psql('postgres', encode_utf8($statement)));
-}
 
 # What the server said beside the result, in a line each.
 sub said {
@@ -53,7 +46,7 @@ sub create {
     my $name = name($schema) . '.' . name($table);
     my $others = join '', map { ", $_" } @others;
     my $columns = name($key) . ', status, finished_at, attempts, max_attempts, source, job_type, target_type, last_error, payload';
-    sql(<<"SQL");
+    unicode_sql(<<"SQL");
 CREATE SCHEMA IF NOT EXISTS @{[ name($schema) ]};
 CREATE TABLE $name (@{[ name($key) ]} int PRIMARY KEY, status text, finished_at timestamptz, attempts int, max_attempts int,
     source text, job_type text, target_type text, target_id uuid, last_error text, payload jsonb $others);
@@ -79,19 +72,19 @@ subtest 'whatever a table, its schema and its columns are called, its failures a
         push @tables, create('jobs', substr("key $word", 0, 35), $word, 'j text') if $word ne 'j';
     }
     push @tables, create($_, 'jobs of ' . ord, 'id') for qw(select j s"q), 's.q';
-    sql('CREATE TYPE whole AS (id text, status text, finished_at timestamptz, attempts int, max_attempts int, payload jsonb, source text)');
+    unicode_sql('CREATE TYPE whole AS (id text, status text, finished_at timestamptz, attempts int, max_attempts int, payload jsonb, source text)');
     push @tables, create('jobs', 'composite', 'id', map { name($_) . ' whole' } @ours);
 
     my $watch = join "\n", map { 'SELECT job_alerting.watch(' . text($_) . ', ' . text("q$_") . ');' } 0 .. $#tables;
     $watch =~ s/watch\('(\d+)'/'watch(' . text($tables[$1])/ge;
-    is scalar(split /\n/, sql($watch)), scalar @tables, @tables . ' tables are watched';
+    is scalar(split /\n/, unicode_sql($watch)), scalar @tables, @tables . ' tables are watched';
     my ($row) = JobAlerting::run_digest($node);
     is "$row->{outcome} $row->{failures}", 'accepted ' . @tables, 'the failure of each is told';
-    is sql(q(SELECT count(DISTINCT queue) FROM job_alerting.failure WHERE job_id = '12' AND chain = 'now' AND never_ran = '{s/c x}')),
+    is unicode_sql(q(SELECT count(DISTINCT queue) FROM job_alerting.failure WHERE job_id = '12' AND chain = 'now' AND never_ran = '{s/c x}')),
       @tables, 'with its chain, and what of that never ran';
     ok !(grep { $_->{state} ne 'ok' && $_->{item} =~ /queue/ } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()')),
       'check() finds nothing wrong with any';
-    sql('SELECT job_alerting.unwatch(name, true) FROM job_alerting.queue; DROP SCHEMA jobs CASCADE');
+    unicode_sql('SELECT job_alerting.unwatch(name, true) FROM job_alerting.queue; DROP SCHEMA jobs CASCADE');
 };
 
 # One round: what its digest tells, by job, as the ledger has it.
@@ -99,13 +92,13 @@ sub told {
     my ($queue, $columns) = @_;
     my ($row) = JobAlerting::run_digest($node);
     is $row->{outcome}, 'accepted', 'a digest';
-    return sql("SELECT job_id, $columns FROM job_alerting.failure
+    return unicode_sql("SELECT job_id, $columns FROM job_alerting.failure
         WHERE queue = '$queue' AND id IN (SELECT id FROM job_alerting.digest_failure WHERE digest_id = $row->{digest_id})
         ORDER BY job_id::int");
 }
 
 subtest 'json that no text can hold hides no failure, and no other chain' => sub {
-    sql(<<'SQL');
+    unicode_sql(<<'SQL');
 CREATE TABLE odd_json (id int PRIMARY KEY, status text, finished_at timestamptz DEFAULT now(), attempts bigint DEFAULT 3,
     max_attempts bigint DEFAULT 3, source text DEFAULT 's', last_error json, payload json);
 INSERT INTO odd_json (id, status, payload) VALUES (1, 'done', '{"chain_started_at": "old", "x": "\u0000"}');
@@ -119,11 +112,11 @@ SQL
     is told('odd_json', 'coalesce(chain, \'-\'), attempts, max_attempts, error') =~ s/\|3\|3\|"\\u0000"$//gmr,
       "11|now|2147483647|-2147483648|\"\\u0000\"\n12|now\n13|now\n14|now\n15|-\n16|-\n17|-\n18|-\n19|-\n20|-", 'all are told';
     unlike logged(), qr/without chain/, 'by the query itself';
-    sql(q(SELECT job_alerting.unwatch('odd_json')));
+    unicode_sql(q(SELECT job_alerting.unwatch('odd_json')));
 };
 
 subtest 'a failure is told without the columns that cannot be read' => sub {
-    sql(<<'SQL');
+    unicode_sql(<<'SQL');
 CREATE TYPE odd AS (a text);
 CREATE FUNCTION odd_text(odd) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
     $$ BEGIN IF $1.a = 'bad' THEN RAISE 'no text for it' USING DETAIL = 'It is odd.'; END IF; RETURN $1.a; END $$;
@@ -134,15 +127,15 @@ INSERT INTO odd_source VALUES (0, 'done', now(), 1, 1, '(bad)', 't', NULL, NULL,
 SQL
     like said(q(SELECT job_alerting.watch('odd_source'))), qr/\A\z/, 'the rows that stand failed have no fault';
     my $columns = 'source, job_type, target_type, error, chain, never_ran';
-    sql(q(INSERT INTO odd_source (id, status, source, payload) VALUES (1, 'dead', '(good)', '{"chain_started_at": "c"}')));
+    unicode_sql(q(INSERT INTO odd_source (id, status, source, payload) VALUES (1, 'dead', '(good)', '{"chain_started_at": "c"}')));
     is told('odd_source', $columns), '1|good|t||boom|c|', 'another row takes but what it is needed for: what never ran';
     like logged(), qr/LOG:  job_alerting recorded new failures of queue "odd_source" without never_ran: no text for it\. It is odd\.$/m, 'which the log says';
-    sql(q(INSERT INTO odd_source (id, status, source, target_type) VALUES (2, 'dead', '(bad)', '(good)'), (3, 'dead', '(good)', '(good)')));
+    unicode_sql(q(INSERT INTO odd_source (id, status, source, target_type) VALUES (2, 'dead', '(bad)', '(good)'), (3, 'dead', '(good)', '(good)')));
     is told('odd_source', $columns), "2||t|good|boom||\n3||t|good|boom||", 'a column is left out for all of a round';
-    is sql(q(SELECT last_error IS NULL FROM job_alerting.queue WHERE name = 'odd_source')), 't', 'the queue is not broken';
-    sql(q(INSERT INTO odd_source (id, status, source, target_type) VALUES (4, 'dead', '(bad)', '(bad)')));
+    is unicode_sql(q(SELECT last_error IS NULL FROM job_alerting.queue WHERE name = 'odd_source')), 't', 'the queue is not broken';
+    unicode_sql(q(INSERT INTO odd_source (id, status, source, target_type) VALUES (4, 'dead', '(bad)', '(bad)')));
     is told('odd_source', $columns), '4||t||boom||', 'two columns';
-    sql(q(INSERT INTO odd_source (id, status, source) VALUES (5, 'dead', '(good)')));
+    unicode_sql(q(INSERT INTO odd_source (id, status, source) VALUES (5, 'dead', '(good)')));
     is told('odd_source', $columns), '5|good|t||boom||', 'and is back in the next';
     like said(q(SELECT job_alerting.watch('odd_source'))),
       qr/WARNING:  queue "odd_source" is watched, but not all of its columns can be read: source, target_type, never_ran\nDETAIL:  The error was: no text for it\. It is odd\./, 'watch() says it';
@@ -150,30 +143,30 @@ SQL
     is "$finding->{state}: $finding->{detail}", 'warning: new failures are told without source, target_type, never_ran: no text for it. It is odd.', 'and check()';
     my (undef, undef, $error) = $node->psql('postgres', q(SELECT job_alerting.watch_query('q', 'SELECT (1 / 0)::text AS job_id, now() AS failed_at')));
     like $error, qr/ERROR:  division by zero/, 'a failure that has no identity is no failure';
-    sql(q(SELECT job_alerting.unwatch('odd_source')));
+    unicode_sql(q(SELECT job_alerting.unwatch('odd_source')));
 };
 
 subtest 'watch() and check() name what has ended in a status that no rule knows' => sub {
-    sql('CREATE TABLE spoken (id int PRIMARY KEY, status text, finished_at timestamptz, attempts int, max_attempts int, last_error text)');
+    unicode_sql('CREATE TABLE spoken (id int PRIMARY KEY, status text, finished_at timestamptz, attempts int, max_attempts int, last_error text)');
     is said(q(SELECT job_alerting.watch('spoken'))), '', 'an empty table';
-    sql("INSERT INTO spoken VALUES (1, 'done', now(), 1, 3), (2, ' Completed ', now(), 1, 3), (3, 'DEAD', now(), 1, 3), (4, 'odd', NULL, 1, 3), (5, NULL, now(), 1, 3), (6, 'queued', now(), 1, 3)");
+    unicode_sql("INSERT INTO spoken VALUES (1, 'done', now(), 1, 3), (2, ' Completed ', now(), 1, 3), (3, 'DEAD', now(), 1, 3), (4, 'odd', NULL, 1, 3), (5, NULL, now(), 1, 3), (6, 'queued', now(), 1, 3)");
     is said(q(SELECT job_alerting.watch('spoken'))), '', 'statuses that are known, and a job that has not ended';
-    sql("INSERT INTO spoken VALUES (7, 'Discarded ', now(), 1, 3), (8, E'er\e[1m\x{202e}ror', NULL, 3, 3), (9, repeat('x', 100), now(), 1, 3), (10, 'discarded', now(), 1, 3)");
+    unicode_sql("INSERT INTO spoken VALUES (7, 'Discarded ', now(), 1, 3), (8, E'er\e[1m\x{202e}ror', NULL, 3, 3), (9, repeat('x', 100), now(), 1, 3), (10, 'discarded', now(), 1, 3)");
     my $words = '"discarded", "er??1m?ror", "' . 'x' x 40 . '"';
     like said(q(SELECT job_alerting.watch('spoken'))),
       qr/\AINFO:  table "spoken" has jobs of a status that no rule knows: \Q$words\E\nDETAIL: .*\nHINT:  .*watch_query/s, 'words, cleaned and clipped';
     my ($finding) = grep { $_->{item} eq 'statuses of queue spoken' } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()');
     like "$finding->{state}: $finding->{detail}", qr/\Awarning: .*not reported: \Q$words\E\z/, 'check()';
-    sql(q(SELECT job_alerting.unwatch('spoken'); DROP TABLE spoken;
+    unicode_sql(q(SELECT job_alerting.unwatch('spoken'); DROP TABLE spoken;
         CREATE TABLE spoken (id int PRIMARY KEY, status text, finished_at timestamptz, attempts int, max_attempts int) PARTITION BY RANGE (id);
         CREATE TABLE spoken_1 PARTITION OF spoken FOR VALUES FROM (0) TO (100);
         INSERT INTO spoken VALUES (1, 'lost', now(), 1, 3)));
     like said(q(SELECT job_alerting.watch('spoken'))), qr/no rule knows: "lost"/, 'in a partition';
-    sql(q(SELECT job_alerting.unwatch('spoken')));
+    unicode_sql(q(SELECT job_alerting.unwatch('spoken')));
 };
 
 subtest 'watch() and watch_query() say where rows may be hidden' => sub {
-    sql(<<'SQL');
+    unicode_sql(<<'SQL');
 CREATE ROLE keeper;
 CREATE TABLE kept (id text, status text, failed_at timestamptz);
 ALTER TABLE kept OWNER TO keeper;
@@ -184,17 +177,17 @@ CREATE USER MAPPING FOR PUBLIC SERVER elsewhere OPTIONS (user 'postgres', passwo
 CREATE FOREIGN TABLE far (id text, failed_at timestamptz) SERVER elsewhere OPTIONS (table_name 'kept');
 SQL
     my ($host, $port) = ($node->host, $node->port);
-    my $user = sql('SELECT current_user');
-    sql("ALTER SERVER elsewhere OPTIONS (ADD host '$host', ADD port '$port', ADD dbname 'postgres'); ALTER USER MAPPING FOR PUBLIC SERVER elsewhere OPTIONS (SET user '$user')");
+    my $user = unicode_sql('SELECT current_user');
+    unicode_sql("ALTER SERVER elsewhere OPTIONS (ADD host '$host', ADD port '$port', ADD dbname 'postgres'); ALTER USER MAPPING FOR PUBLIC SERVER elsewhere OPTIONS (SET user '$user')");
     my $watch = sub { said("SELECT job_alerting.watch_query('place', 'SELECT id AS job_id, failed_at FROM public.$_[0]'" . ($_[1] // '') . ')') };
     is $watch->('kept'), '', 'a table';
     like $watch->('seen'), qr/\AINFO:  queue "place" reads a view: public\.seen\nDETAIL/, 'a view';
     like $watch->('far'), qr/\AINFO:  queue "place" reads a remote server: public\.far\nDETAIL/, 'a foreign table';
     my ($finding) = grep { $_->{item} eq 'sources of queue place' } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()');
     is "$finding->{state}: $finding->{detail}", 'ok: it reads a remote server: public.far', 'check() says it, too';
-    sql('ALTER TABLE kept ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY');
+    unicode_sql('ALTER TABLE kept ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY');
     like $watch->('kept', q(, owner => 'keeper')), qr/\AWARNING:  row-level security may hide rows from queue "place"\nDETAIL:  Policies of public\.kept apply to role "keeper"/, 'row-level security';
-    sql(q(SELECT job_alerting.unwatch('place')));
+    unicode_sql(q(SELECT job_alerting.unwatch('place')));
 };
 
 subtest 'a name that cannot be seen is refused' => sub {
@@ -204,30 +197,30 @@ subtest 'a name that cannot be seen is refused' => sub {
         my $expected = $name eq "\x{1f40c}" ? qr/\A\z/ : qr/ERROR:  the name of a queue is blank/;
         like $error, $expected, sprintf 'U+%04X', ord $name;
     }
-    sql(q(SELECT job_alerting.unwatch(name) FROM job_alerting.queue));
+    unicode_sql(q(SELECT job_alerting.unwatch(name) FROM job_alerting.queue));
 };
 
 subtest 'that a queue can be read again is said once: in the log, and in the next digest' => sub {
-    sql('CREATE TABLE mended (id text, failed_at timestamptz)');
-    sql(q(SELECT job_alerting.watch_query('mended', 'SELECT id AS job_id, failed_at FROM public.mended')));
+    unicode_sql('CREATE TABLE mended (id text, failed_at timestamptz)');
+    unicode_sql(q(SELECT job_alerting.watch_query('mended', 'SELECT id AS job_id, failed_at FROM public.mended')));
     my $mail = sub { my $before = $stub->count; JobAlerting::run_digest($node); return JobAlerting::text_part(($stub->requests)[$before] // return '') };
-    sql('ALTER TABLE mended RENAME TO away');
-    sql('CREATE FUNCTION raising() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE $x$gone$x$ USING DETAIL = $x$Since May.$x$; END $$');
-    sql('CREATE VIEW mended AS SELECT raising() AS id, now() AS failed_at');
+    unicode_sql('ALTER TABLE mended RENAME TO away');
+    unicode_sql('CREATE FUNCTION raising() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE $x$gone$x$ USING DETAIL = $x$Since May.$x$; END $$');
+    unicode_sql('CREATE VIEW mended AS SELECT raising() AS id, now() AS failed_at');
     like $mail->(), qr/queue mended could not be read.*\| gone\. Since May\.$/ms, 'broken, with the detail of the error';
-    is sql(q(SELECT last_error FROM job_alerting.queue)), 'gone. Since May.', 'which its row has, too';
-    like sql('SELECT reason FROM job_alerting.status'), qr/cannot be read: gone\. Since May\./, 'and the status';
-    is sql('SELECT detail FROM job_alerting.run_digest()'), 'queue mended cannot be read: gone. Since May.', 'and run_digest()';
-    sql('DROP VIEW mended; ALTER TABLE away RENAME TO mended');
+    is unicode_sql(q(SELECT last_error FROM job_alerting.queue)), 'gone. Since May.', 'which its row has, too';
+    like unicode_sql('SELECT reason FROM job_alerting.status'), qr/cannot be read: gone\. Since May\./, 'and the status';
+    is unicode_sql('SELECT detail FROM job_alerting.run_digest()'), 'queue mended cannot be read: gone. Since May.', 'and run_digest()';
+    unicode_sql('DROP VIEW mended; ALTER TABLE away RENAME TO mended');
     is $mail->(), '', 'that alone is no reason for a mail';
     is $mail->(), '', 'nor in the round after it';
     my @said = logged() =~ /LOG:  (job_alerting can read queue "mended" again)/g;
     is scalar @said, 1, 'but for a line in the log, once';
-    sql(q(INSERT INTO mended VALUES ('1', now())));
+    unicode_sql(q(INSERT INTO mended VALUES ('1', now())));
     like $mail->(), qr/Queue mended can be read again since\s+\d{4}-/, 'the next digest says it';
-    sql(q(INSERT INTO mended VALUES ('2', now())));
+    unicode_sql(q(INSERT INTO mended VALUES ('2', now())));
     unlike $mail->(), qr/can be read again/, 'and the one after that does not';
-    sql(q(SELECT job_alerting.unwatch('mended')));
+    unicode_sql(q(SELECT job_alerting.unwatch('mended')));
 };
 
 $node->stop;

@@ -13,14 +13,9 @@ use JobAlerting;
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub);
 
-sub sql {
-    my ($db, $statement) = @_;
-    return $node->safe_psql($db, $statement);
-}
-
 sub create_database {
     my ($db) = @_;
-    sql('postgres', "CREATE DATABASE $db");
+    $node->safe_psql('postgres', "CREATE DATABASE $db");
     return $db;
 }
 
@@ -38,7 +33,7 @@ sub fail_job {
 # What the ledger has of research_jobs, as jobs.
 sub ledger {
     my ($db) = @_;
-    return sql($db, <<'SQL');
+    return $node->safe_psql($db, <<'SQL');
 SELECT string_agg(job_id, ' ' ORDER BY id) FROM job_alerting.failure WHERE queue = 'research_jobs'
 SQL
 }
@@ -47,19 +42,19 @@ subtest 'the ledger has one row for each failure, and a round is what writes it'
     my $db = create_database('ledger');
     JobAlerting::create_jobs_table($node, $db);
     my @jobs = map { fail_job($db) } 1 .. 3;
-    sql($db, 'CREATE EXTENSION job_alerting');
-    sql($db, q(SELECT job_alerting.watch('research_jobs')));
+    $node->safe_psql($db, 'CREATE EXTENSION job_alerting');
+    $node->safe_psql($db, q(SELECT job_alerting.watch('research_jobs')));
     is ledger($db), '', 'not by watching';
-    sql($db, 'BEGIN; SELECT job_alerting.run_digest(); ROLLBACK');
+    $node->safe_psql($db, 'BEGIN; SELECT job_alerting.run_digest(); ROLLBACK');
     is ledger($db), "@jobs", 'by a round, and nothing that its caller rolls back';
     reports($db, [], 'reported');
     is ledger($db), "@jobs", 'known';
-    sql($db, q(SELECT job_alerting.watch('research_jobs')));
+    $node->safe_psql($db, q(SELECT job_alerting.watch('research_jobs')));
     is ledger($db), "@jobs", 'a queue that is watched anew keeps its rows';
     my @later = (fail_job($db, finished_at => \q(now() + interval '1 minute')), fail_job($db));
     reports($db, \@later, 'two more');
     is ledger($db), "@jobs $later[1] $later[0]", 'in the order of their failing';
-    is sql($db, 'SELECT max(id) - min(id) + 1 = count(*) FROM job_alerting.failure'), 't', 'without a gap';
+    is $node->safe_psql($db, 'SELECT max(id) - min(id) + 1 = count(*) FROM job_alerting.failure'), 't', 'without a gap';
 };
 
 subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
@@ -67,25 +62,25 @@ subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
     JobAlerting::create_jobs($node, $db);
     my ($deleted, $standing, $retried) = map { fail_job($db) } 1 .. 3;
     reports($db, [ $deleted, $standing, $retried ], 'reported');
-    sql($db, "DELETE FROM research_jobs WHERE id = $deleted");
-    sql($db, "UPDATE research_jobs SET status = 'queued', finished_at = NULL WHERE id = $retried");
+    $node->safe_psql($db, "DELETE FROM research_jobs WHERE id = $deleted");
+    $node->safe_psql($db, "UPDATE research_jobs SET status = 'queued', finished_at = NULL WHERE id = $retried");
     reports($db, [], 'no longer failed');
     is ledger($db), "$deleted $standing $retried", 'kept for 90 days';
 
     my $age = sub {
         my ($job, $days) = @_;
-        sql($db, "UPDATE job_alerting.failure SET cleared_at = cleared_at - interval '$days days'"
+        $node->safe_psql($db, "UPDATE job_alerting.failure SET cleared_at = cleared_at - interval '$days days'"
               . " WHERE job_id = '$job'");
     };
     $age->($deleted, 89.9);
     reports($db, [], 'a round');
     is ledger($db), "$deleted $standing $retried", 'almost so old';
     $age->($deleted, 0.2);
-    sql($db, q(UPDATE job_alerting.failure SET recorded_at = '2001-01-01', failed_at = '2001-01-01'));
+    $node->safe_psql($db, q(UPDATE job_alerting.failure SET recorded_at = '2001-01-01', failed_at = '2001-01-01'));
     reports($db, [], 'a round');
     is ledger($db), "$standing $retried", 'the one cleared so long ago is forgotten, however old the others are';
 
-    sql($db, "ALTER DATABASE $db SET job_alerting.retention = 0");
+    $node->safe_psql($db, "ALTER DATABASE $db SET job_alerting.retention = 0");
     reports($db, [], 'a round that keeps nothing longer than it must');
     is ledger($db), $standing, 'what stands is kept';
     reports($db, [], 'and not reported again') for 1 .. 2;
@@ -93,7 +88,7 @@ subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
     $stub->mode('401');
     my $waiting = fail_job($db);
     JobAlerting::run_digest($node, $db);
-    sql($db, "DELETE FROM research_jobs WHERE id = $waiting");
+    $node->safe_psql($db, "DELETE FROM research_jobs WHERE id = $waiting");
     JobAlerting::run_digest($node, $db);
     is ledger($db), "$standing $waiting", 'what is not reported yet is kept, cleared or not';
     $stub->mode('202');
@@ -105,7 +100,7 @@ subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
     JobAlerting::run_digest($node, $db);
     my $behind = fail_job($db);
     JobAlerting::run_digest($node, $db);
-    sql($db, "DELETE FROM research_jobs WHERE id IN ($doubtful, $behind)");
+    $node->safe_psql($db, "DELETE FROM research_jobs WHERE id IN ($doubtful, $behind)");
     JobAlerting::run_digest($node, $db);
     is ledger($db), "$standing $doubtful $behind", 'so is what is in doubt, and what waits behind it';
     $stub->mode('202');
@@ -115,11 +110,11 @@ subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
       [ $doubtful, $behind ], 'both are reported';
     is ledger($db), $standing, 'and forgotten';
 
-    is sql($db, 'SELECT count(*) FROM job_alerting.digest'), 2, 'of its digests, two are left: the newest,';
-    is sql($db, 'SELECT count(DISTINCT digest_id) FROM job_alerting.digest_failure'), 1, 'and the one of what stands';
-    sql($db, "UPDATE research_jobs SET finished_at = now() WHERE id = $standing");
+    is $node->safe_psql($db, 'SELECT count(*) FROM job_alerting.digest'), 2, 'of its digests, two are left: the newest,';
+    is $node->safe_psql($db, 'SELECT count(DISTINCT digest_id) FROM job_alerting.digest_failure'), 1, 'and the one of what stands';
+    $node->safe_psql($db, "UPDATE research_jobs SET finished_at = now() WHERE id = $standing");
     reports($db, [$standing], 'failed again');
-    is sql($db, 'SELECT count(*) FROM job_alerting.digest'), 1, 'one is left';
+    is $node->safe_psql($db, 'SELECT count(*) FROM job_alerting.digest'), 1, 'one is left';
     reports($db, [], 'which says how far the channel has come');
     is ledger($db), $standing, 'one failure stands';
 };
@@ -127,13 +122,13 @@ subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
 subtest 'a failure is kept until every channel has reported it' => sub {
     my $db = create_database('channels');
     JobAlerting::create_jobs($node, $db);
-    sql($db, "ALTER DATABASE $db SET job_alerting.retention = 0");
-    sql($db, "ALTER DATABASE $db SET job_alerting.channels = 'log, sendgrid'");
+    $node->safe_psql($db, "ALTER DATABASE $db SET job_alerting.retention = 0");
+    $node->safe_psql($db, "ALTER DATABASE $db SET job_alerting.channels = 'log, sendgrid'");
     my $outcomes = sub { join ' ', map { "$_->{channel}:$_->{outcome}" } JobAlerting::run_digest($node, $db) };
     my $job = fail_job($db);
     $stub->mode('401');
     is $outcomes->(), 'log:accepted sendgrid:pending', 'one has';
-    sql($db, 'TRUNCATE research_jobs');
+    $node->safe_psql($db, 'TRUNCATE research_jobs');
     is $outcomes->(), 'log:silent sendgrid:pending', 'still one';
     is ledger($db), $job, 'kept';
     $stub->mode('202');
@@ -164,19 +159,19 @@ sub dump_database {
 sub create_eventful_database {
     my ($db) = @_;
     create_database($db);
-    sql($db, 'CREATE ROLE app') if sql($db, q(SELECT count(*) FROM pg_roles WHERE rolname = 'app')) == 0;
+    $node->safe_psql($db, 'CREATE ROLE app') if $node->safe_psql($db, q(SELECT count(*) FROM pg_roles WHERE rolname = 'app')) == 0;
     JobAlerting::create_jobs_table($node, $db);
-    sql($db, 'ALTER TABLE research_jobs OWNER TO app; CREATE EXTENSION job_alerting');
+    $node->safe_psql($db, 'ALTER TABLE research_jobs OWNER TO app; CREATE EXTENSION job_alerting');
     my @jobs = map { fail_job($db) } 1 .. 3;
     push @jobs, fail_job($db, finished_at => undef);
     reports($db, \@jobs, "$db: before the dump");
-    sql($db, "UPDATE research_jobs SET status = 'queued' WHERE id = $jobs[0]");
+    $node->safe_psql($db, "UPDATE research_jobs SET status = 'queued' WHERE id = $jobs[0]");
     $stub->mode('close-after-read');
     my $doubtful = fail_job($db);
     my $row = (JobAlerting::run_digest($node, $db))[-1];
     $stub->mode('202');
     is $row->{outcome}, 'in_doubt', "$db: one digest in doubt";
-    is sql($db, 'SELECT owner FROM job_alerting.queue'), 'app', "$db: the queue runs as the role";
+    is $node->safe_psql($db, 'SELECT owner FROM job_alerting.queue'), 'app', "$db: the queue runs as the role";
     return ($doubtful, $jobs[0]);
 }
 
@@ -200,13 +195,13 @@ for my $format ([ custom => '-Fc' ], [ plain => '-Fp' ], [ inserts => '-Fp', '--
         is_deeply contents($node, $db), contents($node, "old_$name"), 'tables and sequences are as dumped';
         my ($row, @told) = round($node, $db);
         is_deeply [ $row->{outcome}, @told ], ['in_doubt'], 'nothing is sent: what is in doubt is not its own';
-        my $newest = sql($db, 'SELECT max(id) FROM job_alerting.failure');
+        my $newest = $node->safe_psql($db, 'SELECT max(id) FROM job_alerting.failure');
         my $new = fail_job($db);
-        sql($db, "UPDATE research_jobs SET status = 'dead', finished_at = clock_timestamp() WHERE id = $retried");
+        $node->safe_psql($db, "UPDATE research_jobs SET status = 'dead', finished_at = clock_timestamp() WHERE id = $retried");
         ($row, @told) = round($node, $db);
         is_deeply [ $row->{outcome}, sort @told ], [ 'accepted', sort $new, $retried ],
           'what fails there is told, and only that';
-        is sql($db, <<"SQL"), '1 2', 'under numbers that follow those restored';
+        is $node->safe_psql($db, <<"SQL"), '1 2', 'under numbers that follow those restored';
 SELECT string_agg((id - $newest)::text, ' ' ORDER BY id) FROM job_alerting.failure WHERE id > $newest
 SQL
         ($row, @told) = round($node, "old_$name");
@@ -247,7 +242,7 @@ subtest 'the extension can be dropped and created again in one session' => sub {
     my $count = $stub->count;
     my $outcome = 'SELECT outcome, failures FROM job_alerting.run_digest();';
     my @results = ('accepted|1', 'research_jobs', 'accepted|1', 'silent|0', 'accepted|1');
-    is sql($db, <<"SQL"), join("\n", @results), 'and works each time';
+    is $node->safe_psql($db, <<"SQL"), join("\n", @results), 'and works each time';
 CREATE EXTENSION job_alerting;
 $outcome
 DROP EXTENSION job_alerting;
@@ -260,23 +255,23 @@ $outcome
 SQL
     is_deeply [ map { JobAlerting::named_jobs($_) } ($stub->requests)[ $count .. $count + 2 ] ], [ ($job) x 3 ],
       'each of the three ledgers began empty';
-    sql($db, 'DROP EXTENSION job_alerting');
-    is sql($db, q(SELECT count(*) FROM pg_namespace WHERE nspname = 'job_alerting')), 0, 'nothing is left of it';
-    is sql($db, 'SELECT count(*) FROM research_jobs'), 1, 'and the jobs are as they were';
+    $node->safe_psql($db, 'DROP EXTENSION job_alerting');
+    is $node->safe_psql($db, q(SELECT count(*) FROM pg_namespace WHERE nspname = 'job_alerting')), 0, 'nothing is left of it';
+    is $node->safe_psql($db, 'SELECT count(*) FROM research_jobs'), 1, 'and the jobs are as they were';
 };
 
 subtest 'a schema that somebody planted is not adopted' => sub {
     my $db = create_database('planted');
-    sql($db, 'CREATE ROLE planter; GRANT CREATE ON DATABASE planted TO planter');
-    sql($db, 'SET ROLE planter; CREATE SCHEMA job_alerting; CREATE TABLE job_alerting.queue (name text)');
+    $node->safe_psql($db, 'CREATE ROLE planter; GRANT CREATE ON DATABASE planted TO planter');
+    $node->safe_psql($db, 'SET ROLE planter; CREATE SCHEMA job_alerting; CREATE TABLE job_alerting.queue (name text)');
     for my $statement ('CREATE EXTENSION job_alerting', 'CREATE EXTENSION job_alerting SCHEMA job_alerting') {
         isnt $node->psql($db, $statement, stderr => \my $error), 0, "$statement fails";
         like $error, qr/ERROR:  schema "job_alerting" already exists/, 'and says why';
     }
-    is sql($db, q(SELECT count(*) FROM pg_extension WHERE extname = 'job_alerting')), 0, 'no extension';
-    is sql($db, q(SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'job_alerting')), 'planter',
+    is $node->safe_psql($db, q(SELECT count(*) FROM pg_extension WHERE extname = 'job_alerting')), 0, 'no extension';
+    is $node->safe_psql($db, q(SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'job_alerting')), 'planter',
       'the schema is as it was';
-    sql($db, 'GRANT planter TO CURRENT_USER; DROP SCHEMA job_alerting CASCADE');
+    $node->safe_psql($db, 'GRANT planter TO CURRENT_USER; DROP SCHEMA job_alerting CASCADE');
     isnt $node->psql($db, 'SET ROLE planter; CREATE EXTENSION job_alerting', stderr => \my $error), 0,
       'an ordinary role that may create schemas cannot create it';
     like $error, qr/permission denied to create extension/, 'and is told so';
@@ -325,11 +320,11 @@ subtest 'CREATE EXTENSION watches research_jobs where it is meant, and never fai
         my ($tables, $message, $watched) = @{ $databases{$db} };
         create_database($db);
         JobAlerting::create_jobs_table($node, $db);
-        sql($db, "ALTER TABLE research_jobs RENAME TO model; $tables");
+        $node->safe_psql($db, "ALTER TABLE research_jobs RENAME TO model; $tables");
         my ($status, $messages) = messages_of_creation($db);
         is $status, 0, "$db: created";
         like $messages, $message, "$db: what it says";
-        is sql($db, 'SELECT name FROM job_alerting.queue'), $watched, "$db: what it watches";
+        is $node->safe_psql($db, 'SELECT name FROM job_alerting.queue'), $watched, "$db: what it watches";
     }
 };
 

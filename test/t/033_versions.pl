@@ -11,7 +11,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(log_from_now problems sql);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, interval => '1s', conf => <<'CONF');
@@ -23,32 +23,17 @@ JobAlerting::create_jobs($node);
 # The launcher, which had found no extension, would ask again 10 s later.
 JobAlerting::restart($node);
 
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
-
 sub set_version {
     my ($version) = @_;
     return sql("UPDATE pg_extension SET extversion = '$version' WHERE extname = 'job_alerting'");
 }
 
-sub logged_since {
-    my ($mark) = @_;
-    return PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
-}
-
-sub trouble {
-    my ($mark) = @_;
-    return grep { /\b(?:WARNING|ERROR|FATAL|PANIC): / } split /\n/, logged_since($mark);
-}
-
 # Until so many workers more were started.
 sub wait_for_looks {
     my ($wanted) = @_;
-    my $mark = -s $node->logfile;
+    my $logged = log_from_now();
     return JobAlerting::poll(sub {
-        my @looks = logged_since($mark) =~ /starting background worker process "job_alerting worker for postgres"/g;
+        my @looks = $logged->() =~ /starting background worker process "job_alerting worker for postgres"/g;
         return @looks >= $wanted;
     }, 20, "$wanted rounds");
 }
@@ -79,16 +64,16 @@ my %call = (
 for my $version ('0.9', '1.0.1') {
     subtest "SQL objects of version '$version'" => sub {
         set_version($version);
-        my $mark = -s $node->logfile;
+        my $logged = log_from_now();
         my $before = $stub->count;
         my $contents = contents($node);
         my $job = JobAlerting::fail_job($node);
         wait_for_looks(3);
-        my @trouble = trouble($mark);
+        my @trouble = problems($logged->());
         is scalar @trouble, 1, 'several rounds log one line' or diag explain \@trouble;
         like $trouble[0], qr/WARNING:  job_alerting round in database "postgres" failed: .* version 1\.0 .* version "\Q$version\E"/,
           'which names both versions';
-        like logged_since($mark), qr/HINT:  Restart the server .* ALTER EXTENSION job_alerting UPDATE/, 'with a hint';
+        like $logged->(), qr/HINT:  Restart the server .* ALTER EXTENSION job_alerting UPDATE/, 'with a hint';
         for my $name (sort keys %call) {
             isnt $node->psql('postgres', $call{$name}, stderr => \my $error), 0, "$name() fails";
             like $error, qr/ERROR:  .* version 1\.0 .* version "\Q$version\E"\nHINT:  Restart the server .* UPDATE/, 'and says why';
@@ -99,10 +84,10 @@ for my $version ('0.9', '1.0.1') {
           'the status says why, and what to do';
 
         set_version('1.0');
-        $mark = -s $node->logfile;
+        $logged = log_from_now();
         $stub->wait_for($before + 1, 15);
         is_deeply [ JobAlerting::named_jobs(($stub->requests)[$before]) ], [$job], 'what failed is told when they fit again';
-        is_deeply [ trouble($mark) ], [], 'and the log is quiet';
+        is_deeply [ problems($logged->()) ], [], 'and the log is quiet';
     };
 }
 

@@ -15,11 +15,6 @@ my $stub = JobAlerting::Stub->start;
 # Without a launcher, which would try again by itself what the originals have in doubt.
 my $node = JobAlerting::node('main', stub => $stub, streaming => 1, preload => 0);
 
-sub sql {
-    my ($cluster, $db, $statement) = @_;
-    return $cluster->safe_psql($db, $statement);
-}
-
 # One round. Returns what it says of the channel, and the mails.
 sub round {
     my ($cluster, $db) = @_;
@@ -57,7 +52,7 @@ sub fail_into {
 
 sub create_original {
     my ($db) = @_;
-    sql($node, 'postgres', "CREATE DATABASE $db") if $db ne 'postgres';
+    $node->safe_psql('postgres', "CREATE DATABASE $db") if $db ne 'postgres';
     JobAlerting::create_jobs($node, $db);
     return { db => $db, jobs => [ fail_into('202', $db, 'accepted') ] };
 }
@@ -65,7 +60,7 @@ sub create_original {
 # One digest in doubt, and a younger one pending.
 sub create_waiting {
     my $original = create_original('postgres');
-    sql($node, 'postgres', 'ALTER DATABASE postgres SET job_alerting.on_in_doubt = hold');
+    $node->safe_psql('postgres', 'ALTER DATABASE postgres SET job_alerting.on_in_doubt = hold');
     push @{ $original->{jobs} }, fail_into('close-after-read', 'postgres', 'in_doubt');
     push @{ $original->{jobs} }, fail_into('401', 'postgres', 'pending');
     return $original;
@@ -103,7 +98,7 @@ sub is_a_copy {
     like text($mails[0]), qr/This database is a copy/, 'it says that it comes from a copy';
     my @named = text($mails[0]) =~ /Digest #\d+ \(1 failure\) may not have reached you: this database is a copy/g;
     is scalar @named, $held, 'and names what is held';
-    is sql($cluster, $db, q(SELECT count(*) FROM job_alerting.digest WHERE state = 'in_doubt' AND held = 'copy')), $held,
+    is $cluster->safe_psql($db, q(SELECT count(*) FROM job_alerting.digest WHERE state = 'in_doubt' AND held = 'copy')), $held,
       "held: $held";
     is_quiet($cluster, $db, $held);
     my $next = JobAlerting::fail_job($cluster, db => $db);
@@ -138,7 +133,7 @@ sub restore_dump {
 
 sub create_copy {
     my ($db, $template) = @_;
-    sql($node, 'template1', "CREATE DATABASE $db" . ($template ? " TEMPLATE $template" : ''));
+    $node->safe_psql('template1', "CREATE DATABASE $db" . ($template ? " TEMPLATE $template" : ''));
     return;
 }
 
@@ -167,9 +162,9 @@ my $sending = create_sending();
 $node->backup('backup');
 my $dump_of_sending = dump_database('sending');
 my $worker = JobAlerting::worker($node);
-sql($node, 'postgres', "SELECT pg_terminate_backend($worker)");
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
 $sending->{call}->finish;
-is sql($node, 'sending', 'SELECT string_agg(state, chr(32) ORDER BY id) FROM job_alerting.digest'),
+is $node->safe_psql('sending', 'SELECT string_agg(state, chr(32) ORDER BY id) FROM job_alerting.digest'),
   'accepted sending', 'a digest is sending, and its sender gone';
 $stub->mode('202');
 
@@ -201,7 +196,7 @@ subtest 'a copy that cannot be noticed can be told' => sub {
     my ($row) = round($node, $db);
     is_outcome($row, 'pending');
     $stub->mode('202');
-    sql($node, $db, q(UPDATE job_alerting.installation SET place = 'elsewhere'));
+    $node->safe_psql($db, q(UPDATE job_alerting.installation SET place = 'elsewhere'));
     is_a_copy($node, $db, 2);
 };
 
@@ -228,7 +223,7 @@ subtest 'a dump that is restored into the database that it was taken from' => su
 subtest 'a dump that is restored where rounds have begun' => sub {
     my $file = dump_database('postgres');
     create_copy('early');
-    sql($node, 'early', 'CREATE EXTENSION job_alerting');
+    $node->safe_psql('early', 'CREATE EXTENSION job_alerting');
     my $early = JobAlerting::begin_digest($node, db => 'early');
     like $early->error, qr/no queue is watched/, 'a round before anything is restored';
     restore_dump($file, $node, 'early');
@@ -256,15 +251,15 @@ subtest 'a dump that is restored where rounds have begun' => sub {
 my $other = JobAlerting::node('other', stub => $stub);
 
 subtest 'a dump restored into a database of the same oid in another cluster' => sub {
-    is sql($other, 'postgres', q(SELECT oid FROM pg_database WHERE datname = 'postgres')),
-      sql($node, 'postgres', q(SELECT oid FROM pg_database WHERE datname = 'postgres')), 'the oids are the same';
+    is $other->safe_psql('postgres', q(SELECT oid FROM pg_database WHERE datname = 'postgres')),
+      $node->safe_psql('postgres', q(SELECT oid FROM pg_database WHERE datname = 'postgres')), 'the oids are the same';
     restore_dump(dump_database('postgres'), $other, 'postgres');
     # The copy is noticed in a transaction of its own, before the first scan.
     my $before = $stub->count;
     my $held = JobAlerting::hold($other, 'LOCK TABLE research_jobs');
     my $waits = "SELECT count(*) FROM pg_locks WHERE relation = 'research_jobs'::regclass AND NOT granted";
     my $round = JobAlerting::begin_digest($other);
-    JobAlerting::poll(sub { sql($other, 'postgres', $waits) eq '1' }, 10, 'the first scan');
+    JobAlerting::poll(sub { $other->safe_psql('postgres', $waits) eq '1' }, 10, 'the first scan');
     my $killed = JobAlerting::worker($other);
     kill KILL => $killed or die "cannot kill $killed: $!";
     $round->finish;
@@ -286,10 +281,10 @@ subtest 'what is held is settled by an operator' => sub {
     ok !$status->()->{healthy}, 'until then, the server is not well';
     like $status->()->{reason}, qr/digest $first .* is in doubt: this database is a copy.*settle\($first, true\)/,
       'and says why';
-    sql($other, 'postgres', "SELECT job_alerting.settle($first, true)");
+    $other->safe_psql('postgres', "SELECT job_alerting.settle($first, true)");
     is_quiet($other, 'postgres', 1);
     like $status->()->{reason}, qr/digest $second .* is in doubt/, 'one less';
-    sql($other, 'postgres', "SELECT job_alerting.settle($second, false)");
+    $other->safe_psql('postgres', "SELECT job_alerting.settle($second, false)");
     my ($row, @mails) = round($other, 'postgres');
     is_outcome($row, 'accepted');
     is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [ $waiting->{jobs}[2] ] ], 'one mail, of that digest';
@@ -300,18 +295,18 @@ subtest 'what is held is settled by an operator' => sub {
 subtest 'a channel that the original had, or had not' => sub {
     create_copy('channels', 'blocked');
     my $log = sub { PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/\s+/ /gr };
-    sql($node, 'channels', "ALTER DATABASE channels SET job_alerting.channels = 'log'");
+    $node->safe_psql('channels', "ALTER DATABASE channels SET job_alerting.channels = 'log'");
     my $new = JobAlerting::fail_job($node, db => 'channels');
     my ($row, @mails) = round($node, 'channels');
     is_outcome($row, 'accepted');
     is_deeply [ $row->{channel}, $row->{failures}, scalar @mails ], [ 'log', 1, 0 ], 'the new one gets what is new';
     like $log->(), qr/ in main\/channels: .*This database is a copy/, 'and is told that it is a copy';
-    is sql($node, 'channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'log' AND held = 'copy')), 1,
+    is $node->safe_psql('channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'log' AND held = 'copy')), 1,
       'what stood before is held back from it';
-    sql($node, 'channels', 'ALTER DATABASE channels RESET job_alerting.channels');
+    $node->safe_psql('channels', 'ALTER DATABASE channels RESET job_alerting.channels');
     ($row, @mails) = round($node, 'channels');
     is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$new] ], 'the old one, too, when it is back';
-    is sql($node, 'channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'sendgrid' AND held = 'copy')), 2,
+    is $node->safe_psql('channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'sendgrid' AND held = 'copy')), 2,
       'what it had not got is held';
 };
 
@@ -352,7 +347,7 @@ sub is_recovered_copy {
     $restored->set_recovery_mode;
     $restored->start;
     wait_for_launcher($restored, $_) for qw(postgres blocked sending);
-    like sql($restored, 'postgres', q(SELECT pg_walfile_name(pg_current_wal_lsn()))), qr/\A00000002/,
+    like $restored->safe_psql('postgres', q(SELECT pg_walfile_name(pg_current_wal_lsn()))), qr/\A00000002/,
       'it is on another timeline';
     is $stub->count, $before, 'no mail';
     is_a_copy($restored, @$_) for [ blocked => 2 ], [ sending => 1 ];
@@ -365,7 +360,7 @@ subtest 'a cluster recovered to a point in time is a copy, too' => sub {
 
 subtest 'so is one recovered to the end of the archive, for as long as it runs' => sub {
     my $restored = is_recovered_copy('archive');
-    sql($restored, 'sending', 'SELECT job_alerting.settle(id, true) FROM job_alerting.digest WHERE held IS NOT NULL');
+    $restored->safe_psql('sending', 'SELECT job_alerting.settle(id, true) FROM job_alerting.digest WHERE held IS NOT NULL');
     $stub->mode('401');
     my $job = JobAlerting::fail_job($restored, db => 'sending');
     my ($row) = round($restored, 'sending');

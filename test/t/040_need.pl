@@ -9,7 +9,7 @@ use IPC::Run ();
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql);
 
 my $support = "$FindBin::Bin/../support";
 my $stub = JobAlerting::Stub->start;
@@ -27,11 +27,6 @@ END {
     my $status = $?;
     $worker->kill_kill if $worker;
     $? = $status;
-}
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
 }
 
 sub start_worker {

@@ -8,16 +8,11 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(fail_job);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => "job_alerting.http_timeout = '1s'");
 JobAlerting::create_jobs($node);
-
-sub fail_job {
-    my (%columns) = @_;
-    return JobAlerting::fail_job($node, %columns);
-}
 
 # One round: what it says of the channel's newest digest.
 sub run_digest {

@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(log_from_now sql stall wait_for_lock_wait);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
@@ -18,21 +18,6 @@ job_alerting.http_timeout = '60s'
 max_prepared_transactions = 1
 CONF
 JobAlerting::create_jobs($node);
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
-
-# A failure whose request the stub holds; the next one it answers.
-sub stall {
-    $stub->modes('stall', '202');
-    my %stalled = (before => $stub->count, job => JobAlerting::fail_job($node));
-    $stalled{call} = JobAlerting::begin_digest($node);
-    $stub->wait_for($stalled{before} + 1);
-    $stalled{worker} = JobAlerting::worker($node);
-    return \%stalled;
-}
 
 sub is_sent_again {
     my ($stalled) = @_;
@@ -50,7 +35,7 @@ sub is_sent_again {
 }
 
 subtest 'while a request is under way, nothing is held in the database' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my ($activity) = JobAlerting::rows($node, undef, <<"SQL");
         SELECT backend_xid, backend_xmin, xact_start, query, datname
         FROM pg_stat_activity WHERE pid = $stalled->{worker}
@@ -77,7 +62,7 @@ SQL
 };
 
 subtest 'SIGTERM ends the worker within a second, and loses nothing' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $start = Time::HiRes::time();
     sql("SELECT pg_terminate_backend($stalled->{worker})");
     like $stalled->{call}->error, qr/ERROR:  57000: the round was ended before it was over/, 'the caller hears of it';
@@ -88,7 +73,7 @@ subtest 'SIGTERM ends the worker within a second, and loses nothing' => sub {
 };
 
 subtest 'cancelling the worker ends the round, and loses nothing' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $start = Time::HiRes::time();
     sql("SELECT pg_cancel_backend($stalled->{worker})");
     like $stalled->{call}->error, qr/ERROR:  57014: /, 'the caller hears of it';
@@ -98,7 +83,7 @@ subtest 'cancelling the worker ends the round, and loses nothing' => sub {
 };
 
 subtest 'a fast shutdown does not wait for the receiver' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $start = Time::HiRes::time();
     $node->stop('fast');
     cmp_ok Time::HiRes::time() - $start, '<', 5, 'no wait';
@@ -109,29 +94,27 @@ subtest 'a fast shutdown does not wait for the receiver' => sub {
 
 # A lock that no session holds, so that no end of a session lets it go.
 subtest 'a prepared transaction on the digests keeps neither the server nor settle() from being ended' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     sql(q(BEGIN; LOCK TABLE job_alerting.digest IN EXCLUSIVE MODE; PREPARE TRANSACTION 'digests'));
-    my $mark = -s $node->logfile;
+    my $logged = log_from_now();
     $stub->release;
-    my $waits = "SELECT count(*) FROM pg_locks WHERE pid = $stalled->{worker} AND NOT granted";
-    JobAlerting::poll(sub { sql($waits) eq '1' }, 20, 'the worker to wait for the lock');
+    wait_for_lock_wait();
     my $operator = JobAlerting::Call->start($node, undef, q(SET statement_timeout = '1s'), 'SELECT job_alerting.settle(1, true)');
     like $operator->error, qr/57014.*statement timeout/, 'an operator is not kept waiting';
 
     sql("SELECT pg_terminate_backend($stalled->{worker})");
     JobAlerting::wait_for_end($stalled->{worker});
-    like PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark),
+    like $logged->(),
       qr/WARNING: .*ended before the answer to digest \d+ is settled: the digest is in doubt/, 'the worker ends, and says what that means';
     sql(q(ROLLBACK PREPARED 'digests'));
     $stalled->{call}->finish;
     JobAlerting::run_digest($node);
     is_sent_again($stalled);
 
-    $stalled = stall();
+    $stalled = stall($stub);
     sql(q(BEGIN; LOCK TABLE job_alerting.digest IN EXCLUSIVE MODE; PREPARE TRANSACTION 'digests'));
     $stub->release;
-    $waits =~ s/pid = \d+/pid = $stalled->{worker}/;
-    JobAlerting::poll(sub { sql($waits) eq '1' }, 20, 'the worker to wait for the lock');
+    wait_for_lock_wait();
     my $start = Time::HiRes::time();
     $node->stop('fast');
     cmp_ok Time::HiRes::time() - $start, '<', 20, 'a fast shutdown';
@@ -143,7 +126,7 @@ subtest 'a prepared transaction on the digests keeps neither the server nor sett
 };
 
 subtest 'kill -9 of the worker: the server recovers and the failure is delivered' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     kill KILL => $stalled->{worker};
     $stalled->{call}->finish;
     JobAlerting::wait_for_server($node);
@@ -151,7 +134,7 @@ subtest 'kill -9 of the worker: the server recovers and the failure is delivered
 };
 
 subtest 'an immediate stop of the server: the failure is delivered after the start' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     $node->stop('immediate');
     $stalled->{call}->finish;
     $node->start;
@@ -159,7 +142,7 @@ subtest 'an immediate stop of the server: the failure is delivered after the sta
 };
 
 subtest 'a crash with failures that came later: they follow, and are not mixed in' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $later = JobAlerting::fail_job($node);
     kill KILL => $stalled->{worker};
     $stalled->{call}->finish;
@@ -171,7 +154,7 @@ subtest 'a crash with failures that came later: they follow, and are not mixed i
 
 subtest 'on_in_doubt = hold: after a crash nothing is sent by itself' => sub {
     JobAlerting::configure($node, on_in_doubt => 'hold');
-    my $stalled = stall();
+    my $stalled = stall($stub);
     kill KILL => $stalled->{worker};
     $stalled->{call}->finish;
     JobAlerting::wait_for_server($node);

@@ -10,7 +10,7 @@ use POSIX ();
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql stall);
 
 my $ENVIRONMENT_KEY = 'SG.canary-key-of-the-environment.CCCCCCCCCCCCCCCCCCCCCCCC';
 
@@ -32,11 +32,6 @@ CONF
 };
 JobAlerting::create_jobs($node);
 my $key_file = $node->safe_psql('postgres', 'SHOW job_alerting.sendgrid_api_key_file');
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 sub put_key {
     my ($content, $permissions) = @_;
@@ -201,18 +196,13 @@ subtest 'a bad address of SendGrid that is found at server start never becomes t
 };
 
 subtest 'the key is nowhere but in the request' => sub {
-    $stub->modes('stall', '202');
-    my $before = $stub->count;
-    my $job = JobAlerting::fail_job($node);
-    my $call = JobAlerting::begin_digest($node);
-    $stub->wait_for($before + 1);
-    my $worker = JobAlerting::worker($node);
+    my $stalled = stall($stub);
     my %place = (
-        'the process title' => PostgreSQL::Test::Utils::slurp_file("/proc/$worker/cmdline"),
+        'the process title' => PostgreSQL::Test::Utils::slurp_file("/proc/$stalled->{worker}/cmdline"),
         'pg_stat_activity'  => sql('SELECT string_agg(a::text, chr(10)) FROM pg_stat_activity a'),
     );
     $stub->release;
-    is(($call->rows)[0]{outcome}, 'accepted', 'accepted');
+    is(($stalled->{call}->rows)[0]{outcome}, 'accepted', 'accepted');
 
     # What an answer says is kept and logged, and an answer can quote its request.
     $stub->modes("401 X-Message-Id: $JobAlerting::KEY {\"errors\":[{\"message\":\"key $JobAlerting::KEY is unknown\"}]}", '202');

@@ -11,18 +11,13 @@ use POSIX ();
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql);
 
 my $stub = JobAlerting::Stub->start;
 my $json = JSON::PP->new->utf8;
 my $elsewhere = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => "job_alerting.http_timeout = '2s'");
 JobAlerting::create_jobs($node);
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 # One round: what it says of the channel, and the newest digest thereafter, whose `wait` is how long
 # after its last try the next one is due, in seconds. By one psql, since there are many rounds here.

@@ -13,7 +13,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql);
 use JobAlerting::Preload;
 use JobAlerting::TlsFront;
 
@@ -47,11 +47,6 @@ job_alerting.ca_file = '$authorities'
 CONF
 };
 JobAlerting::create_jobs($node);
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 # All that any receiver has seen.
 sub seen {

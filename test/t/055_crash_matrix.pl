@@ -14,7 +14,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(launcher sql);
 use JobAlerting::Deliveries;
 
 my $stub = JobAlerting::Stub->start;
@@ -23,11 +23,6 @@ job_alerting.lock_timeout = '60s'
 job_alerting.http_timeout = '60s'
 CONF
 JobAlerting::create_jobs($node);
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 # Two failures, whose round is to be interrupted; `came` returns the requests from now on.
 sub new_round {
@@ -64,10 +59,6 @@ sub wait_until_blocked {
         SELECT count(*) FROM pg_stat_activity w JOIN pg_stat_activity h ON h.pid = ANY (pg_blocking_pids(w.pid))
         WHERE w.backend_type = 'job_alerting worker' AND h.application_name = 'holder'
 SQL
-}
-
-sub launcher {
-    return sql(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting launcher'));
 }
 
 sub wake {

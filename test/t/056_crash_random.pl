@@ -14,7 +14,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql);
 use JobAlerting::Deliveries;
 
 my $seconds = $ENV{CRASH_SECONDS} || 60;
@@ -33,11 +33,6 @@ JobAlerting::run_digest($node);
 
 # An address where nobody listens: taken, so that nobody will.
 my $closed = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp') or die "no port: $@";
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 sub pick {
     my (@choices) = @_;

@@ -9,7 +9,7 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(always log_from_now sql);
 
 my $hour = 3600;
 
@@ -27,11 +27,6 @@ JobAlerting::run_digest($node);
 # Every job that failed, and every mail that was accepted, in all subtests.
 my (@failed, @stubs);
 push @stubs, $stub;
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 sub fail_job {
     my $job = JobAlerting::fail_job($node, @_);
@@ -67,12 +62,6 @@ sub round_after {
     my $before = sql($last);
     forward($seconds);
     return JobAlerting::poll(sub { sql($last) ne $before }, 20, 'the round of the launcher');
-}
-
-# True when the condition holds all the time.
-sub always {
-    my ($condition, $seconds) = @_;
-    return !eval { JobAlerting::poll(sub { !$condition->() }, $seconds, 'what may not be') };
 }
 
 sub named {
@@ -282,7 +271,7 @@ subtest 'run_digest() tries at once, but not where the provider asked for a wait
 
 subtest 'what one channel cannot deliver is no matter of the other' => sub {
     JobAlerting::configure($node, channels => 'log,sendgrid');
-    my $mark = -s $node->logfile;
+    my $logged = log_from_now();
     # The first digest of a channel would have what stands still.
     sql('DELETE FROM research_jobs');
     my $came = $stub->from_now;
@@ -299,8 +288,7 @@ subtest 'what one channel cannot deliver is no matter of the other' => sub {
     my @requests = $came->();
     is scalar @requests, 3, 'one mail at last';
     is_deeply named($requests[2]), \@jobs, 'with both';
-    my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
-    my @told = $log =~ /^\s+job (\d+) in research_jobs/mg;
+    my @told = $logged->() =~ /^\s+job (\d+) in research_jobs/mg;
     is_deeply \@told, \@jobs, 'the log has each once';
 };
 

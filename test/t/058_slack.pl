@@ -8,7 +8,7 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(fail_job sql stall status);
 
 # What makes the address a secret. The first is that of JobAlerting::node, the other of this test.
 my @TOKENS = ('canary', 'sparrow_of_the_environment');
@@ -31,16 +31,6 @@ CONF
 };
 JobAlerting::create_jobs($node);
 my $url_file = sql('SHOW job_alerting.slack_webhook_url_file');
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
-
-sub fail_job {
-    my (%columns) = @_;
-    return JobAlerting::fail_job($node, %columns);
-}
 
 # One round: its row of each channel, by name.
 sub round {
@@ -228,11 +218,6 @@ sub is_backoff {
     return;
 }
 
-sub status {
-    my ($status) = JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.status');
-    return $status;
-}
-
 my %refusal = (sendgrid => '401', slack => '403 body=action_prohibited');
 
 sub jobs_of {
@@ -390,18 +375,13 @@ subtest 'the address is nowhere but in the request' => sub {
         is_accepted(slack_round());
     }
 
-    my $before = $slack->count;
-    $slack->modes('stall', '202');
-    fail_job();
-    my $call = JobAlerting::begin_digest($node);
-    $slack->wait_for($before + 1);
-    my $worker = JobAlerting::worker($node);
+    my $stalled = stall($slack);
     my %place = (
-        'the process title' => PostgreSQL::Test::Utils::slurp_file("/proc/$worker/cmdline"),
+        'the process title' => PostgreSQL::Test::Utils::slurp_file("/proc/$stalled->{worker}/cmdline"),
         'pg_stat_activity'  => sql('SELECT string_agg(a::text, chr(10)) FROM pg_stat_activity a'),
     );
     $slack->release;
-    is(($call->rows)[0]{outcome}, 'accepted', 'accepted');
+    is(($stalled->{call}->rows)[0]{outcome}, 'accepted', 'accepted');
     $slack->mode('404 body=no webhook at /services/T0/B0/canary');
     fail_job();
     slack_round();

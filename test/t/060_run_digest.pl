@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(fail_job sql stall wait_for_lock_wait);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, streaming => 1, conf => <<'CONF');
@@ -20,16 +20,6 @@ max_worker_processes = 24
 CONF
 JobAlerting::create_jobs($node);
 
-sub sql {
-    my ($statement, $db) = @_;
-    return $node->safe_psql($db // 'postgres', $statement);
-}
-
-sub fail_job {
-    my (%columns) = @_;
-    return JobAlerting::fail_job($node, %columns);
-}
-
 sub named {
     my ($number) = @_;
     return [ sort { $a <=> $b } JobAlerting::named_jobs(($stub->requests)[ $number - 1 ]) ];
@@ -39,16 +29,6 @@ sub is_silent {
     my ($name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     return is((JobAlerting::run_digest($node))[0]{outcome}, 'silent', $name // 'then silence');
-}
-
-# A call whose request the stub holds; later ones it answers.
-sub stall {
-    my (%options) = @_;
-    $stub->modes('stall', '202');
-    my %stalled = (before => $stub->count, job => fail_job());
-    $stalled{call} = JobAlerting::begin_digest($node, %options);
-    $stub->wait_for($stalled{before} + 1);
-    return \%stalled;
 }
 
 # The sessions whose calls wait for their rounds.
@@ -197,12 +177,12 @@ subtest 'sixteen at once send one mail, and all get an answer' => sub {
 };
 
 subtest 'a call waits for the round in progress, and then does its own' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $new = fail_job();
     my $second = JobAlerting::begin_digest($node);
     my $workers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'job_alerting worker');
     JobAlerting::poll(sub { sql($workers) == 2 }, 10, 'the second worker');
-    JobAlerting::poll(sub { sql('SELECT count(*) FROM pg_locks WHERE NOT granted') == 1 }, 10, 'it to wait');
+    wait_for_lock_wait();
     is $stub->count, $stalled->{before} + 1, 'nothing is sent meanwhile';
     ok $second->running, 'it waits';
 
@@ -217,7 +197,7 @@ subtest 'a call waits for the round in progress, and then does its own' => sub {
 
 for my $way ('cancel', 'terminate') {
     subtest "pg_${way}_backend() ends the caller's wait, not the round" => sub {
-        my $stalled = stall();
+        my $stalled = stall($stub);
         my ($pid) = callers();
         my $start = Time::HiRes::time();
         sql("SELECT pg_${way}_backend($pid)");
@@ -233,7 +213,7 @@ for my $way ('cancel', 'terminate') {
 }
 
 subtest 'statement_timeout ends the wait, not the round' => sub {
-    my $stalled = stall(before => [q(SET statement_timeout = '1s')]);
+    my $stalled = stall($stub, before => [q(SET statement_timeout = '1s')]);
     like $stalled->{call}->error, qr/57014.*statement timeout/, 'the wait ends';
     cmp_ok $stalled->{call}->seconds, '<', 3, 'in time';
     $stub->release;
@@ -242,7 +222,7 @@ subtest 'statement_timeout ends the wait, not the round' => sub {
 };
 
 subtest 'callers who give up while a round is in progress leave no worker, and the round goes on' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $since = sql('SELECT clock_timestamp()');
     my @calls = map { JobAlerting::begin_digest($node, before => [q(SET statement_timeout = '500ms')]) } 1 .. 6;
     like $_->error, qr/57014/, 'a caller gives up' for @calls;
@@ -376,9 +356,9 @@ subtest 'refused: no free worker slot' => sub {
     $node->append_conf('postgresql.conf', "max_worker_processes = 3\nmax_logical_replication_workers = 0");
     JobAlerting::restart($node);
     # The launcher has one slot; these have the others.
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $waiting = JobAlerting::begin_digest($node);
-    JobAlerting::poll(sub { sql('SELECT count(*) FROM pg_locks WHERE NOT granted') == 1 }, 10, 'the slots to be full');
+    wait_for_lock_wait();
 
     my $call = JobAlerting::begin_digest($node);
     is_refused($call, '53000', 'no background worker slot became free within 5 seconds', qr/max_worker_processes/);

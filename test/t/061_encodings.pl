@@ -10,7 +10,7 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(log_from_now);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => q(job_alerting.channels = 'log, sendgrid'));
@@ -34,14 +34,14 @@ sub fail_with {
 sub round {
     my ($db) = @_;
     my $before = $stub->count;
-    my $mark = -s $node->logfile;
+    my $logged = log_from_now();
     my @rows = JobAlerting::run_digest($node, $db);
     my @mails = ($stub->requests)[ $before .. $stub->count - 1 ];
     return {
         outcomes => join(' ', map { "$_->{channel}:$_->{outcome}:$_->{failures}" } @rows),
         mails    => scalar @mails,
         mail     => $mails[0],
-        log      => PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark),
+        log      => $logged->(),
     };
 }
 

@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(always log_from_now sql stall);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
@@ -19,22 +19,11 @@ job_alerting.http_timeout = '60s'
 CONF
 JobAlerting::create_jobs($node);
 
-sub sql {
-    my ($statement, $db, $cluster) = @_;
-    return ($cluster // $node)->safe_psql($db // 'postgres', $statement);
-}
-
 # Until somebody waits for the table; the process that does.
 sub wait_for_waiter {
     my ($table, $db) = @_;
     my $waiter = "SELECT pid FROM pg_locks WHERE relation = '$table'::regclass AND NOT granted";
     return JobAlerting::poll(sub { sql($waiter, $db) }, 10, "somebody to wait for $table");
-}
-
-# True when the condition holds all the time.
-sub always {
-    my ($condition, $seconds) = @_;
-    return !eval { JobAlerting::poll(sub { !$condition->() }, $seconds, 'what may not be') };
 }
 
 # The rows of a ledger, as one text that changes whenever one of them is written.
@@ -71,14 +60,13 @@ CONF
 JobAlerting::create_jobs($failing);
 JobAlerting::run_digest($failing);
 my $locked = JobAlerting::hold($failing, 'LOCK TABLE job_alerting.digest');
-my $mark = -s $failing->logfile;
+my $failing_log = log_from_now($failing);
 my $began = Time::HiRes::time();
 JobAlerting::configure($failing, interval => '1h');
 
 # When workers were started since, in seconds.
 sub starts {
-    my $log = PostgreSQL::Test::Utils::slurp_file($failing->logfile, $mark);
-    my @times = $log =~ /^\S+ (\d+:\d+:[\d.]+) .*starting background worker process "job_alerting worker/gm;
+    my @times = $failing_log->() =~ /^\S+ (\d+:\d+:[\d.]+) .*starting background worker process "job_alerting worker/gm;
     return map { my ($h, $m, $s) = split /:/; 3600 * $h + 60 * $m + $s } @times;
 }
 
@@ -293,12 +281,8 @@ subtest 'what was recorded and cleared before any channel was there is told when
 for my $signal ([ pg_terminate_backend => 'terminated' ], [ pg_cancel_backend => 'cancelled' ]) {
     my ($function, $what) = @$signal;
     subtest "an answer that arrived is kept although its worker is $what while it waits for a lock" => sub {
-        $stub->modes('stall', '202');
-        my $before = $stub->count;
-        my $job = JobAlerting::fail_job($node);
-        my $call = JobAlerting::begin_digest($node);
-        $stub->wait_for($before + 1);
-        my $worker = JobAlerting::worker($node);
+        my $stalled = stall($stub);
+        my $worker = $stalled->{worker};
         my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.digest');
         $stub->release;
         is wait_for_waiter('job_alerting.digest'), $worker, 'the answer is there, and the worker waits';
@@ -307,12 +291,12 @@ for my $signal ([ pg_terminate_backend => 'terminated' ], [ pg_cancel_backend =>
         # What is cancelled tries again.
         is wait_for_waiter('job_alerting.digest'), $worker, 'and waits';
         JobAlerting::let_go($held);
-        $call->finish;
+        $stalled->{call}->finish;
         my ($digest) = JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.digest ORDER BY id DESC LIMIT 1');
         is "$digest->{state} $digest->{http_status} $digest->{attempts}", 'accepted 202 1', 'the digest is accepted';
-        is_deeply [ JobAlerting::named_jobs(($stub->requests)[-1]) ], [$job], 'which is that of the failure';
+        is_deeply [ JobAlerting::named_jobs(($stub->requests)[-1]) ], [ $stalled->{job} ], 'which is that of the failure';
         is_deeply told(), [], 'the next round is silent';
-        is $stub->count, $before + 1, 'one request in all';
+        is $stub->count, $stalled->{before} + 1, 'one request in all';
     };
 }
 
@@ -363,8 +347,7 @@ subtest 'a round that fails each time is tried again after 10 s, and then not so
     my $seen = $began + $pause + 14;
     JobAlerting::poll(sub { Time::HiRes::time() > $seen }, 30, 'the time that it would have come at');
     is scalar(grep { $_ < $starts[1] + 13 } starts()), 2, 'not again 10 s after that';
-    my $log = PostgreSQL::Test::Utils::slurp_file($failing->logfile, $mark);
-    my @warnings = $log =~ /WARNING:  job_alerting round in database "postgres" failed: .*lock timeout/g;
+    my @warnings = $failing_log->() =~ /WARNING:  job_alerting round in database "postgres" failed: .*lock timeout/g;
     is scalar @warnings, 1, 'the log says once why they fail';
     # The view itself would wait for the lock.
     like $failing->safe_psql('postgres', 'SELECT trouble FROM job_alerting.server_state()'), qr/lock timeout/,

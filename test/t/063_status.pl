@@ -10,7 +10,7 @@ use POSIX ();
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql stall status wait_for_lock_wait);
 
 my $hour = 3600;
 
@@ -23,17 +23,6 @@ max_worker_processes = 2
 max_logical_replication_workers = 0
 autovacuum = off
 CONF
-
-sub sql {
-    my ($statement, $db) = @_;
-    return $node->safe_psql($db // 'postgres', $statement);
-}
-
-sub status {
-    my ($server) = @_;
-    my ($status) = JobAlerting::rows($server // $node, undef, 'SELECT * FROM job_alerting.status');
-    return $status;
-}
 
 sub is_unhealthy {
     my ($why, $name) = @_;
@@ -137,11 +126,7 @@ subtest 'the launcher is stuck' => sub {
 subtest 'no worker slot is free' => sub {
     sql('CREATE DATABASE other');
     JobAlerting::create_jobs($node, 'other');
-    $stub->modes('stall', '202');
-    my $before = $stub->count;
-    JobAlerting::fail_job($node, db => 'other');
-    my $call = JobAlerting::begin_digest($node, db => 'other');
-    $stub->wait_for($before + 1);
+    my $call = stall($stub, db => 'other')->{call};
     $clock->pass($node, $hour + 1);
     JobAlerting::poll(sub { !status()->{healthy} }, 10, 'a round without a slot');
     is_unhealthy(qr/no background worker slot is free.*max_worker_processes/, 'none');
@@ -416,7 +401,7 @@ subtest 'a round by hand is ended between record and compose' => sub {
     my $held = JobAlerting::hold($node,
         q(UPDATE job_alerting.digest SET state = 'pending' WHERE id = (SELECT max(id) FROM job_alerting.digest)));
     my $call = JobAlerting::begin_digest($node);
-    JobAlerting::poll(sub { sql(q(SELECT count(*) FROM pg_locks WHERE NOT granted)) eq '1' }, 10, 'it to wait');
+    wait_for_lock_wait();
     is_taken_up($came, 1, qr/the last round was cut off before the end: see the server's log; the next is due at 20/, $held);
 };
 

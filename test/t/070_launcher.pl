@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(always fail_job log_from_now problems sql wait_for_round wait_until_idle);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
@@ -19,16 +19,6 @@ autovacuum = off
 # Tells of each worker that is started.
 log_min_messages = debug1
 CONF
-
-sub sql {
-    my ($statement, $db) = @_;
-    return $node->safe_psql($db // 'postgres', $statement);
-}
-
-sub fail_job {
-    my (%columns) = @_;
-    return JobAlerting::fail_job($node, %columns);
-}
 
 # How long the statement took, in seconds.
 sub seconds {
@@ -50,49 +40,17 @@ sub workers {
     return sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting worker%'));
 }
 
-sub wait_until_idle {
-    return JobAlerting::poll(sub { workers() eq '0' }, 10, 'the rounds to end');
-}
-
-# True when the condition holds all the time.
-sub always {
-    my ($condition, $seconds) = @_;
-    return !eval { JobAlerting::poll(sub { !$condition->() }, $seconds, 'what may not be') };
-}
-
-# One round from beginning to end, or the end of one.
-sub wait_for_round {
-    my ($db) = @_;
-    my $now = sql('SELECT clock_timestamp()');
-    return JobAlerting::poll(sub { sql("SELECT max(last_scan_at) > '$now' FROM job_alerting.queue", $db) eq 't' },
-        15, 'a round in ' . ($db // 'postgres'));
-}
-
-sub log_end {
-    return -s $node->logfile;
-}
-
-sub logged_since {
-    my ($mark) = @_;
-    return PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
-}
-
 # How many workers were started for a database.
 sub looks {
-    my ($db, $mark) = @_;
-    my @looks = logged_since($mark) =~ /starting background worker process "job_alerting worker for \Q$db\E"/g;
+    my ($db, $logged) = @_;
+    my @looks = $logged->() =~ /starting background worker process "job_alerting worker for \Q$db\E"/g;
     return scalar @looks;
 }
 
-sub trouble {
-    my ($mark) = @_;
-    return grep { /\b(?:WARNING|ERROR|FATAL|PANIC): / } split /\n/, logged_since($mark);
-}
-
 sub is_quiet {
-    my ($mark, $name) = @_;
+    my ($logged, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    return is_deeply([ trouble($mark) ], [], $name // 'and the log is quiet');
+    return is_deeply([ problems($logged->()) ], [], $name // 'and the log is quiet');
 }
 
 # The database that a mail is about, and the jobs that it lists.
@@ -142,7 +100,7 @@ JobAlerting::create_jobs($node);
 subtest 'a round when the server starts, and then nothing is connected to a database' => sub {
     my $job = fail_job();
     $node->stop;
-    my $mark = log_end();
+    my $logged = log_from_now();
     $node->start;
     $stub->wait_for(1, 10);
     is_deeply mail(1), [ 'postgres', $job ], 'the failure is reported';
@@ -154,7 +112,7 @@ subtest 'a round when the server starts, and then nothing is connected to a data
     is sql("SELECT count(*) FROM pg_locks WHERE pid = $launcher->{pid}"), 0, 'it holds no lock';
     is sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting%' AND datid IS NOT NULL)), 0,
       'nothing else of ours is there';
-    is_quiet($mark);
+    is_quiet($logged);
 };
 
 subtest 'between rounds DROP DATABASE, CREATE DATABASE ... TEMPLATE and RENAME succeed at once' => sub {
@@ -165,11 +123,11 @@ subtest 'between rounds DROP DATABASE, CREATE DATABASE ... TEMPLATE and RENAME s
         JobAlerting::poll(sub { sql('SELECT last_scan_at FROM job_alerting.queue', $db) ne '' }, 15, "a round in $db");
     }
     wait_until_idle();
-    my $mark = log_end();
+    my $logged = log_from_now();
     cmp_ok seconds('DROP DATABASE unused'), '<', 1.5, 'DROP DATABASE';
     cmp_ok seconds('CREATE DATABASE copy TEMPLATE copied'), '<', 1.5, 'CREATE DATABASE ... TEMPLATE';
     cmp_ok seconds('ALTER DATABASE renamed RENAME TO anew'), '<', 1.5, 'ALTER DATABASE ... RENAME';
-    is_quiet($mark);
+    is_quiet($logged);
 };
 
 subtest 'interval: shortened by a reload it counts at once, and lengthened too' => sub {
@@ -187,29 +145,29 @@ subtest 'interval: shortened by a reload it counts at once, and lengthened too' 
     always(sub { 1 }, 1.2);
     wait_until_idle();
     $before = $stub->count;
-    my $mark = log_end();
+    my $logged = log_from_now();
     fail_job();
     ok always(sub { $stub->count == $before }, 1.5), 'lengthened, nothing comes';
-    is looks('postgres', $mark), 0, 'and no worker is started';
+    is looks('postgres', $logged), 0, 'and no worker is started';
     JobAlerting::configure($node, interval => '1s');
     $stub->wait_for($before + 1, 5);
 };
 
 subtest 'a renamed database keeps its rounds, a dropped one has none' => sub {
-    my $mark = log_end();
+    my $logged = log_from_now();
     my $before = $stub->count;
     my $job = fail_job(db => 'anew');
     $stub->wait_for($before + 1);
     is_deeply mail($before + 1), [ 'anew', $job ], 'under its new name';
     wait_for_round('anew');
-    is looks($_, $mark), 0, "no worker for $_" for qw(unused renamed);
-    is_quiet($mark);
+    is looks($_, $logged), 0, "no worker for $_" for qw(unused renamed);
+    is_quiet($logged);
 };
 
 subtest 'each database has its rounds, with one worker at a time in the cluster' => sub {
     create_database('second');
     wait_for_round('second');
-    my $mark = log_end();
+    my $logged = log_from_now();
     $stub->modes('stall', '202');
     my $before = $stub->count;
     my %job = map { $_ => fail_job(db => $_) } qw(postgres second copied);
@@ -222,12 +180,12 @@ subtest 'each database has its rounds, with one worker at a time in the cluster'
     is_deeply \%told, \%job, 'then those of the others come';
     wait_for_round('copied');
     is $stub->count, $before + 3, 'each once';
-    is_quiet($mark);
+    is_quiet($logged);
     sql("DROP DATABASE $_") for qw(second copy copied anew);
 };
 
 subtest 'a database without the extension is looked into seldom' => sub {
-    my $mark = log_end();
+    my $logged = log_from_now();
     my $start = Time::HiRes::time();
     sql('CREATE DATABASE bare');
     JobAlerting::create_jobs_table($node, 'bare');
@@ -238,30 +196,30 @@ subtest 'a database without the extension is looked into seldom' => sub {
           . q($$ BEGIN RAISE WARNING 'called'; END $$), 'planted');
     my $before = $stub->count;
     for my $db (qw(bare planted)) {
-        JobAlerting::poll(sub { looks($db, $mark) }, 5, "a look into $db");
+        JobAlerting::poll(sub { looks($db, $logged) }, 5, "a look into $db");
     }
     wait_for_round() for 1 .. 2;
     my $most = 1 + (Time::HiRes::time() - $start) / 10;
-    cmp_ok looks($_, $mark), '<=', $most, "$_: at most every 10 s" for qw(bare planted);
-    cmp_ok looks('postgres', $mark), '>=', 2, 'while others have their rounds';
+    cmp_ok looks($_, $logged), '<=', $most, "$_: at most every 10 s" for qw(bare planted);
+    cmp_ok looks('postgres', $logged), '>=', 2, 'while others have their rounds';
     is $stub->count, $before, 'nothing is sent';
-    is_quiet($mark);
+    is_quiet($logged);
     # It will have been found by the time of a later subtest.
     sql('CREATE EXTENSION job_alerting', 'bare');
     sql('DROP DATABASE planted');
 };
 
 subtest 'a template, one that takes no connections, one dropped halfway are left alone' => sub {
-    my $mark = log_end();
+    my $logged = log_from_now();
     my $before = $stub->count;
     my $job = fail_job(db => 'watched');
     create_database('closed', 'ALLOW_CONNECTIONS false');
     create_database('broken', 'ALLOW_CONNECTIONS false');
     sql(q(UPDATE pg_database SET datallowconn = true, datconnlimit = -2 WHERE datname = 'broken'));
     wait_for_round() for 1 .. 2;
-    is looks($_, $mark), 0, "no worker for $_" for qw(watched closed broken template1 template0);
+    is looks($_, $logged), 0, "no worker for $_" for qw(watched closed broken template1 template0);
     is $stub->count, $before, 'nothing is sent';
-    is_quiet($mark);
+    is_quiet($logged);
 
     sql('ALTER DATABASE closed ALLOW_CONNECTIONS true');
     sql(q(UPDATE pg_database SET datconnlimit = -1 WHERE datname = 'broken'));
@@ -277,33 +235,33 @@ subtest 'a template, one that takes no connections, one dropped halfway are left
 subtest 'DROP DATABASE of another database does not wait for a round' => sub {
     create_database('other');
     wait_for_round('other');
-    my $mark = log_end();
+    my $logged = log_from_now();
     my $stalled = stall('postgres');
     cmp_ok seconds('DROP DATABASE other'), '<', 2, 'it is dropped at once';
     is JobAlerting::worker($node), $stalled->{worker}, 'while the request is held';
     $stub->release;
     wait_for_round();
-    is_quiet($mark, 'and nobody looks for it afterwards');
+    is_quiet($logged, 'and nobody looks for it afterwards');
 };
 
 subtest 'DROP DATABASE ... WITH (FORCE) ends a round under way, and harms no other' => sub {
     create_database('doomed');
     my $launcher = launcher()->{pid};
     my $stalled = stall('doomed');
-    my $mark = log_end();
+    my $logged = log_from_now();
     cmp_ok seconds('DROP DATABASE doomed WITH (FORCE)'), '<', 5, 'it is dropped';
     is_going_on();
     is launcher()->{pid}, $launcher, 'the launcher is the same';
-    my @gone = grep { /FATAL: .*does not exist/ } trouble($mark);
+    my @gone = grep { /FATAL: .*does not exist/ } problems($logged->());
     cmp_ok scalar @gone, '<=', 1, 'at most one worker came too late' or diag explain \@gone;
-    my @others = grep { !/does not exist|terminating background worker/ } trouble($mark);
+    my @others = grep { !/does not exist|terminating background worker/ } problems($logged->());
     is_deeply \@others, [], 'no other trouble';
 };
 
 subtest 'DROP EXTENSION does not wait for a request under way, and nothing follows it' => sub {
     create_database('dropped');
     my $stalled = stall('dropped');
-    my $mark = log_end();
+    my $logged = log_from_now();
     cmp_ok seconds('DROP EXTENSION job_alerting', 'dropped'), '<', 2, 'it is dropped at once';
     is JobAlerting::worker($node), $stalled->{worker}, 'while the request is held';
     fail_job(db => 'dropped');
@@ -311,13 +269,13 @@ subtest 'DROP EXTENSION does not wait for a request under way, and nothing follo
     JobAlerting::poll(sub { (JobAlerting::worker($node) // 0) != $stalled->{worker} }, 5, 'the worker to end');
     wait_for_round();
     is $stub->count, $stalled->{before} + 1, 'no request follows';
-    cmp_ok scalar(trouble($mark)), '<=', 1, 'no storm in the log' or diag explain [ trouble($mark) ];
+    cmp_ok scalar(problems($logged->())), '<=', 1, 'no storm in the log' or diag explain [ problems($logged->()) ];
     sql('DROP DATABASE dropped');
 };
 
 subtest 'DROP EXTENSION that is rolled back: the answer is settled after it' => sub {
     my $stalled = stall('postgres');
-    my $mark = log_end();
+    my $logged = log_from_now();
     my $digest = sql('SELECT max(id) FROM job_alerting.digest');
     # It goes on when the worker has been seen to wait for it.
     my $call = JobAlerting::Call->start($node, 'postgres', 'BEGIN', 'DROP EXTENSION job_alerting', <<"SQL", 'ROLLBACK');
@@ -339,7 +297,7 @@ SQL
     ok JobAlerting::poll(sub { $state->() eq 'accepted' }, 10, 'the answer'), 'the answer is settled';
     is_going_on();
     is $stub->count, $stalled->{before} + 2, 'nothing came twice';
-    is_quiet($mark);
+    is_quiet($logged);
 };
 
 subtest 'a database that has got the extension has its rounds' => sub {
@@ -444,18 +402,15 @@ subtest 'without a free worker slot it says so once, and the round comes when th
     wait_until_idle();
     # The launcher has one slot; a round by hand, elsewhere, has the other.
     create_database('elsewhere');
-    $stub->modes('stall', '202');
-    my $before = $stub->count;
-    fail_job(db => 'elsewhere');
-    my $call = JobAlerting::begin_digest($node, db => 'elsewhere');
-    $stub->wait_for($before + 1);
-    my $mark = log_end();
-    my $warnings = sub { scalar grep { /WARNING: +job_alerting finds no free background worker slot/ } trouble($mark) };
+    my $by_hand = JobAlerting::stall($stub, db => 'elsewhere');
+    my ($before, $call) = @$by_hand{qw(before call)};
+    my $logged = log_from_now();
+    my $warnings = sub { scalar grep { /WARNING: +job_alerting finds no free background worker slot/ } problems($logged->()) };
     my $job = fail_job();
     JobAlerting::configure($node, interval => '1s');
     JobAlerting::poll($warnings, 10, 'the warning');
     ok always(sub { $warnings->() == 1 && $stub->count == $before + 1 }, 1.2), 'it says so once, and waits';
-    like logged_since($mark), qr/HINT: +Increase max_worker_processes/, 'with a hint';
+    like $logged->(), qr/HINT: +Increase max_worker_processes/, 'with a hint';
     $stub->release;
     is +($call->rows)[0]{outcome}, 'accepted', 'the slot is freed';
     $stub->wait_for($before + 2, 20);

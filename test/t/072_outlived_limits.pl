@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(log_from_now status);
 
 # What the launcher adds to what a worker announced, in seconds, where the limits are so short.
 my $grace = 5;
@@ -36,15 +36,6 @@ END {
     $? = $status;
 }
 
-sub logged {
-    return scalar PostgreSQL::Test::Utils::slurp_file($node->logfile);
-}
-
-sub status {
-    my ($db) = @_;
-    return (JobAlerting::rows($node, $db, 'SELECT * FROM job_alerting.status'))[0];
-}
-
 my $worker = 'job_alerting worker for database "postgres"';
 my $asked = qr/WARNING: +$worker outlives its limits and is asked to end/;
 my $stays = qr/WARNING: +$worker does not end/;
@@ -54,8 +45,7 @@ my $ended = qr/LOG: +$worker, which outlived its limits, has ended/;
 sub outlives {
     my ($begin) = @_;
     my $before = $stub->count;
-    my $mark = length logged();
-    my $since_then = sub { substr logged(), $mark };
+    my $logged = log_from_now();
     $stub->modes('stall', '202');
     my $job = JobAlerting::fail_job($node);
     my $call = $begin->();
@@ -70,13 +60,13 @@ sub outlives {
     is_deeply [ JobAlerting::named_jobs(($stub->requests)[ $before + 1 ]) ], [$elsewhere], 'the other database is told of';
     cmp_ok Time::HiRes::time() - $start, '<', 2 + 1 + $grace + 8, 'after the limits';
 
-    JobAlerting::poll(sub { $since_then->() =~ $asked }, 60 + $grace + 20, 'it to be asked to end');
+    JobAlerting::poll(sub { $logged->() =~ $asked }, 60 + $grace + 20, 'it to be asked to end');
     cmp_ok Time::HiRes::time() - $start, '>=', $grace, 'not before its time is over by far';
     my $status = status();
     ok !$status->{healthy}, 'the status knows';
     like $status->{reason}, qr/outlives its limits, and its process $stopped was asked to end/, 'and says so';
-    JobAlerting::poll(sub { $since_then->() =~ $stays }, $grace + 20, 'it to be given up');
-    unlike $since_then->(), $ended, 'nobody says that it has ended';
+    JobAlerting::poll(sub { $logged->() =~ $stays }, $grace + 20, 'it to be given up');
+    unlike $logged->(), $ended, 'nobody says that it has ended';
     is JobAlerting::worker($node), $stopped, 'no other worker is started beside it';
     is $stub->count, $before + 2, 'nothing of it is sent';
     ok status('other')->{healthy}, 'the other database is well' or diag status('other')->{reason};
@@ -84,8 +74,8 @@ sub outlives {
     kill CONT => $stopped;
     JobAlerting::wait_for_end($stopped);
     # It would end by itself, too, once it goes on: its request is out of time.
-    like $since_then->(), qr/\[$stopped\].* FATAL: +terminating background worker "job_alerting worker/, 'it was told to end';
-    JobAlerting::poll(sub { $since_then->() =~ $ended }, 20, 'the log to say that it has ended');
+    like $logged->(), qr/\[$stopped\].* FATAL: +terminating background worker "job_alerting worker/, 'it was told to end';
+    JobAlerting::poll(sub { $logged->() =~ $ended }, 20, 'the log to say that it has ended');
     undef $stopped;
     $call->finish if $call;
 
@@ -97,7 +87,7 @@ sub outlives {
     is_deeply [ JobAlerting::named_jobs(($stub->requests)[ $before + 3 ]) ], [$next], 'and rounds go on';
     JobAlerting::poll(sub { status()->{healthy} }, 20, 'the database to be well');
     for my $what ($asked, $stays, $ended) {
-        my @lines = $since_then->() =~ /$what/g;
+        my @lines = $logged->() =~ /$what/g;
         is scalar @lines, 1, 'it was said once';
     }
     is $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';

@@ -18,11 +18,6 @@ my $primary = JobAlerting::node('primary', stub => $stub, streaming => 1, preloa
 
 my %old;    # what became of the jobs on the first primary
 
-sub sql {
-    my ($node, $db, $statement) = @_;
-    return $node->safe_psql($db, $statement);
-}
-
 # One round: what it says of the channel, and the mails.
 sub round {
     my ($node, $db) = @_;
@@ -65,13 +60,13 @@ sub number     { return $_[0]{json}{subject} =~ /\[#(\d+)\]\z/ ? $1 : undef }
 
 sub launchers {
     my ($node) = @_;
-    return sql($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting%'));
+    return $node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting%'));
 }
 
 # It takes over, and its launcher has made a round in each of these databases.
 sub promote {
     my ($node, @dbs) = @_;
-    my $scans = sub { sql($node, $_[0], 'SELECT last_scan_at FROM job_alerting.queue') };
+    my $scans = sub { $node->safe_psql($_[0], 'SELECT last_scan_at FROM job_alerting.queue') };
     my %before = map { $_ => $scans->($_) } @dbs;
     $node->promote;
     for my $db (@dbs) {
@@ -84,7 +79,7 @@ sub promote {
 
 my @dbs = qw(postgres sending blocked lost pending);
 for my $db (@dbs) {
-    sql($primary, 'postgres', "CREATE DATABASE $db") if $db ne 'postgres';
+    $primary->safe_psql('postgres', "CREATE DATABASE $db") if $db ne 'postgres';
     JobAlerting::create_jobs($primary, $db);
 }
 
@@ -120,7 +115,7 @@ subtest 'the standby is silent, and says that it is one' => sub {
 subtest 'the primary ends with commits that the standby lacks' => sub {
     $standby->append_conf('postgresql.conf', "primary_conninfo = ''");
     $standby->reload;
-    JobAlerting::poll(sub { sql($standby, 'postgres', 'SELECT count(*) FROM pg_stat_wal_receiver') eq '0' }, 30,
+    JobAlerting::poll(sub { $standby->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_wal_receiver') eq '0' }, 30,
         'the end of the replication');
     my ($row, @mails) = round($primary, 'lost');
     is_deeply jobs(@mails), [ [ $old{lost}{unseen} ] ], 'one failure is told meanwhile';
@@ -159,7 +154,7 @@ subtest 'what was on its way, or in doubt, is sent again byte for byte' => sub {
     is_deeply $copies->($old{blocked}{doubtful}{request}), ['same'], 'once, what was in doubt';
     is_deeply jobs(mails_from($standby, 'sending')), [], 'and no other mail';
     is_deeply jobs(mails_from($standby, 'blocked')), [ [ $old{blocked}{behind}{job} ] ], 'but of what was behind it';
-    is sql($standby, $_, q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted')), 0, "$_: all accepted"
+    is $standby->safe_psql($_, q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted')), 0, "$_: all accepted"
       for qw(sending blocked);
 };
 
@@ -182,7 +177,7 @@ subtest 'what was told in commits that are lost is told again in another digest,
 subtest 'the old primary, rewound, is silent as a standby' => sub {
     my $conf = $primary->data_dir . '/postgresql.conf';
     my $settings = PostgreSQL::Test::Utils::slurp_file($conf);
-    sql($standby, 'postgres', 'CHECKPOINT');
+    $standby->safe_psql('postgres', 'CHECKPOINT');
     PostgreSQL::Test::Utils::system_or_bail('pg_rewind', '--no-sync', '--target-pgdata', $primary->data_dir,
         '--source-server', $standby->connstr('postgres'));
     # pg_rewind has brought the settings of the other server.

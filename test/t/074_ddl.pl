@@ -10,7 +10,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(fail_job log_from_now problems sql stall wait_for_lock_wait wait_until_idle);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
@@ -20,75 +20,12 @@ autovacuum = off
 CONF
 JobAlerting::create_jobs($node);
 
-sub sql {
-    my ($statement, $db) = @_;
-    return $node->safe_psql($db // 'postgres', $statement);
-}
-
-sub fail_job {
-    my (%columns) = @_;
-    return JobAlerting::fail_job($node, %columns);
-}
-
 # How long the statement took, in seconds.
 sub seconds {
     my ($statement, $db) = @_;
     my $start = Time::HiRes::time();
     sql($statement, $db);
     return Time::HiRes::time() - $start;
-}
-
-sub log_end {
-    my ($cluster) = @_;
-    return -s ($cluster // $node)->logfile;
-}
-
-sub log_lines {
-    my ($mark, $cluster) = @_;
-    return split /\n/, PostgreSQL::Test::Utils::slurp_file(($cluster // $node)->logfile, $mark);
-}
-
-sub trouble {
-    return grep { /\b(?:WARNING|ERROR|FATAL|PANIC): / } log_lines(@_);
-}
-
-# A session that holds what the statements of its transaction lock, until it is let go.
-sub hold {
-    my ($statements, $db) = @_;
-    my $call = JobAlerting::Call->start($node, $db, q(SET application_name = 'holder'), 'BEGIN', $statements,
-        'SELECT pg_sleep(600)');
-    my $holds = q(SELECT count(*) FROM pg_stat_activity
-        WHERE application_name = 'holder' AND query = 'SELECT pg_sleep(600)' AND state = 'active');
-    JobAlerting::poll(sub { sql($holds) eq '1' }, 10, 'the lock');
-    return $call;
-}
-
-sub let_go {
-    my ($held) = @_;
-    sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holder'));
-    $held->finish;
-    return;
-}
-
-# Until the worker waits for a lock.
-sub wait_until_worker_waits {
-    my $waits = q(SELECT count(*) FROM pg_stat_activity
-        WHERE backend_type = 'job_alerting worker' AND wait_event_type = 'Lock');
-    return JobAlerting::poll(sub { sql($waits) eq '1' }, 10, 'the worker to wait for a lock');
-}
-
-sub workers_end {
-    return JobAlerting::poll(sub { !JobAlerting::worker($node) }, 10, 'the workers to end');
-}
-
-# A call in a database whose request the stub holds; later ones it answers.
-sub stall {
-    my ($db) = @_;
-    $stub->modes('stall', '202');
-    my %stalled = (before => $stub->count, job => fail_job(db => $db // 'postgres'));
-    $stalled{call} = JobAlerting::begin_digest($node, db => $db);
-    $stub->wait_for($stalled{before} + 1);
-    return \%stalled;
 }
 
 # What one round tells: jobs of a queue by their ids, and a queue that cannot be read as `broken`.
@@ -115,14 +52,14 @@ JobAlerting::create_jobs($busy, $_) for 'postgres', 'doomed';
 $busy_stub->mode('stall');
 JobAlerting::fail_job($busy, db => 'doomed');
 $busy_stub->wait_for(1);
-my $busy_mark = log_end($busy);
+my $busy_log = log_from_now($busy);
 my %wishes = map { $_ => JobAlerting::Call->start($busy, 'postgres', $_) } 'DROP DATABASE doomed',
   'ALTER DATABASE doomed RENAME TO anew', 'CREATE DATABASE copy TEMPLATE doomed';
 
 # ---------------------------------------------------------------- during a request
 
 subtest 'while a request is held, tables are rewritten and emptied at once' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     # Fails rather than waits.
     local $ENV{PGOPTIONS} = '-c lock_timeout=100ms';
     my @tables = map { "job_alerting.$_" } qw(queue failure digest);
@@ -166,14 +103,13 @@ subtest 'REINDEX of the ledger during a scan waits for it, and the scan not for 
     JobAlerting::run_digest($node);
     my $job = fail_job();
     JobAlerting::configure($node, lock_timeout => '30s');
-    my $gate = hold('SELECT pg_advisory_xact_lock(77)');
+    my $gate = JobAlerting::hold($node, 'SELECT pg_advisory_xact_lock(77)');
     my $before = $stub->count;
     my $call = JobAlerting::begin_digest($node);
-    wait_until_worker_waits();
+    wait_for_lock_wait();
     my $reindex = JobAlerting::Call->start($node, 'postgres', 'REINDEX TABLE job_alerting.failure');
-    my $waits = q(SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'REINDEX TABLE job%' AND wait_event_type = 'Lock');
-    JobAlerting::poll(sub { sql($waits) eq '1' }, 10, 'REINDEX to wait');
-    let_go($gate);
+    wait_for_lock_wait('REINDEX');
+    JobAlerting::let_go($gate);
     my ($row) = $call->rows;
     is_deeply [ @$row{qw(outcome failures detail)} ], [ 'accepted', 2, undef ], 'the round tells the failure of both queues';
     is $reindex->error, '', 'and REINDEX is done';
@@ -184,21 +120,21 @@ subtest 'REINDEX of the ledger during a scan waits for it, and the scan not for 
 # What REINDEX says that comes while a round waits behind the gate.
 sub reindex_during {
     my ($table, $gate, $round) = @_;
-    my $held = hold($gate);
+    my $held = JobAlerting::hold($node, $gate);
     my $call = $round->();
-    wait_until_worker_waits();
+    wait_for_lock_wait();
     my $reindex = JobAlerting::Call->start($node, 'postgres', "REINDEX TABLE job_alerting.$table");
     # When it need not wait for the round it is done at once.
     my $waits = q(SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'REINDEX TABLE job%' AND wait_event_type = 'Lock');
     JobAlerting::poll(sub { sql($waits) eq '1' || !$reindex->running }, 10, 'REINDEX');
-    let_go($held);
+    JobAlerting::let_go($held);
     $call->rows;
     return $reindex->error;
 }
 
 subtest 'REINDEX of the other tables, too, goes along with a round' => sub {
     JobAlerting::configure($node, lock_timeout => '30s');
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $answered = sub { $stub->release; return $stalled->{call} };
     is reindex_during('digest', 'LOCK TABLE job_alerting.failure IN SHARE MODE', $answered), '', 'while it tidies up';
     my $begun = sub { JobAlerting::begin_digest($node) };
@@ -245,7 +181,7 @@ SQL
 sub is_gone {
     my ($db, $requests) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    workers_end();
+    wait_until_idle();
     is $stub->count, $requests, 'no request follows';
     sql('CREATE EXTENSION job_alerting', $db);
     my $job = fail_job(db => $db);
@@ -264,27 +200,26 @@ subtest 'DROP EXTENSION during a scan waits for that scan only' => sub {
     create_database('scanned');
     my $before = $stub->count;
     fail_job(db => 'scanned');
-    my $held = hold('LOCK TABLE research_jobs', 'scanned');
+    my $held = JobAlerting::hold($node, 'LOCK TABLE research_jobs', db => 'scanned');
     my $call = JobAlerting::begin_digest($node, db => 'scanned');
-    wait_until_worker_waits();
+    wait_for_lock_wait();
     my $seconds = seconds('DROP EXTENSION job_alerting', 'scanned');
     cmp_ok $seconds, '<', 8, 'it is dropped, once the scan has met job_alerting.lock_timeout';
     # The rest of the round takes so little that it may still be done first.
     like $call->out . $call->error, qr/lock timeout|42704: the database does not have the extension/, 'the caller hears of it';
-    let_go($held);
+    JobAlerting::let_go($held);
     is_gone('scanned', $before);
 };
 
 subtest 'DROP EXTENSION while an answer waits to be settled lets it be settled' => sub {
     create_database('settled');
-    my $stalled = stall('settled');
-    my $held = hold('LOCK TABLE job_alerting.digest', 'settled');
+    my $stalled = stall($stub, db => 'settled');
+    my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.digest', db => 'settled');
     $stub->release;
-    wait_until_worker_waits();
+    wait_for_lock_wait();
     my $drop = JobAlerting::Call->start($node, 'settled', 'DROP EXTENSION job_alerting');
-    my $waiting = q(SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DROP EXTENSION%' AND wait_event_type = 'Lock');
-    JobAlerting::poll(sub { sql($waiting) eq '1' }, 10, 'the drop to wait');
-    let_go($held);
+    wait_for_lock_wait('DROP EXTENSION');
+    JobAlerting::let_go($held);
     is $drop->error, '', 'it is dropped';
     $stalled->{call}->finish;
     is_gone('settled', $stalled->{before} + 1);
@@ -292,7 +227,7 @@ subtest 'DROP EXTENSION while an answer waits to be settled lets it be settled' 
 
 subtest 'DROP EXTENSION by who holds the table that the answer is to be written to' => sub {
     create_database('entangled');
-    my $stalled = stall('entangled');
+    my $stalled = stall($stub, db => 'entangled');
     # One of the two must give way, and the worker tries again.
     my $drop = JobAlerting::Call->start($node, 'entangled', 'BEGIN', 'LOCK TABLE job_alerting.digest', <<'SQL',
         DO $$ BEGIN
@@ -310,23 +245,23 @@ SQL
     like $drop->error, qr/\A\z|40P01: deadlock detected/, 'it is dropped or refused';
     cmp_ok $drop->seconds, '<', 10, 'and does not hang';
     $stalled->{call}->finish;
-    workers_end();
+    wait_until_idle();
     sql('DROP EXTENSION IF EXISTS job_alerting', 'entangled');
     is_gone('entangled', $stalled->{before} + 1);
 };
 
 subtest 'DROP EXTENSION that is committed after the answer has come' => sub {
     create_database('committed');
-    my $stalled = stall('committed');
+    my $stalled = stall($stub, db => 'committed');
     my $drop = JobAlerting::Call->start($node, 'committed', q(SET application_name = 'dropping'), 'BEGIN',
         'DROP EXTENSION job_alerting', 'SELECT pg_sleep(1)', 'COMMIT');
     my $dropped = q(SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dropping' AND wait_event = 'PgSleep');
     JobAlerting::poll(sub { sql($dropped) eq '1' }, 10, 'the drop');
-    my $mark = log_end();
+    my $logged = log_from_now();
     $stub->release;
     is $drop->error, '', 'it is dropped';
     like $stalled->{call}->error, qr/ERROR:  42704: the database does not have the extension/, 'the caller hears of it';
-    is_deeply [ grep { !/ERROR: +the database does not have/ } trouble($mark) ], [], 'the log is quiet';
+    is_deeply [ grep { !/ERROR: +the database does not have/ } problems($logged->()) ], [], 'the log is quiet';
     is_gone('committed', $stalled->{before} + 1);
 };
 
@@ -561,7 +496,7 @@ subtest 'a database whose round is under way is refused clearly, or taken by for
     my $job = JobAlerting::fail_job($busy);
     my @requests = $busy_stub->wait_for(2);
     is_deeply [ JobAlerting::named_jobs($requests[1]) ], [$job], 'and other databases have their rounds';
-    my @fatal = grep { /FATAL/ && !/terminating background worker/ } trouble($busy_mark, $busy);
+    my @fatal = grep { /FATAL/ && !/terminating background worker/ } problems($busy_log->());
     cmp_ok scalar @fatal, '<=', 1, 'at most one worker came too late' or diag explain \@fatal;
 };
 

@@ -11,7 +11,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(fail_job launcher log_from_now problems sql stall wait_until_idle);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, streaming => 1, conf => <<'CONF');
@@ -22,16 +22,6 @@ autovacuum = off
 jit = off
 CONF
 JobAlerting::create_jobs($node);
-
-sub sql {
-    my ($statement, $db) = @_;
-    return $node->safe_psql($db // 'postgres', $statement);
-}
-
-sub fail_job {
-    my (%columns) = @_;
-    return JobAlerting::fail_job($node, %columns);
-}
 
 sub told {
     my ($db) = @_;
@@ -45,29 +35,6 @@ sub named {
 
 sub started {
     return sql('SELECT pg_postmaster_start_time()');
-}
-
-sub launcher {
-    return sql(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting launcher'));
-}
-
-sub log_lines {
-    my ($mark, $cluster) = @_;
-    return split /\n/, PostgreSQL::Test::Utils::slurp_file(($cluster // $node)->logfile, $mark);
-}
-
-# A call whose request the stub holds; later ones it answers.
-sub stall {
-    $stub->modes('stall', '202');
-    my %stalled = (before => $stub->count, job => fail_job());
-    $stalled{call} = JobAlerting::begin_digest($node);
-    $stub->wait_for($stalled{before} + 1);
-    $stalled{worker} = JobAlerting::worker($node);
-    return \%stalled;
-}
-
-sub wait_until_idle {
-    return JobAlerting::poll(sub { !JobAlerting::worker($node) }, 10, 'the rounds to end');
 }
 
 # How long a fast shutdown takes, in seconds.
@@ -112,13 +79,12 @@ CONF
     for my $order ('job_alerting, pg_stat_statements, auto_explain, pg_cron',
         'pg_stat_statements, pg_cron, auto_explain, job_alerting', 'pg_cron, auto_explain, job_alerting, pg_stat_statements') {
         $node->append_conf('postgresql.conf', "shared_preload_libraries = '$order'");
-        my $mark = -s $node->logfile;
+        my $logged = log_from_now();
         JobAlerting::restart($node);
         my $job = fail_job();
         is_deeply told(), [$job], $order;
-        my @log = log_lines($mark);
-        ok((grep { /\[job_alerting worker\].*LOG: +duration: .*plan:/ } @log), 'the statements of a round are explained');
-        my @trouble = grep { /\b(?:WARNING|ERROR|PANIC): |\Q$JobAlerting::KEY\E/ } @log;
+        like $logged->(), qr/\[job_alerting worker\].*LOG: +duration: .*plan:/, 'the statements of a round are explained';
+        my @trouble = grep { /\b(?:WARNING|ERROR|PANIC): |\Q$JobAlerting::KEY\E/ } split /\n/, $logged->();
         is_deeply \@trouble, [], 'and nothing else is said, nor the key';
     }
     $node->append_conf('postgresql.conf', 'auto_explain.log_min_duration = -1');
@@ -216,7 +182,7 @@ subtest 'a caller that has written what the round wants to write gets an answer'
 };
 
 subtest 'a caller that is gone: its round ends, and its session too' => sub {
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $callers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid());
     is sql($callers), 1, 'it waits';
     $stalled->{call}{psql}->signal('KILL');
@@ -233,7 +199,7 @@ subtest 'a caller that is gone: its round ends, and its session too' => sub {
 
 subtest 'a storm of signals loses nothing' => sub {
     my $started = started();
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my @pids = (launcher(), $stalled->{worker});
     for (1 .. 500) {
         kill $_ => @pids for 'HUP', 'USR1';
@@ -242,7 +208,7 @@ subtest 'a storm of signals loses nothing' => sub {
     $stub->release;
     is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'and the round ends well';
 
-    $stalled = stall();
+    $stalled = stall($stub);
     @pids = (launcher(), $stalled->{worker});
     for my $signal (('HUP', 'USR1', 'TERM') x 334) {
         @pids = grep { kill 0, $_ } @pids or last;
@@ -331,8 +297,8 @@ sub limit {
 subtest 'where no process can be started, a caller is told, and the launcher tries again' => sub {
     my $session = $node->background_psql('postgres', on_error_stop => 0);
     my $before = $stub->count;
-    my $mark = -s $node->logfile;
-    my $failed_starts = sub { scalar grep { /could not fork worker process/ } log_lines($mark) };
+    my $logged = log_from_now();
+    my $failed_starts = sub { scalar(() = $logged->() =~ /could not fork worker process/g) };
     limit('nproc', 1);
     my $job = $session->query_safe(<<'SQL');
 INSERT INTO research_jobs (source, job_type, status, finished_at) VALUES ('x', 'y', 'dead', now()) RETURNING id
@@ -354,7 +320,7 @@ SQL
 
 subtest 'a worker that gets no more memory gives up that queue only' => sub {
     my $started = started();
-    my $stalled = stall();
+    my $stalled = stall($stub);
     my $usual = address_space($stalled->{worker});
     $stub->release;
     $stalled->{call}->finish;
@@ -405,7 +371,7 @@ subtest 'between rounds there is no statement, no connection, and no wake-up' =>
 # Seconds since midnight, database, and whether its worker starts or, without a database, one ends.
 sub worker_events {
     my @events;
-    for (log_lines(0, $many)) {
+    for (split /\n/, PostgreSQL::Test::Utils::slurp_file($many->logfile)) {
         my ($h, $m, $s) = /^\S+ (\d+):(\d+):([\d.]+) / or next;
         my $time = 3600 * $h + 60 * $m + $s;
         push @events, { time => $time, database => $1 } if /starting background worker process "job_alerting worker for (\w+)"/;
@@ -449,7 +415,7 @@ SQL
     my @stat = split / /, PostgreSQL::Test::Utils::slurp_file("/proc/$launcher->{pid}/stat") =~ s/.*\) //sr;
     my $busy = ($stat[11] + $stat[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
     cmp_ok $busy, '<', 0.05 * $launcher->{age}, sprintf 'the launcher was busy for %.2f s of %.0f', $busy, $launcher->{age};
-    is scalar(grep { /\b(?:WARNING|ERROR|FATAL|PANIC): / } log_lines(0, $many)), 0, 'and the log is quiet';
+    is_deeply [ problems(PostgreSQL::Test::Utils::slurp_file($many->logfile)) ], [], 'and the log is quiet';
 };
 
 $many->stop;

@@ -12,7 +12,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(log_from_now sql status);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, interval => '1s', conf => <<'CONF');
@@ -24,23 +24,6 @@ CONF
 
 # Two intervals, what a worker may take to get into a database and to read, and slack for a slow machine.
 my $soon = 2 + 1 + 2 + 2 + 8;
-
-sub sql {
-    my ($statement, $db) = @_;
-    return $node->safe_psql($db // 'postgres', $statement);
-}
-
-sub status {
-    my ($db) = @_;
-    return (JobAlerting::rows($node, $db, 'SELECT * FROM job_alerting.status'))[0];
-}
-
-sub log_end { return -s $node->logfile }
-
-sub logged_since {
-    my ($mark) = @_;
-    return PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
-}
 
 sub workers_for {
     my ($db) = @_;
@@ -88,15 +71,15 @@ subtest 'an open ALTER DATABASE ... RENAME holds up the rounds of that database 
     create_database('locked');
     is_told('locked', 'its rounds come');
     my $job = JobAlerting::fail_job($node, db => 'locked', status => 'running');
-    my $mark = log_end();
+    my $logged = log_from_now();
     my $told = qr/WARNING: +job_alerting round in database "locked": no session can begin in the database/;
     my $held = JobAlerting::hold($node, 'ALTER DATABASE locked RENAME TO other');
-    JobAlerting::poll(sub { logged_since($mark) =~ $told }, $soon, 'a round that cannot begin');
+    JobAlerting::poll(sub { $logged->() =~ $told }, $soon, 'a round that cannot begin');
     is_told($_, "$_ goes on") for qw(postgres well);
     ok status()->{healthy}, 'they are not late' or diag status()->{reason};
-    my @lines = logged_since($mark) =~ /$told/g;
+    my @lines = $logged->() =~ /$told/g;
     is scalar @lines, 1, 'the log says it once';
-    is logged_since($mark) =~ /outlives its limits/, '', 'and nothing that is not so';
+    is $logged->() =~ /outlives its limits/, '', 'and nothing that is not so';
     JobAlerting::let_go($held);
     is_told('locked', 'let go, its rounds come again');
     JobAlerting::poll(sub { status('locked')->{healthy} }, 20, 'it to be well');
@@ -106,10 +89,10 @@ subtest 'an open ALTER DATABASE ... RENAME holds up the rounds of that database 
 subtest 'databases whose rounds cannot begin leave the others of their kind their turn' => sub {
     my @locked = map { "locked$_" } 1 .. 4;
     create_database($_) for @locked;
-    my $mark = log_end();
+    my $logged = log_from_now();
     my %held = map { $_ => JobAlerting::hold($node, "ALTER DATABASE $_ RENAME TO ${_}x", name => "holder of $_") } @locked;
     for my $db (@locked) {
-        JobAlerting::poll(sub { logged_since($mark) =~ /round in database "$db": no session can begin/ }, 4 * $soon,
+        JobAlerting::poll(sub { $logged->() =~ /round in database "$db": no session can begin/ }, 4 * $soon,
             "a round in $db that cannot begin");
     }
     my $last = pop @locked;
@@ -217,7 +200,7 @@ for my $way ([ 'accepts and never answers', \&accepts_only ], [ 'does not comple
     my ($does, $begin) = @$way;
     subtest "a foreign server that $does holds up nobody else" => sub {
         my ($port, $keep) = $begin->();
-        my $mark = log_end();
+        my $logged = log_from_now();
         watch_remote($port);
         my $start = Time::HiRes::time();
         is_told('well', 'another database goes on');
@@ -229,7 +212,7 @@ for my $way ([ 'accepts and never answers', \&accepts_only ], [ 'does not comple
             30, 'the queue to say why');
         is_told('postgres', 'and other databases later');
         cmp_ok workers_for('remote'), '<=', 1, 'one worker at most is in the database';
-        unlike logged_since($mark), qr/outlives its limits/, 'none outlives its limits';
+        unlike $logged->(), qr/outlives its limits/, 'none outlives its limits';
         is sql('SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';
         unwatch_remote();
         JobAlerting::poll(sub { status('remote')->{healthy} }, 30, 'the database to be well again');

@@ -11,17 +11,12 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => 'job_alerting.lock_timeout = 1s');
 JobAlerting::create_jobs($node);
 my $started = sql('SELECT pg_postmaster_start_time()');
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 # A round by hand, and its error; empty when it came to its end.
 sub error_of_round {

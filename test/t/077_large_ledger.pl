@@ -9,16 +9,11 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => "autovacuum = off\nfsync = off\nmax_wal_size = 4GB");
 JobAlerting::create_jobs($node);
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 # So many jobs that finally failed, each of another kind where that is a column of `i`.
 sub fail_jobs {

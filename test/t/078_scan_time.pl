@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql);
 
 my $slow_queues = 20;
 my $limit = 1; # seconds: job_alerting.scan_timeout
@@ -28,11 +28,6 @@ GRANT EXECUTE ON FUNCTION job_alerting.watch_query TO slow;
 SET ROLE slow;
 CREATE VIEW s.pace AS SELECT 0.0 AS seconds;
 SQL
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 sub queues {
     my ($condition) = @_;

@@ -9,7 +9,7 @@ use Test::More;
 use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(launcher log_from_now sql);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
@@ -53,11 +53,6 @@ SQL
 
 my $started = sql('SELECT pg_postmaster_start_time()');
 my $before = possessions();
-
-sub sql {
-    my ($statement) = @_;
-    return $node->safe_psql('postgres', $statement);
-}
 
 # Statements of a role's own session, and their error; mallory() dies of one.
 sub attempt_as {
@@ -158,9 +153,7 @@ sub met {
       JobAlerting::rows($node, undef, "SELECT job_id, error FROM job_alerting.failure WHERE queue = '$queue'");
 }
 
-my $launcher = JobAlerting::poll(
-    sub { sql(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting launcher')) },
-    30, 'the launcher');
+my $launcher = JobAlerting::poll(sub { launcher() }, 30, 'the launcher');
 
 # Statements, and what each must meet.
 my $denied = qr/^ERROR: (?:permission denied|must be|cannot execute .* in a read-only transaction)/;
@@ -433,11 +426,10 @@ SQL
     for my $attack (sort keys %query) {
         watch_query('aa turn', "SELECT $query{$attack} WHERE '(1)'::m.turned IS NOT NULL");
         mallory('INSERT INTO m.turns VALUES (true)');
-        my $from = -s $node->logfile;
+        my $logged = log_from_now();
         innocent_is_heard($attack);
         # A column that is only told is left out, and that is logged.
-        my $logged = substr PostgreSQL::Test::Utils::slurp_file($node->logfile), $from;
-        like queue('aa turn')->{last_error} // $logged, qr/does not (?:match|exist)/, "$attack: refused";
+        like queue('aa turn')->{last_error} // $logged->(), qr/does not (?:match|exist)/, "$attack: refused";
         mallory('DELETE FROM m.turns');
         unwatch('aa turn');
     }
@@ -516,10 +508,9 @@ subtest 'session advisory locks of hers are released, and her queue is named' =>
     like attempt_as('mallory', "SELECT job_alerting.watch_query('aa few locks', \$q\$$few\$q\$)"),
       qr/WARNING:  the failure query left 10 advisory locks to its session, which are released/,
       'those of the trial are released, too';
-    my $from = -s $node->logfile;
+    my $logged = log_from_now();
     innocent_is_heard('ten locks');
-    my $log = sub { substr PostgreSQL::Test::Utils::slurp_file($node->logfile), $from };
-    like $log->(), qr/WARNING:  the failure query of queue "aa few locks" left 10 advisory locks to its session/, 'named';
+    like $logged->(), qr/WARNING:  the failure query of queue "aa few locks" left 10 advisory locks to its session/, 'named';
     is queue('aa few locks')->{last_error}, undef, 'and her queue is read';
     unwatch('aa few locks');
     mallory('CREATE VIEW m.many_locks AS SELECT 1 AS many');
@@ -528,7 +519,7 @@ subtest 'session advisory locks of hers are released, and her queue is named' =>
     innocent_is_heard('a million locks');
     like queue('aa many locks')->{last_error}, qr/out of shared memory/, 'her queue is broken, and says why';
     is queue('research_jobs')->{last_error}, undef, 'and the innocent is not';
-    like $log->(), qr/WARNING:  the failure query of queue "aa many locks" left \d+ advisory locks/, 'she is named';
+    like $logged->(), qr/WARNING:  the failure query of queue "aa many locks" left \d+ advisory locks/, 'she is named';
     unwatch('aa many locks');
     JobAlerting::configure($node, scan_timeout => '500ms');
     nothing_is_gained('advisory locks');
@@ -548,9 +539,9 @@ subtest 'a flood of messages is one line in the log' => sub {
         FROM m.chatters, unnest(ARRAY['log', 'warning']) level));
     JobAlerting::configure($node, scan_timeout => '30s');
     mallory('CREATE OR REPLACE VIEW m.chatters AS SELECT 10000 AS lines');
-    my $from = -s $node->logfile;
+    my $logged = log_from_now();
     JobAlerting::run_digest($node);
-    my $log = substr PostgreSQL::Test::Utils::slurp_file($node->logfile), $from;
+    my $log = $logged->();
     my @lines = $log =~ /(?:LOG|WARNING):  chatter/g;
     is scalar @lines, 1, 'the first message';
     like $log, qr/WARNING:  the failure query of queue "aa chatter" raised \d+ more messages, which are not logged/,
@@ -639,8 +630,7 @@ subtest 'under the launcher too' => sub {
     JobAlerting::poll(sub { !defined queue('aa endless')->{last_error} }, 60, 'the queue to be read again');
     pass 'mended, it is read again';
     JobAlerting::configure($node, interval => '1h');
-    is sql(q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'job_alerting launcher')), $launcher,
-      'the launcher lives on';
+    is launcher(), $launcher, 'the launcher lives on';
     unwatch('aa endless');
     nothing_is_gained('endless queries');
 };

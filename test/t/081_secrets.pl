@@ -12,7 +12,7 @@ use JSON::PP ();
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(stall);
 
 my $KEY = $JobAlerting::KEY;
 my $ENVIRONMENT_KEY = 'SG.canary-key-of-the-environment.DDDDDDDDDDDDDDDDDDDDDDDD';
@@ -286,14 +286,10 @@ sub _parent {
 }
 
 subtest 'while a request is under way, no role sees the key' => sub {
-    $stub->modes('stall', '202');
-    my $before = $stub->count;
-    JobAlerting::fail_job($node);
-    my $call = JobAlerting::begin_digest($node);
-    $stub->wait_for($before + 1);
+    my $stalled = stall($stub);
     my %shown = (shown(), 'the process titles' => process_titles());
     $stub->release;
-    is +($call->rows)[0]{outcome}, 'accepted', 'accepted';
+    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'accepted';
     like $shown{'the process titles'}, qr/job_alerting worker for postgres/, 'the worker was there';
     like $shown{'the process titles'}, qr/job_alerting launcher/, 'and the launcher';
     like $shown{'every table and view, as the superuser'}, qr/^job_alerting\.digest\(.*SendGrid|^job_alerting\.digest\(/m,

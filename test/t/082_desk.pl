@@ -8,18 +8,13 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(log_from_now sql stall);
 
 my $stub = JobAlerting::Stub->start;
 my $watchdog = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, slack => $stub, heartbeat => $watchdog,
     conf => "job_alerting.channels = 'sendgrid'");
 JobAlerting::create_jobs($node);
-
-sub sql {
-    my ($statement, $db) = @_;
-    return $node->safe_psql($db // 'postgres', $statement);
-}
 
 sub preview {
     my ($row, @others) = JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.preview()');
@@ -124,20 +119,16 @@ subtest 'a preview uses the settings of the server, reads in a read-only transac
     cmp_ok $html, '>', 64 * 1024, 'and of the HTML';
     like $row->{body_html}, qr{</html>\s*\z}, 'to its end';
 
-    my $mark = -s $node->logfile;
+    my $logged = log_from_now();
     sql(q(ALTER DATABASE postgres SET work_mem = '64kB'));
     sql('SELECT count(*) FROM job_alerting.preview()');
     sql('ALTER DATABASE postgres RESET work_mem');
-    unlike PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark), qr/WARNING/, 'nothing to warn of where it does not fit into memory';
+    unlike $logged->(), qr/WARNING/, 'nothing to warn of where it does not fit into memory';
     JobAlerting::run_digest($node);
 };
 
 subtest 'a preview neither waits for a round nor holds one up' => sub {
-    my $told = JobAlerting::fail_job($node);
-    my $before = $stub->count;
-    $stub->modes('stall', '202');
-    my $round = JobAlerting::begin_digest($node);
-    $stub->wait_for($before + 1);
+    my $round = stall($stub)->{call};
     my $new = JobAlerting::fail_job($node);
     is_deeply previewed(), [$new], 'what the digest on its way does not have';
     ok $round->running, 'while it is on its way';
@@ -162,7 +153,7 @@ subtest 'what cannot be answered is refused with the way out' => sub {
 
 subtest 'a test message goes through every channel, and is no digest' => sub {
     JobAlerting::configure($node, channels => 'sendgrid,slack,log');
-    my ($offset, $before) = (-s $node->logfile, $stub->count);
+    my ($logged, $before) = (log_from_now(), $stub->count);
     my $digests = sql('SELECT count(*) FROM job_alerting.digest');
     is_deeply [ JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.send_test()') ],
       [ map { { channel => $_, outcome => 'accepted', detail => undef } } qw(sendgrid slack log) ], 'all accept it';
@@ -172,7 +163,7 @@ subtest 'a test message goes through every channel, and is no digest' => sub {
     is $mail->{json}{personalizations}[0]{to}[0]{email}, 'ops@example.com', 'to who is to be told';
     is $post->{verdict}, '200 ok', 'a post as Slack wants it';
     like $post->{json}{text}, qr/This is a test/, 'which says so too';
-    like PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset), qr/LOG:  Test message from job_alerting in postgres/, 'a line in the log';
+    like $logged->(), qr/LOG:  Test message from job_alerting in postgres/, 'a line in the log';
     is sql('SELECT count(*) FROM job_alerting.digest'), $digests, 'and no digest';
 };
 
@@ -235,12 +226,11 @@ subtest 'a round in which something went wrong sends none' => sub {
 };
 
 subtest 'a heartbeat that fails is logged once, and fails no round' => sub {
-    my $offset = -s $node->logfile;
-    my $log = sub { PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset) };
-    my $warnings = sub { scalar(() = $log->() =~ /cannot send its heartbeat/g) };
+    my $logged = log_from_now();
+    my $warnings = sub { scalar(() = $logged->() =~ /cannot send its heartbeat/g) };
     $watchdog->mode('500');
     is_deeply [ map { (JobAlerting::run_digest($node))[0]{outcome} } 1 .. 2 ], [qw(silent silent)], 'two rounds';
-    like $log->(), qr/WARNING:  job_alerting cannot send its heartbeat: it answered HTTP 500/, 'said';
+    like $logged->(), qr/WARNING:  job_alerting cannot send its heartbeat: it answered HTTP 500/, 'said';
     is $warnings->(), 1, 'once';
     is sql('SELECT healthy FROM job_alerting.status'), 't', 'and all is well otherwise';
     $watchdog->mode('202');
@@ -249,7 +239,7 @@ subtest 'a heartbeat that fails is logged once, and fails no round' => sub {
     my $call = JobAlerting::begin_digest($node);
     is(($call->rows)[0]{outcome}, 'silent', 'with nobody there');
     is $warnings->(), 2, 'a new failure is said again';
-    $log = $log->();
+    my $log = $logged->();
     unlike $log, qr/canary-of-the-watchdog/, 'the address is in no line';
     unlike $log, qr/heartbeat: .*127\.0\.0\.1/, 'nor whose it is';
 };

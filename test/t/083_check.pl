@@ -8,7 +8,7 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(sql);
 
 my $stub = JobAlerting::Stub->start;
 my $node = do {
@@ -18,11 +18,6 @@ my $node = do {
 JobAlerting::create_jobs($node);
 my $key_file = sql('SHOW job_alerting.sendgrid_api_key_file');
 sql('CREATE ROLE owner');
-
-sub sql {
-    my ($statement, $cluster) = @_;
-    return ($cluster // $node)->safe_psql('postgres', $statement);
-}
 
 # The findings by their items.
 sub findings {
@@ -370,7 +365,7 @@ subtest 'a heartbeat that cannot be sent' => sub {
 
 subtest 'a server that makes no rounds by itself, or has no room for any' => sub {
     my $bare = JobAlerting::node('bare', preload => 0, conf => "max_worker_processes = 0");
-    sql('CREATE EXTENSION job_alerting', $bare);
+    sql($bare, 'CREATE EXTENSION job_alerting');
     my $findings = findings($bare);
     is_deeply bad($findings), [ 'launcher: error', 'preload: error', 'worker slot: error' ], 'all that can be seen without a worker';
     like $findings->{preload}{hint}, qr/shared_preload_libraries/, 'preload';

@@ -9,7 +9,7 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting;
+use JobAlerting qw(log_from_now status);
 
 # By name: the value that is found at server start, what it has to be, and what holds meanwhile.
 my %MISTYPED = (
@@ -43,11 +43,6 @@ sub refusal {
 sub findings {
     my ($database) = @_;
     return { map { $_->{item} => $_ } JobAlerting::rows($node, $database, 'SELECT * FROM job_alerting.check()') };
-}
-
-sub status {
-    my ($status) = JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.status');
-    return $status;
 }
 
 sub forget {
@@ -139,11 +134,11 @@ subtest 'who sets a wrong value is told so' => sub {
         }
     }
     my $before = sql('SHOW job_alerting.retention');
-    my $offset = -s $node->logfile;
+    my $logged = log_from_now();
     $node->append_conf('postgresql.conf', q(job_alerting.retention = '90 days'));
     sql('ALTER SYSTEM RESET job_alerting.retention');
     $node->reload;
-    JobAlerting::poll(sub { PostgreSQL::Test::Utils::slurp_file($node->logfile, $offset) =~ /invalid value for parameter "job_alerting\.retention"/ },
+    JobAlerting::poll(sub { $logged->() =~ /invalid value for parameter "job_alerting\.retention"/ },
         20, 'the refusal at a reload');
     is sql('SHOW job_alerting.retention'), $before, 'at a reload: what held holds on';
     JobAlerting::configure($node, retention => '90d');
