@@ -218,7 +218,7 @@ subtest 'a resolver that never answers' => sub {
     sql("SELECT pg_terminate_backend($worker)");
     my $told = Time::HiRes::time();
     JobAlerting::wait_for_end($worker);
-    cmp_ok Time::HiRes::time() - $told, '<', 1, 'told to end, the worker ends';
+    cmp_ok Time::HiRes::time() - $told, '<', 10, 'the worker ends long before http_timeout';
     like $call->error, qr/ended before it was over/, 'and its caller hears of it';
     JobAlerting::configure($node, sendgrid_url => $stub->url);
     is_delivered($stub, [$job]);

@@ -11,7 +11,6 @@ use FindBin;
 use Socket qw(AF_INET INADDR_LOOPBACK IPPROTO_TCP SOCK_STREAM SOL_SOCKET SO_RCVBUF TCP_MAXSEG
   pack_sockaddr_in unpack_sockaddr_in);
 use Test::More;
-use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
 use JobAlerting qw(launcher sql);
@@ -232,9 +231,7 @@ sub kill_postmaster {
     my @orphans = ($round->{worker}, launcher());
     $node->kill9;
     wake($round);
-    my $start = Time::HiRes::time();
     JobAlerting::wait_for_end(@orphans);
-    cmp_ok Time::HiRes::time() - $start, '<', 3, 'its orphans end soon';
     JobAlerting::start_again($node);
     return;
 }

@@ -6,7 +6,6 @@ use warnings;
 
 use FindBin;
 use Test::More;
-use Time::HiRes ();
 
 use lib "$FindBin::Bin/../support";
 use JobAlerting qw(fail_job sql stall wait_for_lock_wait);
@@ -139,7 +138,7 @@ subtest 'a caller that holds the jobs table gets an answer' => sub {
     my $job = fail_job();
     my $call = JobAlerting::begin_digest($node, before => [ 'BEGIN', 'LOCK TABLE research_jobs IN ACCESS EXCLUSIVE MODE' ]);
     my ($row) = $call->rows;
-    cmp_ok $call->seconds, '<', 5, 'within lock_timeout';
+    cmp_ok $call->seconds, '<', 1 + 10, 'after lock_timeout';
     is $row->{outcome}, 'silent', 'nothing could be read';
     like $row->{detail}, qr/queue research_jobs cannot be read: .*lock timeout/, 'the detail names the queue';
     is_deeply [ JobAlerting::reported($node, $stub) ], [$job], 'the next round, after it, reports the failure';
@@ -152,7 +151,7 @@ subtest 'a caller that holds the ledger gets an answer too' => sub {
         my $call = JobAlerting::begin_digest($node,
             before => [ 'BEGIN', "LOCK TABLE job_alerting.$table IN ACCESS EXCLUSIVE MODE" ]);
         $call->finish;
-        cmp_ok $call->seconds, '<', 10, "$table: within lock_timeout";
+        cmp_ok $call->seconds, '<', 1 + 10, "$table: after lock_timeout";
         like $call->out . $call->error, qr/lock timeout/, "$table: which says why";
     }
     is_deeply [ JobAlerting::reported($node, $stub) ], [$job], 'the next round reports the failure';
@@ -199,11 +198,10 @@ for my $way ('cancel', 'terminate') {
     subtest "pg_${way}_backend() ends the caller's wait, not the round" => sub {
         my $stalled = stall($stub);
         my ($pid) = callers();
-        my $start = Time::HiRes::time();
         sql("SELECT pg_${way}_backend($pid)");
         like $stalled->{call}->error, $way eq 'cancel' ? qr/57014/ : qr/57P01/, 'the wait ends';
-        cmp_ok Time::HiRes::time() - $start, '<', 1, 'at once';
-        ok JobAlerting::worker($node), 'the worker goes on';
+        is $stub->held, 1, 'while the request is held';
+        is JobAlerting::worker($node), $stalled->{worker}, 'the worker goes on';
         $stub->release;
         my $waiting = q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted');
         ok JobAlerting::poll(sub { sql($waiting) eq '0' }, 10, 'the round to end'), 'and finishes';
@@ -215,7 +213,7 @@ for my $way ('cancel', 'terminate') {
 subtest 'statement_timeout ends the wait, not the round' => sub {
     my $stalled = stall($stub, before => [q(SET statement_timeout = '1s')]);
     like $stalled->{call}->error, qr/57014.*statement timeout/, 'the wait ends';
-    cmp_ok $stalled->{call}->seconds, '<', 3, 'in time';
+    is $stub->held, 1, 'while the request is held';
     $stub->release;
     is_silent('the next call finds the round over');
     is $stub->count, $stalled->{before} + 1, 'one request';
@@ -363,7 +361,7 @@ subtest 'refused: no free worker slot' => sub {
     my $call = JobAlerting::begin_digest($node);
     is_refused($call, '53000', 'no background worker slot became free within 5 seconds', qr/max_worker_processes/);
     cmp_ok $call->seconds, '>', 4, 'after it has waited';
-    cmp_ok $call->seconds, '<', 10, 'but not for long';
+    cmp_ok $call->seconds, '<', 5 + 10, 'but not for long';
 
     my $patient = JobAlerting::begin_digest($node);
     $stub->release;

@@ -99,7 +99,7 @@ subtest 'a standby says where to look' => sub {
 subtest 'the launcher is away' => sub {
     my $old = status()->{launcher_pid};
     sql("SELECT pg_terminate_backend($old)");
-    JobAlerting::poll(sub { !status()->{launcher_pid} }, 4, 'its end');
+    JobAlerting::poll(sub { !status()->{launcher_pid} }, 20, 'its end');
     my $status = is_unhealthy(qr/launcher is not running.*10 seconds.*server's log/, 'terminated');
     is $status->{next_round_at}, undef, 'no round is due';
     $clock->pass($node, 10);

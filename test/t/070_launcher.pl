@@ -20,12 +20,10 @@ autovacuum = off
 log_min_messages = debug1
 CONF
 
-# How long the statement took, in seconds.
-sub seconds {
-    my ($statement, $db) = @_;
-    my $start = Time::HiRes::time();
-    sql($statement, $db);
-    return Time::HiRes::time() - $start;
+# The sessions that are connected to a database.
+sub connected_to {
+    my ($db) = @_;
+    return sql("SELECT count(*) FROM pg_stat_activity WHERE datname = '$db'");
 }
 
 sub launcher {
@@ -115,7 +113,7 @@ subtest 'a round when the server starts, and then nothing is connected to a data
     is_quiet($logged);
 };
 
-subtest 'between rounds DROP DATABASE, CREATE DATABASE ... TEMPLATE and RENAME succeed at once' => sub {
+subtest 'between rounds nothing hinders DROP DATABASE, CREATE DATABASE ... TEMPLATE and RENAME' => sub {
     create_database($_) for qw(unused copied renamed);
     # At a restart each has a round.
     $node->restart;
@@ -124,9 +122,10 @@ subtest 'between rounds DROP DATABASE, CREATE DATABASE ... TEMPLATE and RENAME s
     }
     wait_until_idle();
     my $logged = log_from_now();
-    cmp_ok seconds('DROP DATABASE unused'), '<', 1.5, 'DROP DATABASE';
-    cmp_ok seconds('CREATE DATABASE copy TEMPLATE copied'), '<', 1.5, 'CREATE DATABASE ... TEMPLATE';
-    cmp_ok seconds('ALTER DATABASE renamed RENAME TO anew'), '<', 1.5, 'ALTER DATABASE ... RENAME';
+    # The server would wait 5 s for a session that is connected, and then refuse.
+    is connected_to($_), 0, "nobody is connected to $_" for qw(unused copied renamed);
+    is +($node->psql('postgres', $_))[2], '', $_ for 'DROP DATABASE unused', 'CREATE DATABASE copy TEMPLATE copied',
+      'ALTER DATABASE renamed RENAME TO anew';
     is_quiet($logged);
 };
 
@@ -135,7 +134,7 @@ subtest 'interval: shortened by a reload it counts at once, and lengthened too' 
     my $job = fail_job();
     ok always(sub { $stub->count == $before }, 1.5), 'nothing comes within an hour';
     JobAlerting::configure($node, interval => '1s');
-    $stub->wait_for($before + 1, 5);
+    $stub->wait_for($before + 1);
     is_deeply mail($before + 1), [ 'postgres', $job ], 'shortened, the round comes at once';
     is_going_on('and then the next');
 
@@ -150,7 +149,7 @@ subtest 'interval: shortened by a reload it counts at once, and lengthened too' 
     ok always(sub { $stub->count == $before }, 1.5), 'lengthened, nothing comes';
     is looks('postgres', $logged), 0, 'and no worker is started';
     JobAlerting::configure($node, interval => '1s');
-    $stub->wait_for($before + 1, 5);
+    $stub->wait_for($before + 1);
 };
 
 subtest 'a renamed database keeps its rounds, a dropped one has none' => sub {
@@ -196,7 +195,7 @@ subtest 'a database without the extension is looked into seldom' => sub {
           . q($$ BEGIN RAISE WARNING 'called'; END $$), 'planted');
     my $before = $stub->count;
     for my $db (qw(bare planted)) {
-        JobAlerting::poll(sub { looks($db, $logged) }, 5, "a look into $db");
+        JobAlerting::poll(sub { looks($db, $logged) }, 20, "a look into $db");
     }
     wait_for_round() for 1 .. 2;
     my $most = 1 + (Time::HiRes::time() - $start) / 10;
@@ -237,8 +236,8 @@ subtest 'DROP DATABASE of another database does not wait for a round' => sub {
     wait_for_round('other');
     my $logged = log_from_now();
     my $stalled = stall('postgres');
-    cmp_ok seconds('DROP DATABASE other'), '<', 2, 'it is dropped at once';
-    is JobAlerting::worker($node), $stalled->{worker}, 'while the request is held';
+    sql('DROP DATABASE other');
+    is JobAlerting::worker($node), $stalled->{worker}, 'it is dropped while the request is held';
     $stub->release;
     wait_for_round();
     is_quiet($logged, 'and nobody looks for it afterwards');
@@ -249,7 +248,8 @@ subtest 'DROP DATABASE ... WITH (FORCE) ends a round under way, and harms no oth
     my $launcher = launcher()->{pid};
     my $stalled = stall('doomed');
     my $logged = log_from_now();
-    cmp_ok seconds('DROP DATABASE doomed WITH (FORCE)'), '<', 5, 'it is dropped';
+    # The server would wait 5 s for the end of the worker, and then refuse.
+    is +($node->psql('postgres', 'DROP DATABASE doomed WITH (FORCE)'))[2], '', 'it is dropped';
     is_going_on();
     is launcher()->{pid}, $launcher, 'the launcher is the same';
     my @gone = grep { /FATAL: .*does not exist/ } problems($logged->());
@@ -262,11 +262,11 @@ subtest 'DROP EXTENSION does not wait for a request under way, and nothing follo
     create_database('dropped');
     my $stalled = stall('dropped');
     my $logged = log_from_now();
-    cmp_ok seconds('DROP EXTENSION job_alerting', 'dropped'), '<', 2, 'it is dropped at once';
-    is JobAlerting::worker($node), $stalled->{worker}, 'while the request is held';
+    sql('DROP EXTENSION job_alerting', 'dropped');
+    is JobAlerting::worker($node), $stalled->{worker}, 'it is dropped while the request is held';
     fail_job(db => 'dropped');
     $stub->release;
-    JobAlerting::poll(sub { (JobAlerting::worker($node) // 0) != $stalled->{worker} }, 5, 'the worker to end');
+    JobAlerting::poll(sub { (JobAlerting::worker($node) // 0) != $stalled->{worker} }, 20, 'the worker to end');
     wait_for_round();
     is $stub->count, $stalled->{before} + 1, 'no request follows';
     cmp_ok scalar(problems($logged->())), '<=', 1, 'no storm in the log' or diag explain [ problems($logged->()) ];
@@ -359,7 +359,7 @@ subtest 'terminated it comes back, and the cluster stays up' => sub {
     my $old = launcher()->{pid};
     my $start = Time::HiRes::time();
     sql("SELECT pg_terminate_backend($old)");
-    my $new = JobAlerting::poll(sub { my $it = launcher(); $it && $it->{pid} != $old && $it->{pid} }, 10, 'a new launcher');
+    my $new = JobAlerting::poll(sub { my $it = launcher(); $it && $it->{pid} != $old && $it->{pid} }, 30, 'a new launcher');
     cmp_ok Time::HiRes::time() - $start, '<', 10, 'within 10 s';
     is_going_on();
     is sql('SELECT pg_postmaster_start_time()'), $since, 'the server was not restarted';
@@ -368,7 +368,7 @@ subtest 'terminated it comes back, and the cluster stays up' => sub {
 subtest 'kill -9 of the launcher: the server recovers, and rounds go on' => sub {
     my $old = launcher()->{pid};
     kill KILL => $old;
-    JobAlerting::poll(sub { !kill 0, $old }, 5, 'its end');
+    JobAlerting::poll(sub { !kill 0, $old }, 20, 'its end');
     JobAlerting::wait_for_server($node);
     my $new = JobAlerting::poll(sub { launcher() }, 10, 'a new launcher');
     isnt $new->{pid}, $old, 'a new launcher';
@@ -379,7 +379,7 @@ subtest 'a fast shutdown does not wait for the receiver' => sub {
     my $stalled = stall('postgres');
     my $start = Time::HiRes::time();
     $node->stop('fast');
-    cmp_ok Time::HiRes::time() - $start, '<', 5, 'no wait';
+    cmp_ok Time::HiRes::time() - $start, '<', 20, 'the server stops long before http_timeout';
     $node->start;
     my @requests = $stub->wait_for($stalled->{before} + 2);
     is $requests[-1]{body}, $requests[-2]{body}, 'what is in doubt comes again';
@@ -389,7 +389,7 @@ subtest 'when the postmaster is killed, worker and launcher end' => sub {
     my $stalled = stall('postgres');
     my @pids = ($stalled->{worker}, launcher()->{pid});
     $node->kill9;
-    ok JobAlerting::poll(sub { !grep { kill 0, $_ } @pids }, 3, 'their end'), 'within 3 s';
+    ok JobAlerting::poll(sub { !grep { kill 0, $_ } @pids }, 20, 'their end'), 'both end long before http_timeout';
     JobAlerting::start_again($node);
     my @requests = $stub->wait_for($stalled->{before} + 2);
     is $requests[-1]{body}, $requests[-2]{body}, 'what is in doubt comes again';
