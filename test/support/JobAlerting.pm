@@ -39,6 +39,7 @@ use PostgreSQL::Test::Utils ();
 use JobAlerting::Call;
 use JobAlerting::Clock;
 use JobAlerting::Installation;
+use JobAlerting::Server;
 use JobAlerting::Stub;
 
 our @EXPORT_OK = qw(always fail_job launcher log_from_now problems sql stall status unicode_sql

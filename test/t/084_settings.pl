@@ -94,9 +94,9 @@ subtest 'meanwhile nothing in doubt is sent again, and nothing is forgotten' => 
 };
 
 subtest 'a parallel query works as ever' => sub {
-    is sql('SET force_parallel_mode = on; SELECT count(*) > 0 FROM pg_class'), 't', 'one of a superuser';
+    is sql("SET $JobAlerting::Server::PARALLEL = on; SELECT count(*) > 0 FROM pg_class"), 't', 'one of a superuser';
     sql('CREATE ROLE ordinary');
-    is sql('SET force_parallel_mode = on; SELECT count(*) > 0 FROM pg_class', 'ordinary'), 't', 'and of an ordinary role';
+    is sql("SET $JobAlerting::Server::PARALLEL = on; SELECT count(*) > 0 FROM pg_class", 'ordinary'), 't', 'and of an ordinary role';
 };
 
 subtest 'the statements of check() mend all' => sub {
@@ -203,7 +203,7 @@ subtest 'paths, addresses and the proxy are shown to few' => sub {
     }
     is sql('SHOW job_alerting.sendgrid_url', 'ordinary'), $stub->url, 'an endpoint is not hidden';
     is sql('SELECT count(*) FROM job_alerting.status', 'monitor'), 1, 'the status can be read';
-    is sql('SET force_parallel_mode = on; SELECT count(*) > 0 FROM pg_class', 'ordinary'), 't', 'a parallel query works';
+    is sql("SET $JobAlerting::Server::PARALLEL = on; SELECT count(*) > 0 FROM pg_class", 'ordinary'), 't', 'a parallel query works';
 };
 
 subtest 'a failure query of an ordinary role does not see them' => sub {

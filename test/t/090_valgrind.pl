@@ -15,6 +15,8 @@ use Test::More;
 use lib "$FindBin::Bin/../support";
 use JobAlerting;
 
+plan skip_all => 'valgrind is not installed' if !JobAlerting::Server::has_program('valgrind');
+
 my $LAUNCHED = 4; # rounds of the launcher
 
 my $stub = JobAlerting::Stub->start;
