@@ -1,6 +1,6 @@
 package JobAlerting;
 
-# What the TAP tests of job_alerting share. In a test:
+# Shared by the TAP tests of job_alerting. In a test:
 #
 #   use FindBin;
 #   use lib "$FindBin::Bin/../support";
@@ -47,18 +47,17 @@ our @EXPORT_OK = qw(always fail_job launcher log_from_now problems sql stall sta
 
 my $SUPPORT = Cwd::abs_path(File::Basename::dirname(__FILE__));
 
-# The key that node() hands out. Tests look for it wherever it must not be.
+# The key that node() sets. Tests search for it in all places where it must not be.
 our $KEY = 'SG.canary-key-AAAAAAAA.BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB';
 
 # The cluster of the exported functions where none is named.
 my $first;
 
-# A started cluster with job_alerting preloaded, in UTF-8 whatever the environment's language. Options,
-# all of them optional:
+# A started cluster with job_alerting preloaded, encoded in UTF-8. All options are optional:
 #   stub => $stub     mails go there: channel sendgrid, endpoint, addresses, key file
 #   slack => $stub    channel slack, its webhook a path of that stub
 #   heartbeat => $stub   a path of that stub is the watchdog's
-#   interval => '1h'  so long that only what the test calls makes rounds
+#   interval => '1h'  the default, so that no round comes by itself within a test
 #   preload => 0      without shared_preload_libraries
 #   install_path => $path   of another installation of the server
 #   streaming => 1    a primary that standbys can follow
@@ -74,8 +73,8 @@ sub node {
     return $node;
 }
 
-# Restarts a cluster and waits for what the launcher's first round finds in a watched database:
-# what fails afterwards is the test's alone.
+# Restarts a cluster and waits for the launcher's first round in a watched database. Later failures are
+# left to the test's own rounds.
 sub restart {
     my ($node, $db) = @_;
     $node->restart;
@@ -86,7 +85,7 @@ sub restart {
     return;
 }
 
-# The real table, research_jobs, and the extension, which finds the table by itself.
+# The table research_jobs as it is in use, and the extension, which finds the table by itself.
 sub create_jobs {
     my ($node, $db) = @_;
     create_jobs_table($node, $db);
@@ -147,8 +146,8 @@ sub run_digest {
     return rows($node, $db, 'SELECT * FROM job_alerting.run_digest()');
 }
 
-# One round now: the jobs that its mail lists, sorted; none when the round was silent. Dies when it
-# sent more than one mail, or when what it returned is not what came. Options: `db`, `queue`.
+# One round now: the jobs that its mail lists, sorted; none when the round was silent. Dies when the
+# round sent more than one mail, or returned another outcome than the mail shows. Options: `db`, `queue`.
 sub reported {
     my ($node, $stub, %options) = @_;
     my $before = $stub->count;
@@ -161,7 +160,7 @@ sub reported {
     return sort map { named_jobs($_, $options{queue}) } @mails;
 }
 
-# Rounds until one has read every queue, has nothing to tell, and nothing waits.
+# Rounds until one has read every queue, has nothing to report, and leaves no digest waiting.
 sub run_until_silent {
     my ($node) = @_;
     my $is_silent = sub { !grep { $_->{outcome} ne 'silent' || defined $_->{detail} } run_digest($node) };
@@ -216,7 +215,7 @@ sub status {
 # Settings of the server, in force when it returns.
 sub configure {
     my ($node, %settings) = @_;
-    # A new session has it from the postmaster, which reads its files in its own time.
+# A new session inherits the settings from the postmaster, which reads its files at some later moment.
     my $loaded = sub { $node->safe_psql('postgres', 'SELECT pg_conf_load_time()') };
     my $before = $loaded->();
     $node->safe_psql('postgres', "ALTER SYSTEM SET job_alerting.$_ = " . _sql($settings{$_}))
@@ -226,14 +225,14 @@ sub configure {
     return;
 }
 
-# A setting of a database, even one that is refused whoever sets it: it can have come with a dump, or
-# have been set while the library was not loaded. Default database: `postgres`.
+# Stores a setting with a database, even a value that ALTER DATABASE refuses: a dump or a session without
+# the library can leave such a value. Default database: `postgres`.
 sub store_setting {
     my ($node, $name, $value, $db) = @_;
     $db //= 'postgres';
     local $ENV{PGCLIENTENCODING} = 'UTF8';
     my $entry = "job_alerting.$name=";
-    # Each in a session of its own: one that has a bad value could not store it again.
+# Each statement has its own session: a session with a bad value could not store it again.
     $node->safe_psql('postgres', "ALTER DATABASE $db RESET job_alerting.$name");
     $node->safe_psql('postgres', "ALTER DATABASE $db SET job_alerting.$name FROM CURRENT");
     $node->safe_psql('postgres', 'UPDATE pg_db_role_setting SET setconfig = ARRAY('
@@ -242,7 +241,7 @@ sub store_setting {
     return;
 }
 
-# Writes a file of a key or a webhook's address anew, whatever was there.
+# Replaces the file of a key or of a webhook's address.
 sub put_secret {
     my ($path, $content, $permissions) = @_;
     -d $path ? rmdir $path : unlink $path;
@@ -253,7 +252,7 @@ sub put_secret {
     return;
 }
 
-# The process id of the worker whose round is under way; undef when there is none.
+# The process id of the worker of the round in progress; undef when there is none.
 sub worker {
     my ($node) = @_;
     my ($worker) = rows($node, undef, <<'SQL');
@@ -321,8 +320,8 @@ sub text_part {
     return $text->{value};
 }
 
-# A session that holds what the statements of its transaction lock, until it is let go. Options: `db`; `name`
-# of the session, where there is more than one at a time.
+# A session that keeps the locks of these statements in an open transaction until let_go(). Options: `db`;
+# `name` of the session, needed where there are several at a time.
 sub hold {
     my ($node, $statements, %options) = @_;
     my $name = $options{name} // 'holder';
@@ -334,7 +333,7 @@ sub hold {
     return { call => $call, node => $node, name => $name };
 }
 
-# It may have gone with its server.
+# Ends such a session, which may already have ended with its server.
 sub let_go {
     my ($held) = @_;
     $held->{node}->safe_psql('postgres',
@@ -343,15 +342,14 @@ sub let_go {
     return;
 }
 
-# The server is there again after a crash. Not asked by psql(), which hands its statement over by a pipe
-# and dies where psql has ended, refused, before it could.
+# Waits until the server accepts connections after a crash. psql() will not do: it writes its statement
+# into a pipe, and dies when the refused psql has already closed it.
 sub wait_for_server {
     my ($node) = @_;
     return poll(sub { JobAlerting::Call->start($node, 'postgres', 'SELECT 1')->out ne '' }, 60, 'the server');
 }
 
-# Waits for the end of processes that are nobody's children. One that has ended but that nobody has
-# asked about yet is still listed, as a zombie.
+# Waits for the end of processes that are not children of the test. A zombie has ended.
 sub wait_for_end {
     my (@pids) = @_;
     my $lives = sub {
@@ -361,8 +359,8 @@ sub wait_for_end {
     return poll(sub { !grep { $lives->($_) } @pids }, 10, 'their end');
 }
 
-# Starts a cluster whose postmaster was killed. Its processes may still be about to end, and as long
-# as the postmaster is listed itself, its data directory counts as in use.
+# Starts a cluster whose postmaster was killed. Its processes may still be ending, and its data directory
+# counts as in use until the postmaster's process is gone.
 sub start_again {
     my ($node) = @_;
     my ($pid) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
@@ -370,7 +368,7 @@ sub start_again {
     return poll(sub { $node->start(fail_ok => 1) }, 20, 'the start');
 }
 
-# Waits until the condition holds and returns what it returned; dies naming what it waited for.
+# Waits until the condition holds, and returns its value. Dies after that time, naming the purpose.
 sub poll {
     my ($condition, $seconds, $what) = @_;
     my $deadline = Time::HiRes::time() + $seconds;
@@ -400,7 +398,7 @@ sub _cluster {
 sub _server_settings {
     my (%options) = @_;
     return (
-        # Cluster->init switches it off, and a crash test would wait for a server that stays down.
+# Cluster->init switches this off, and a crash test would wait for a server that stays down.
         'restart_after_crash = on',
         q(log_line_prefix = '%m [%p] [%b] %q[%d] %a '),
         $options{preload} // 1 ? "shared_preload_libraries = 'job_alerting'" : (),
@@ -445,7 +443,7 @@ sub _setting {
     return "job_alerting.$name = '$quoted'";
 }
 
-# Outside the data directory, so that neither a backup nor a standby holds a copy.
+# The file is outside the data directory, so that neither a backup nor a standby has a copy.
 sub _secret_file {
     my ($secret) = @_;
     my $path = PostgreSQL::Test::Utils::tempdir('secret') . '/secret';

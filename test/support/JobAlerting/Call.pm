@@ -5,11 +5,11 @@ package JobAlerting::Call;
 #   my $call = JobAlerting::Call->start($node, 'postgres', 'BEGIN', 'SELECT ...');
 #   $call->running             still
 #   $call->finish              waits for the end, and returns the call
-#   $call->out, $call->error   what psql printed; an error with its SQLSTATE, DETAIL and HINT
+#   $call->out, $call->error   the output of psql; an error with its SQLSTATE, DETAIL and HINT
 #   $call->rows                where the statement is JobAlerting::begin_digest's
 #   $call->seconds             from start to finish
 #
-# It ends at the first error. Calls that nobody waits for end with the test.
+# A call ends at the first error. A call that is never finished ends with the test.
 
 use strict;
 use warnings;

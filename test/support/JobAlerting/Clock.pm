@@ -5,7 +5,7 @@ package JobAlerting::Clock;
 #   my $clock = JobAlerting::Clock->start;     before the server is
 #   $clock->pass($node, 3600);                 an hour later, or, negative, earlier
 #
-# The processes that are started before it, the test's own for one, keep the true time.
+# Processes that were started before the clock, such as the test's own, keep the true time.
 
 use strict;
 use warnings;
@@ -24,7 +24,7 @@ sub start {
     return $self;
 }
 
-# The launcher sleeps by another clock; a reload makes it look at this one.
+# The launcher sleeps by the monotonic clock; a reload wakes it, and it reads this clock.
 sub pass {
     my ($self, $node, $seconds) = @_;
     $self->_set($self->{ahead} + $seconds);
@@ -32,7 +32,7 @@ sub pass {
     return;
 }
 
-# In place: the servers have mapped it.
+# The file is written in place, because the servers have mapped it.
 sub _set {
     my ($self, $ahead) = @_;
     open my $file, -e $self->{file} ? '+<:raw' : '>:raw', $self->{file} or die "cannot open $self->{file}: $!";

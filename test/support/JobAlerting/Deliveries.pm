@@ -1,17 +1,17 @@
 package JobAlerting::Deliveries;
 
-# What a receiver got, held against what is promised of it.
+# Compares the requests that a receiver got with the delivery promise.
 #
 #   my @faults = JobAlerting::Deliveries::faults(
 #       requests => [ $stub->requests ],    in the order in which they came
-#       jobs     => [ 17, 18 ],             the failures that were to be told
-#       digests  => [ 3 ],                  the numbers that the ledger gave to digests
+#       jobs     => [ 17, 18 ],             the failures that had to be reported
+#       digests  => [ 3 ],                  the ids of the digests in the ledger
 #       lost     => sub { ... },            whether the answer to a request may have been lost before
-#                                           the next one came; called with both
+#                                           the next request came; called with both requests
 #   );
 #
-# Each fault is a sentence; none: every failure was told, each in one digest only, each digest came,
-# and what came more than once had cause to, and was the same to the byte.
+# Each fault is a sentence. Without faults, every failure was reported in exactly one digest, every digest
+# arrived, and each repeated request had a reason and the same bytes.
 
 use strict;
 use warnings;
@@ -28,8 +28,8 @@ sub faults {
     );
 }
 
-# The requests as digests, which a Message-ID makes one, in the order in which they first came. Each:
-# message_id, number, requests, and the jobs that the last request lists.
+# The requests grouped into digests by their Message-ID, in the order of their first requests. Each digest
+# has: message_id, number, requests, and the jobs that the last request lists.
 sub digests {
     my (@requests) = @_;
     my (@digests, %of);
@@ -43,7 +43,7 @@ sub digests {
     return @digests;
 }
 
-# The number that the subject ends with.
+# The digest's number, at the end of the subject.
 sub number {
     my ($request) = @_;
     my ($number) = $request->{json}{subject} =~ /\[#(\d+)\]\z/ or die "a subject without a number\n";
@@ -57,7 +57,7 @@ sub _wrong_numbers {
     my %surplus;
     $surplus{$_}++ for @$found;
     $surplus{$_}-- for @$wanted;
-    return map { "$what $_ was told " . ($surplus{$_} < 0 ? 'too seldom' : 'too often') }
+return map { "$what $_ was reported " . ($surplus{$_} < 0 ? 'too seldom' : 'too often') }
         grep { $surplus{$_} } sort keys %surplus;
 }
 
@@ -66,17 +66,17 @@ sub _wrong_requests {
     my @requests = @{ $digest->{requests} };
     my %listed = map { $_ => 1 } @{ $digest->{jobs} };
     return (
-        (map { "digest $digest->{number} is no good request: $_->{verdict}" }
+        (map { "digest $digest->{number} is a bad request: $_->{verdict}" }
             grep { $_->{verdict} !~ /\A202 / } @requests),
         (map { "digest $digest->{number} came as " . number($_) }
             grep { number($_) != $digest->{number} } @requests),
-        (map { "digest $digest->{number} has lost job $_" }
+        (map { "digest $digest->{number} lost job $_" }
             grep { !$listed{$_} } map { JobAlerting::named_jobs($_) } @requests),
         _was_accepted($requests[-1]) ? () : "digest $digest->{number} was not accepted, and did not come again",
     );
 }
 
-# The same bytes as of the first request that may have arrived, and a reason to send them.
+# A repeated request needs a reason, and the bytes of the first request that may have arrived.
 sub _wrong_repeats {
     my ($digest, $lost) = @_;
     my ($first, @faults);
@@ -92,7 +92,7 @@ sub _wrong_repeats {
     return @faults;
 }
 
-# What the stub had in mind to answer. Whether it was heard is another matter.
+# These go by the stub's mode, whether or not the sender received the answer.
 sub _was_refused  { return $_[0]{mode} =~ /\A4\d\d\b/ }
 sub _was_accepted { return $_[0]{mode} =~ /\A(?:202|stall|slow)\b/ }
 

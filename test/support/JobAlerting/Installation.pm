@@ -16,7 +16,7 @@ use File::Path ();
 
 use PostgreSQL::Test::Utils ();
 
-# The server finds its files by where its program is, so that is copied, and the rest are links.
+# The server finds its files relative to its program, so the programs are copied and the rest is linked.
 sub new {
     my ($class) = @_;
     my $self = bless { root => Cwd::abs_path(PostgreSQL::Test::Utils::tempdir('installation')) }, $class;
@@ -33,13 +33,13 @@ sub new {
 
 sub path { return $_[0]->{path} }
 
-# A file of the extension, as it is installed.
+# The content of an installed file of the extension.
 sub content {
     my ($self, $name) = @_;
     return PostgreSQL::Test::Utils::slurp_file("$self->{extensions}/$name");
 }
 
-# Adds a file, or puts another in the place of one.
+# Adds or replaces a file.
 sub put {
     my ($self, $name, $content) = @_;
     unlink "$self->{extensions}/$name";

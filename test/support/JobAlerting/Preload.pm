@@ -1,6 +1,6 @@
 package JobAlerting::Preload;
 
-# What a test puts between a server and the C library, by LD_PRELOAD.
+# Libraries that a test puts between a server and the C library by LD_PRELOAD.
 
 use strict;
 use warnings;
@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils ();
 
 my $SUPPORT = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/..');
 
-# The library made of test/support/NAME.c, with these definitions.
+# Compiles test/support/NAME.c with these definitions, and returns the library.
 sub library {
     my ($name, @definitions) = @_;
     my $library = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir($name)) . "/$name.so";

@@ -1,6 +1,6 @@
 package JobAlerting::Server;
 
-# The differences between the server's versions, and between what is installed with it, that tests meet.
+# Differences between versions of the server and between installations that the tests must know.
 #
 #   sql("SET $JobAlerting::Server::PARALLEL = on");
 

@@ -1,15 +1,15 @@
 package JobAlerting::Stub;
 
-# A running sendgrid_stub, as a test sees it. Needs no PostgreSQL. sendgrid_stub itself documents
-# the modes and the files that are read and written here.
+# Runs sendgrid_stub for a test. Needs no PostgreSQL. sendgrid_stub itself documents the modes and the
+# files that are read and written here.
 #
-#   my $stub = JobAlerting::Stub->start;            start(port => N): at a port of one's own choice;
-#                                                   start(narrow => 1): takes little at a time
+#   my $stub = JobAlerting::Stub->start;            start(port => N): at a given port;
+#                                                   start(narrow => 1): small receive buffers
 #   $stub->url, $stub->port, $stub->dir
 #   $stub->mode('stall');                           from the next connection on
-#   $stub->modes('close-after-read', '202');        one for each connection, the last one stays
-#   $stub->release;                                 lets go what is stalled now, and waits until it is gone
-#   my ($first) = $stub->wait_for(1, 10);           the requests, once there are at least so many
+#   $stub->modes('close-after-read', '202');        one for each connection; the last one stays
+#   $stub->release;                                 answers the connections that are stalled now, and waits for their end
+#   my ($first) = $stub->wait_for(1, 10);           the requests, once there are so many
 #   $stub->requests, $stub->broken, $stub->count
 #   my $came = $stub->from_now; ... $came->();      the requests since; in scalar context their number
 #   $stub->stop;                                    from then on connections are refused
@@ -18,8 +18,8 @@ package JobAlerting::Stub;
 # body (bytes), json (the body decoded; undef when it is none, or of more than 4 MB), mode, verdict,
 # time.
 #
-# A stub that complained (an unknown mode, say) makes every later look at its records die: its
-# answers are not what the test believes.
+# After the stub has complained, of an unknown mode for instance, every access to its records dies, because
+# its answers are not those that the test expects.
 
 use strict;
 use warnings;
@@ -34,7 +34,7 @@ use Time::HiRes ();
 
 my $PROGRAM = Cwd::abs_path(File::Basename::dirname(__FILE__) . '/../sendgrid_stub');
 
-# Stubs of this process that still run: pid => 1. No references, which would keep DESTROY away.
+# Running stubs of this process: pid => 1. References to them would prevent DESTROY.
 my %running;
 
 sub start {
@@ -60,7 +60,7 @@ sub mode {
 
 sub modes {
     my ($self, @modes) = @_;
-    # Under the stub's own lock, or a connection that comes now could put back what it had read.
+# The stub's own lock keeps a connection that comes now from writing the old modes back.
     open my $lock, '>>', "$self->{dir}/lock" or die "cannot open the stub's lock: $!";
     flock $lock, LOCK_EX or die "cannot lock: $!";
     $self->_write("mode.new", join '', map { "$_\n" } @modes);
@@ -87,7 +87,7 @@ sub requests {
     return $self->_records('requests');
 }
 
-# What did not become a request: uploads that broke off, connections closed before they were read.
+# Connections that did not become requests: uploads that broke off, connections closed before they were read.
 sub broken {
     my ($self) = @_;
     return $self->_records('broken');
@@ -112,7 +112,7 @@ sub wait_for {
     return $self->requests;
 }
 
-# SIGTERM, and the end awaited. Also run when the object goes, and when the test ends.
+# Sends SIGTERM and waits for the end. Also called when the object is destroyed and when the test ends.
 sub stop {
     my ($self) = @_;
     _end($self->{pid}) if $$ == $self->{owner} && delete $running{ $self->{pid} };
@@ -126,7 +126,7 @@ sub DESTROY {
     return;
 }
 
-# Children of the test forget the stubs without stopping them: only their parent can.
+# Children of the test must not stop the stubs, which are children of their parent.
 my $owner = $$;
 
 END {
@@ -144,7 +144,7 @@ sub _spawn {
     my @arguments = ($self->{dir}, $options{port} // 0, $options{narrow} ? 'narrow' : ());
     my $pid = fork // die "cannot fork: $!";
     return $pid if $pid;
-    # exec() may not return into the test: its END blocks are not ours to run.
+# If exec() fails, this process must not run the END blocks of the test.
     open STDOUT, '>', "$self->{dir}/stdout" or POSIX::_exit(1);
     open STDERR, '>', "$self->{dir}/stderr" or POSIX::_exit(1);
     { no warnings 'exec'; exec $^X, $PROGRAM, @arguments }

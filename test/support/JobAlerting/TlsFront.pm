@@ -18,7 +18,7 @@ package JobAlerting::TlsFront;
 # The stub sees a connection when the first byte has come through TLS: nothing of a handshake
 # that failed, and nothing of a client that left after it.
 #
-# What a certificate consists of: CERT_create in IO::Socket::SSL::Utils.
+# For the options of a certificate see CERT_create in IO::Socket::SSL::Utils.
 
 use strict;
 use warnings;
@@ -30,8 +30,8 @@ use POSIX ();
 
 my $dir = File::Temp::tempdir('tls_front_XXXXXX', TMPDIR => 1, CLEANUP => 1);
 
-# Old versions of TLS are forbidden by default, in the settings of the whole machine. Who wants
-# to see that a client itself refuses them lets the client's process have this, too.
+# The machine's settings of OpenSSL forbid old versions of TLS. A test that wants to see the client itself
+# refuse them gives these settings to the client's process, too.
 our $LAX_SETTINGS = "$dir/openssl.cnf";
 _write($LAX_SETTINGS, <<'CONF');
 openssl_conf = all
@@ -51,7 +51,7 @@ CONF
 
 my $certificates = 0;
 
-# A new certificate with a key of its own, both in `file`.
+# A new certificate with its own key, both in `file`.
 sub certificate {
     my (%options) = @_;
     my $issuer = delete $options{issuer};
@@ -149,7 +149,7 @@ sub _note {
     return;
 }
 
-# From the first byte of the client to the end of either.
+# Relays from the client's first byte until either side closes.
 sub _relay {
     my ($tls, $port) = @_;
     my $bytes = '';
