@@ -1,6 +1,6 @@
-# The stub that stands in for SendGrid in all other tests: it records before it answers, judges as
-# SendGrid does, and misbehaves as promised. Spoken to over plain sockets, so that no client
-# library smooths anything over.
+# The stub stands in for SendGrid in all other tests: it records before it answers, validates as SendGrid
+# does, and misbehaves as documented. This test uses plain sockets, because a client library would hide
+# differences.
 
 use strict;
 use warnings;
@@ -71,7 +71,7 @@ sub client {
     return $socket;
 }
 
-# All that comes until the stub closes, and the error that ended it, if one did.
+# The bytes that the stub sends until it closes, and the error that ended the connection, if any.
 sub reply {
     my ($socket) = @_;
     my $bytes = '';
@@ -138,7 +138,7 @@ sub person {
     return $mail->{personalizations}[0];
 }
 
-# What SendGrid refuses: name => status, what the verdict says, and how the good mail is spoilt.
+# Mails that SendGrid refuses: name => status, pattern of the verdict, and the change to the good mail.
 my %bad_mail = (
     'unknown property'       => [ 400, qr/unknown property to/,    sub { $_[0]{to} = [] } ],
     'top-level custom_args'  => [ 400, qr/property custom_args/,   sub { $_[0]{custom_args} = { a => 'b' } } ],
@@ -173,7 +173,7 @@ my %bad_mail = (
     'sandbox'                => [ 200, qr/sandbox/,                sub { $_[0]{mail_settings}{sandbox_mode}{enable} = JSON::PP::true } ],
 );
 
-# The same for what is wrong around the mail: status, verdict, body (undef: the good one), headers.
+# The same for requests: status, verdict, body (undef: the good one), headers.
 my %bad_request = (
     'wrong path'            => [ 404, qr/not found/,    undef, line => 'POST /v3/mail/sent HTTP/1.1' ],
     'wrong method'          => [ 405, qr/method/,       undef, line => 'PUT /v3/mail/send HTTP/1.1' ],
@@ -193,7 +193,7 @@ my %bad_request = (
     'too large'             => [ 413, qr/too large/,    'x' x (30 * 1024 * 1024) ],
 );
 
-subtest 'what SendGrid refuses is refused, with the reason' => sub {
+subtest 'the stub refuses the requests that SendGrid refuses, with the reason' => sub {
     my $refused = sub {
         my ($name, $status, $reason, $bytes) = @_;
         my ($answer) = reply(client($bytes));
@@ -222,16 +222,16 @@ subtest 'a stalled request is recorded before it is answered, and blocks no othe
     my $stalled = client(request());
     $stub->wait_for(1, 5);
     ok silent($stalled), 'held';
-    is $stub->held, 1, 'known as held';
+    is $stub->held, 1, 'the stub counts it as held';
     my ($answer) = reply(client(request()));
-    like $answer, qr/ 202 Accepted/, 'another one is answered meanwhile';
+    like $answer, qr/ 202 Accepted/, 'another request is answered meanwhile';
     $stub->release;
     like((reply($stalled))[0], qr/ 202 Accepted.*stub-00000000000000001\r\n/s, 'answered after the release');
 
     $stub->mode('stall');
     my $next = client(request());
     $stub->wait_for(3, 5);
-    ok silent($next), 'a release is for those held then, not for later ones';
+    ok silent($next), 'a release does not affect later connections';
     close $next;
     poll_ok sub { !$stub->held }, 'ends when the peer leaves';
 };
@@ -246,23 +246,23 @@ subtest 'stall-read never reads' => sub {
     poll_ok sub { !$stub->held }, 'ends when the peer leaves';
 
     $socket = client(request());
-    cmp_ok fill($socket), '<', 20_000_000, 'the buffers fill up: nobody reads';
+    cmp_ok fill($socket), '<', 20_000_000, 'the buffers fill up, since the stub does not read';
     $stub->release;
     is((reply($socket))[0], '', 'closed by the release, without an answer');
 };
 
-subtest 'a narrow one has little on its way before it reads, and then all' => sub {
+subtest 'a narrow stub buffers little, and reads all of a large request' => sub {
     my $wide = $stub;
     $stub = JobAlerting::Stub->start(narrow => 1);
     $stub->modes('stall-read', '202');
     my $socket = client();
-    cmp_ok fill($socket), '<', 150_000, 'little';
+    cmp_ok fill($socket), '<', 150_000, 'the buffers hold little';
     my $body = ' ' x 500_000 . $json->encode(mail());
-    like((reply(client(request($body))))[0], qr/ 202 Accepted/, 'all');
+    like((reply(client(request($body))))[0], qr/ 202 Accepted/, 'the whole request arrives');
     $stub = $wide;
 };
 
-# Sends until nothing more is taken: how much was.
+# Sends until the peer takes nothing more. Returns the number of bytes.
 sub fill {
     my ($socket) = @_;
     $socket->blocking(0);
@@ -290,7 +290,7 @@ subtest 'connections that are closed without an answer' => sub {
     is_deeply [ $answer, $error ], [ '', 0 ], 'close-after-head does not wait for the body';
 };
 
-subtest 'answers that are cut off or senseless' => sub {
+subtest 'answers that are cut off or malformed' => sub {
     is talk('cut-after-status'), "HTTP/1.1 202 Accepted\r\n", 'cut-after-status';
     like talk('cut-body'), qr/ 202 .*Content-Length: 99\r\n.*\r\n\r\nx{9}\z/s, 'cut-body';
     unlike talk('garbage'), qr/HTTP\/1/, 'garbage';
@@ -311,14 +311,14 @@ subtest 'slow answers byte by byte' => sub {
         is sysread($socket, $bytes, 100, length $bytes), 1, 'one byte';
     }
     cmp_ok Time::HiRes::time() - $start, '>', 0.3, 'slowly';
-    is $bytes, 'HTTP/1.1', 'what it says';
-    like talk('slow 1'), qr/\AHTTP\/1\.1 202 .*\r\n\r\n\z/s, 'at a pace of choice, to the end';
+    is $bytes, 'HTTP/1.1', 'the beginning of the status line';
+    like talk('slow 1'), qr/\AHTTP\/1\.1 202 .*\r\n\r\n\z/s, 'the whole answer, at a given pace';
 };
 
 subtest 'any status, headers and body' => sub {
     like talk('503'), qr/\AHTTP\/1\.1 503 .*"message":"Service Unavailable"/s, 'status and its usual body';
-    like talk('600'), qr/\AHTTP\/1\.1 600 /, 'one that is none';
-    unlike talk('429'), qr/Reset|Retry/i, '429 alone names no time';
+    like talk('600'), qr/\AHTTP\/1\.1 600 /, 'a status that HTTP does not define';
+    unlike talk('429'), qr/Reset|Retry/i, '429 alone has no header with a time';
     my $earliest = time + 30;
     my ($reset) = talk('429 reset=+30') =~ /\r\nX-RateLimit-Reset: (\d+)\r\n/;
     ok $earliest <= $reset && $reset <= time + 30, 'reset=+30' or diag "$reset, at least $earliest";
@@ -329,40 +329,40 @@ subtest 'any status, headers and body' => sub {
       qr/ 401 .*\r\n\r\n\{"errors":\[\{"message":"Maximum credits exceeded"\}\]\}\z/s, 'body';
     like talk('200 body=ok'), qr/ 200 OK.*\r\n\r\nok\z/s, 'text body';
     my $answer = talk('202 X-Message-Id: mine');
-    is_deeply [ $answer =~ /X-Message-Id: (.*)\r/g ], ['mine'], '202 with a header of choice';
-    like talk('202 X-Message-Id: mine', request('{}')), qr/ 400 /, '202 stays honest';
-    like talk('500', request('{}')), qr/ 500 /, 'other statuses come whatever was sent';
-    like(($stub->requests)[-1]{verdict}, qr/\A400 /, 'but the verdict is told');
+    is_deeply [ $answer =~ /X-Message-Id: (.*)\r/g ], ['mine'], '202 with a given header';
+    like talk('202 X-Message-Id: mine', request('{}')), qr/ 400 /, '202 still refuses a bad request';
+    like talk('500', request('{}')), qr/ 500 /, 'other statuses do not depend on the request';
+    like(($stub->requests)[-1]{verdict}, qr/\A400 /, 'but the verdict is recorded');
 };
 
-subtest 'how a body is announced' => sub {
+subtest 'a body can be announced by Expect, but not be chunked' => sub {
     $stub->mode('202');
     my $body = $json->encode(mail());
     my $socket = client(head(length $body, Expect => '100-continue'));
     sysread $socket, my $interim, 1000;
     is $interim, "HTTP/1.1 100 Continue\r\n\r\n", 'Expect is answered before the body';
     syswrite $socket, $body;
-    like((reply($socket))[0], qr/\AHTTP\/1\.1 202 /, 'and the rest after it');
+    like((reply($socket))[0], qr/\AHTTP\/1\.1 202 /, 'the request is answered after the body');
 
     my $count = $stub->count;
     my $chunked = head(undef, 'Transfer-Encoding' => 'chunked') . "2\r\n{}\r\n0\r\n\r\n";
     $socket = client($chunked);
     shutdown $socket, 1;
     like((reply($socket))[0], qr/\AHTTP\/1\.1 411 /, 'chunked: 411');
-    is $stub->count, $count, 'and no request';
+    is $stub->count, $count, 'no request is recorded';
 };
 
-subtest 'an upload that breaks off is no request' => sub {
+subtest 'an upload that breaks off is not recorded as a request' => sub {
     my ($count, $broken) = ($stub->count, scalar $stub->broken);
     close client(substr request(), 0, -1);
     poll_ok sub { $stub->broken > $broken }, 'recorded as broken';
     is $stub->count, $count, 'not as a request';
     my $got = ($stub->broken)[-1];
-    is $got->{verdict}, 'broke off in the body', 'says where';
-    is $got->{body}, substr($json->encode(mail()), 0, -1), 'and what had come';
+    is $got->{verdict}, 'broke off in the body', 'the verdict says where it broke off';
+    is $got->{body}, substr($json->encode(mail()), 0, -1), 'the bytes until then are recorded';
 };
 
-subtest 'each connection takes one mode, in their order; the last one stays' => sub {
+subtest 'each connection takes the next mode, and the last mode stays' => sub {
     my $count = $stub->count;
     $stub->modes(501 .. 520, 202);
     my @sockets = map { client(request()) } 1 .. 23;
@@ -393,7 +393,7 @@ sub slack_message {
     };
 }
 
-# What Slack refuses: name => what it says, what the verdict adds, and how the good message is spoilt.
+# Messages that Slack refuses: name => its answer, pattern of the verdict, and the change to the good message.
 my %bad_message = (
     'no text'              => [ 'no_text', qr//, sub { delete $_[0]{text} } ],
     'empty text'           => [ 'no_text', qr//, sub { $_[0]{text} = '' } ],
@@ -424,7 +424,7 @@ my %bad_message = (
     'too much in all'      => [ 'msg_blocks_too_long', qr//, sub { push @{ $_[0]{blocks} }, ($_[0]{blocks}[1]) x 4 } ],
 );
 
-subtest 'a Slack webhook takes a good message, and refuses what Slack does, in a plain word' => sub {
+subtest 'a Slack webhook accepts a good message, and refuses others with one word as Slack does' => sub {
     my %slack = (line => 'POST /services/T0/B0/x HTTP/1.1', Authorization => undef);
     my $good = $json->encode(slack_message());
     like talk('202', request($good, %slack)), qr{ 200 OK.*\r\nContent-Type: text/plain\r\n.*\r\n\r\nok\z}s, 'ok';
@@ -443,16 +443,16 @@ subtest 'a Slack webhook takes a good message, and refuses what Slack does, in a
     like talk('202', request($good, %slack, line => 'PUT /services/T0/B0/x HTTP/1.1')), qr/ 405 /, 'not a POST';
 };
 
-subtest 'a watchdog is asked by a plain GET' => sub {
+subtest 'a watchdog accepts a plain GET' => sub {
     my %ask = (line => 'GET /ping/x HTTP/1.1', Authorization => undef);
     like talk('202', request('', %ask)), qr{ 200 OK.*\r\n\r\nOK\z}s, 'OK';
     is(($stub->requests)[-1]{verdict}, '200 OK', 'verdict');
     like talk('202', request('', %ask, line => 'POST /ping/x HTTP/1.1')), qr/ 400 /, 'not a POST';
-    like talk('202', request('x', %ask)), qr/ 400 /, 'nothing is told';
-    like talk('202', request('', %ask, Authorization => 'Bearer x')), qr/ 400 /, 'and no key';
+    like talk('202', request('x', %ask)), qr/ 400 /, 'a body is refused';
+    like talk('202', request('', %ask, Authorization => 'Bearer x')), qr/ 400 /, 'a key is refused';
 };
 
-subtest 'a test that waits in vain learns what came instead' => sub {
+subtest 'wait_for() dies with a list of the requests that came' => sub {
     eval { $stub->wait_for($stub->count + 1, 0.1) };
     like $@, qr/waited in vain.*request \d+: POST .* \(mode 202\)/s, 'diagnosis';
 };
@@ -461,11 +461,11 @@ subtest 'an unknown mode is an error of the test, not an answer' => sub {
     my $other = JobAlerting::Stub->start;
     ($stub, $other) = ($other, $stub);
     is talk('stal'), '', 'no answer';
-    poll_ok sub { !eval { $stub->count; 1 } && $@ =~ /unknown mode: stal/ }, 'the next look dies';
+    poll_ok sub { !eval { $stub->count; 1 } && $@ =~ /unknown mode: stal/ }, 'the next access to the records dies';
     ($stub, $other) = ($other, $stub);
 };
 
-subtest 'it ends when told, with what it holds' => sub {
+subtest 'stop() ends the stub and the connections that it holds' => sub {
     $stub->mode('stall');
     my $count = $stub->count;
     my $held = client(request());
@@ -475,11 +475,11 @@ subtest 'it ends when told, with what it holds' => sub {
     is((reply($held))[0], '', 'the held connection is closed');
     ok !IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port), 'connections are refused';
     my $again = JobAlerting::Stub->start(port => $port);
-    is $again->port, $port, 'and can be served at the same port again';
-    is $again->count, 0, 'with new records';
+    is $again->port, $port, 'another stub can use the same port';
+    is $again->count, 0, 'its records are new';
 };
 
-subtest 'it ends with the test that started it' => sub {
+subtest 'a stub ends with the test that started it' => sub {
     pipe my $read, my $write or die "pipe: $!";
     my $test = fork // die "fork: $!";
     if (!$test) {
@@ -490,7 +490,7 @@ subtest 'it ends with the test that started it' => sub {
     close $write;
     my ($port, $dir) = split / /, readline $read;
     waitpid $test, 0;
-    poll_ok sub { !IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) }, 'gone';
+    poll_ok sub { !IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $port) }, 'the stub is gone';
     File::Path::remove_tree($dir);
 };
 

@@ -1,4 +1,4 @@
-# META.json says what PGXN demands (the meta specification 1.0.0), and the same as the rest.
+# META.json follows PGXN's meta specification 1.0.0 and agrees with the other files.
 
 use strict;
 use warnings;
@@ -31,15 +31,15 @@ subtest 'the required keys are there and well formed' => sub {
       { version => '1.0.0', url => 'https://pgxn.org/meta/spec.txt' }, 'meta-spec';
 };
 
-subtest 'what is provided exists, at the version that CREATE EXTENSION installs' => sub {
+subtest 'the provided extension exists, in the version that CREATE EXTENSION installs' => sub {
     is_deeply [ keys %{ $meta->{provides} } ], ['job_alerting'], 'one extension';
     my $extension = $meta->{provides}{job_alerting};
     like $extension->{version}, $semver, 'its version is a semantic version';
     like $extension->{version}, qr/\A\Q$sql_version\E\./, "... and one of $sql_version";
-    is $extension->{file}, "job_alerting--$sql_version.sql", 'its file is what CREATE EXTENSION reads';
+    is $extension->{file}, "job_alerting--$sql_version.sql", 'its file is the script that CREATE EXTENSION reads';
     ok -f "$root/$extension->{file}", '... and exists';
     my ($versions) = content('src/server/base/versions.cpp') =~ /\{(.*), nullptr\}/s;
-    like $versions, qr/"\Q$sql_version\E"\z/, 'it is the newest that the library serves';
+    like $versions, qr/"\Q$sql_version\E"\z/, 'its version is the newest that the library serves';
     ok -f "$root/$extension->{docfile}", 'its docfile exists';
 };
 

@@ -1,5 +1,5 @@
-# What is a failure, row by row as DESIGN says it for a table shaped like research_jobs, as the
-# receiver of the mails sees it: what is said once, what is said again, and what is never said.
+# The definition of a failure for a table shaped like research_jobs, seen by the receiver of the mails:
+# rows that are reported once, rows that are reported again, and rows that are never reported.
 
 use strict;
 use warnings;
@@ -18,11 +18,11 @@ job_alerting.max_listed = 1000
 CONF
 JobAlerting::create_jobs($node);
 
-# The table as other people have it: more statuses, and counters that may be unknown.
+# Other people's tables have more statuses, and counters that may be NULL.
 sql('ALTER TABLE research_jobs DROP CONSTRAINT research_jobs_status_check,'
       . ' ALTER status DROP NOT NULL, ALTER attempts DROP NOT NULL');
 
-# What all mails together have to name, each failure once.
+# All mails together have to name these, each failure once.
 my @due;
 
 sub update {
@@ -30,13 +30,13 @@ sub update {
     return sql("UPDATE research_jobs SET $change WHERE id = $job");
 }
 
-# What the worker does when a job finally fails.
+# A worker does this when a job finally fails.
 sub kill_job {
     my ($job) = @_;
     return update($job, q(status = 'dead', attempts = 3, finished_at = clock_timestamp(), last_error = 'again'));
 }
 
-# What the operator does.
+# An operator does this.
 sub retry_job {
     my ($job) = @_;
     return update($job, q(status = 'queued', attempts = 0, finished_at = NULL, last_error = NULL));
@@ -67,7 +67,7 @@ subtest 'a job whose status is no final failure is never reported' => sub {
     is_silent('whatever the status');
 };
 
-subtest 'a status is what it is, however it is spelt' => sub {
+subtest 'case and surrounding blanks of a status do not matter' => sub {
     my @jobs = map { fail_job(status => $_) } qw(DEAD Failed fAILED), ' dead', 'dead ', "\tFAILED \r\n";
     fail_job(status => $_, attempts => 1) for 'FAILED', ' failed ';
     fail_job(status => ' Dead ', last_error => 'cancelled by admin');
@@ -100,7 +100,7 @@ subtest 'each kind of final failure is reported once' => sub {
     is_silent('no second time');
 };
 
-subtest 'a job that somebody cancelled on purpose is not reported' => sub {
+subtest 'a job that was cancelled on purpose is not reported' => sub {
     fail_job(last_error => 'cancelled by admin');
     fail_job(last_error => 'cancelled by admin', attempts => 0);
     is_silent('dead, and exactly that text');
@@ -109,7 +109,7 @@ subtest 'a job that somebody cancelled on purpose is not reported' => sub {
     reports_now([ fail_job(status => 'failed', last_error => 'cancelled by admin') ], 'failed, and that text');
 };
 
-subtest 'a reported job that somebody touches is not reported again' => sub {
+subtest 'a reported job is not reported again after an update of other columns' => sub {
     my ($dead, $failed) = (fail_job(), fail_job(status => 'failed'));
     reports_now([ $dead, $failed ], 'reported');
     for my $job ($dead, $failed) {
@@ -125,7 +125,7 @@ subtest 'a reported job that somebody touches is not reported again' => sub {
     is standing($dead), 1, 'it still stands';
 };
 
-subtest 'a reported job that is deleted stays silent, and no longer stands' => sub {
+subtest 'a reported job that is deleted is not reported again, and no longer stands' => sub {
     my $job = fail_job();
     reports_now([$job], 'reported');
     sql("DELETE FROM research_jobs WHERE id = $job");
@@ -134,7 +134,7 @@ subtest 'a reported job that is deleted stays silent, and no longer stands' => s
     is_silent('and stays silent');
 };
 
-subtest 'a failed job that is given more attempts is waited for again' => sub {
+subtest 'a failed job that gets more attempts is reported only after it has used them up' => sub {
     my $job = fail_job(status => 'failed', attempts => 3);
     reports_now([$job], 'reported');
     update($job, 'max_attempts = 5');
@@ -160,7 +160,7 @@ subtest 'a job that the operator retries, and that fails again, is reported agai
     is standing($job), 1, 'one of its three failures stands';
 };
 
-subtest 'a failure that returns as it was is the same failure' => sub {
+subtest 'a failure that returns unchanged is the same failure' => sub {
     my $job = fail_job(finished_at => '2026-01-02 03:04:05.678901+00');
     reports_now([$job], 'reported');
     update($job, q(status = 'queued'));
@@ -189,7 +189,7 @@ subtest 'a failure without finished_at is reported once, and again after it was 
       2, 'the ledger has two, named by the time of recording';
 };
 
-subtest 'an emptied table whose numbers begin anew' => sub {
+subtest 'a truncated table whose ids begin anew has new failures' => sub {
     my $job = fail_job();
     reports_now([$job], 'reported');
     sql('TRUNCATE research_jobs RESTART IDENTITY');
@@ -207,7 +207,7 @@ subtest 'finished_at is never compared with a clock' => sub {
         reports_now([ fail_job(finished_at => $time) ], $time);
         $told{$time} = JobAlerting::text_part(($stub->requests)[-1]);
     }
-    like $told{'4713-01-01 BC'}, qr/^Failed at 4713-01-01T00:00:00\S+ BC\.$/m, 'a year before the first is told as one';
+    like $told{'4713-01-01 BC'}, qr/^Failed at 4713-01-01T00:00:00\S+ BC\.$/m, 'a year before year 1 is reported as such';
     is_silent('each once');
     sql(q(ALTER DATABASE postgres SET timezone = 'Asia/Kathmandu'; ALTER DATABASE postgres SET datestyle = 'SQL, DMY'));
     is_silent('nor written as the database would write it');
@@ -295,18 +295,18 @@ SQL
     ok $writers->finish, 'the writers succeeded' or diag $output;
     JobAlerting::reported($node, $stub);
     my @written = split /\n/, sql("SELECT id FROM research_jobs WHERE id > $newest");
-    is scalar @written, 240, 'they wrote what they should';
+    is scalar @written, 240, 'all their failures are in the table';
     my @named = map { JobAlerting::named_jobs($_) } ($stub->requests)[ $before .. $stub->count - 1 ];
-    is_deeply [ sort @named ], [ sort @written ], 'each is named once';
-    cmp_ok $stub->count - $before, '>', 1, "in several digests, of $rounds rounds";
+    is_deeply [ sort @named ], [ sort @written ], 'each failure is named once';
+    cmp_ok $stub->count - $before, '>', 1, "in several digests of $rounds rounds";
     push @due, @written;
 };
 
 subtest 'all mails together name every failure exactly once' => sub {
     is_silent('nothing is left');
     is_deeply [ sort map { JobAlerting::named_jobs($_) } $stub->requests ], [ sort @due ], 'in the mails';
-    is sql('SELECT count(*) FROM job_alerting.failure'), scalar @due, 'as many in the ledger';
-    is sql(<<'SQL'), scalar @due, 'each in one stretch of one digest';
+    is sql('SELECT count(*) FROM job_alerting.failure'), scalar @due, 'the ledger has as many failures';
+    is sql(<<'SQL'), scalar @due, 'each failure belongs to exactly one digest';
 SELECT count(*) FROM job_alerting.failure f
 WHERE 1 = (SELECT count(*) FROM job_alerting.digest_failure d WHERE d.id = f.id AND d.digest_state = 'accepted')
 SQL
@@ -334,7 +334,7 @@ subtest 'failures from before `since` are not reported' => sub {
 $node->stop;
 done_testing();
 
-# An INSERT for a session of its own, in the way of fail_job().
+# The INSERT of fail_job(), for a session of its own.
 sub insert {
     return q(INSERT INTO research_jobs (source, job_type, status, attempts, finished_at, last_error)
         VALUES ('apple', 'refresh_catalog', 'dead', 3, now(), 'boom') RETURNING id) =~ s/\s+/ /gr;

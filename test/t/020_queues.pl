@@ -1,5 +1,5 @@
-# Several queues in one database: side by side, of any shape, broken and mended, unwatched and
-# watched again. A queue that cannot be read is told once, and stops none of the others.
+# Several queues in one database: side by side, of any shape, broken and repaired, unwatched and watched
+# again. A queue that cannot be read is reported once, and stops none of the others.
 
 use strict;
 use warnings;
@@ -18,8 +18,8 @@ job_alerting.scan_timeout = 1s
 CONF
 JobAlerting::create_jobs($node);
 
-# One round. What its mail lists of the queues asked for, as queue/job, and which queues it says
-# could not be read, as `broken queue`; and the row of run_digest().
+# One round. Returns the row of run_digest(), the jobs of these queues that its mail lists, as queue/job,
+# and the queues that the mail calls unreadable, as `broken queue`.
 sub round {
     my (@queues) = @_;
     my $before = $stub->count;
@@ -35,7 +35,7 @@ sub round {
     return ($row, sort @told);
 }
 
-# A round tells just that; and as many failures as that come in its one mail.
+# A round reports exactly this, and its one mail has as many failures.
 sub tells {
     my ($queues, $told, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -70,20 +70,20 @@ sub watch_small {
     return unicode_sql("SELECT job_alerting.watch_query('$name', $query, since => $since)");
 }
 
-subtest 'two queues whose jobs have the same numbers come in one mail, each with its own' => sub {
+subtest 'jobs of two queues with the same ids come in one mail, each with its queue' => sub {
     unicode_sql('CREATE SCHEMA mails; CREATE TABLE mails.outbox (LIKE research_jobs INCLUDING ALL)');
-    is unicode_sql(q(SELECT job_alerting.watch('mails.outbox'))), 'outbox', 'named after the table';
+    is unicode_sql(q(SELECT job_alerting.watch('mails.outbox'))), 'outbox', 'the queue is named after the table';
     my $job = fail_job(finished_at => '2026-01-01');
     unicode_sql('INSERT INTO mails.outbox SELECT * FROM research_jobs');
     tells([qw(research_jobs outbox)], [ "research_jobs/$job", "outbox/$job" ], 'both');
     unicode_sql('UPDATE mails.outbox SET finished_at = now()');
     tells([qw(research_jobs outbox)], ["outbox/$job"], 'one of them again');
-    is unicode_sql(q(SELECT job_alerting.watch('mails.outbox', 'second name'))), 'second name', 'a name of choice';
+    is unicode_sql(q(SELECT job_alerting.watch('mails.outbox', 'second name'))), 'second name', 'the queue has the given name';
     tells([ 'outbox', 'second name' ], ["second name/$job"], 'is a queue of its own');
     unicode_sql(q(SELECT job_alerting.unwatch(name) FROM unnest('{outbox, second name}'::text[]) name));
 };
 
-subtest 'a failure query says by its occurrence what is another failure' => sub {
+subtest 'another occurrence is another failure' => sub {
     unicode_sql(<<'SQL');
 CREATE TABLE runs (job text, run text, failed_at timestamptz);
 SELECT job_alerting.watch_query('runs', 'SELECT job AS job_id, failed_at, run AS occurrence FROM public.runs');
@@ -148,7 +148,7 @@ my %breakages = (
     },
 );
 
-subtest 'a queue that cannot be read is told once for each breakage, and stops no other' => sub {
+subtest 'a queue that cannot be read is reported once for each breakage, and stops no other queue' => sub {
     unicode_sql(<<'SQL');
 CREATE ROLE fragile_owner;
 CREATE TABLE fragile (id text, failed_at timestamptz);
@@ -169,17 +169,17 @@ SQL
             tells([qw(research_jobs fragile)], [ "research_jobs/$job", 'broken fragile' ],
                 "$kind$time: told beside the others");
             my $broken = queue('fragile');
-            like $broken->{last_error}, $error, "$kind$time: the queue says why";
+            like $broken->{last_error}, $error, "$kind$time: last_error says why";
             my ($row, @told) = round();
-            is_deeply [ $row->{outcome}, @told ], ['silent'], "$kind$time: told once";
+            is_deeply [ $row->{outcome}, @told ], ['silent'], "$kind$time: reported once";
             like $row->{detail}, qr/queue fragile cannot be read: .*$error/,
-              "$kind$time: the caller hears it each time";
-            is queue('fragile')->{broken_since}, $broken->{broken_since}, "$kind$time: broken since the first";
+              "$kind$time: run_digest() says it each time";
+            is queue('fragile')->{broken_since}, $broken->{broken_since}, "$kind$time: broken_since is the time of the first error";
             unicode_sql($mend);
             unicode_sql(q(INSERT INTO fragile VALUES ('new', clock_timestamp())));
             tells(['fragile'], ['fragile/new'], "$kind$time: mended: only what failed meanwhile");
             my $mended = queue('fragile');
-            is_deeply [ @$mended{qw(last_error broken_since)} ], [ undef, undef ], "$kind$time: the queue is whole";
+            is_deeply [ @$mended{qw(last_error broken_since)} ], [ undef, undef ], "$kind$time: the queue can be read again";
             unicode_sql(q(DELETE FROM fragile WHERE id = 'new'));
             $breakages++;
         }
@@ -190,24 +190,24 @@ FROM job_alerting.failure WHERE queue = 'fragile' AND job_id = 'unreadable' AND 
 SQL
 };
 
-subtest 'the failure of a queue bears the time since which it is broken' => sub {
+subtest 'the failure of a broken queue has the time of broken_since' => sub {
     unicode_sql('DROP TABLE fragile');
-    tells([], ['broken fragile'], 'told');
+    tells([], ['broken fragile'], 'its failure is reported');
     is unicode_sql(<<'SQL'), 't|t|t', 'in its ledger row';
 SELECT f.occurrence::timestamp AT TIME ZONE 'UTC' = q.broken_since, f.failed_at = q.broken_since, f.error = q.last_error
 FROM job_alerting.failure f JOIN job_alerting.queue q ON q.name = f.queue
 WHERE f.job_id = 'unreadable' AND f.cleared_at IS NULL
 SQL
-    is unicode_sql(<<'SQL'), 1, 'what stood before still counts as standing';
+    is unicode_sql(<<'SQL'), 1, 'earlier failures still count as standing';
 SELECT count(*) FROM job_alerting.failure WHERE queue = 'fragile' AND job_id = 'old' AND cleared_at IS NULL
 SQL
     unicode_sql('CREATE TABLE fragile (id text, failed_at timestamptz); GRANT SELECT ON fragile TO fragile_owner');
     tells(['fragile'], [], 'a new table of that name mends it');
     is unicode_sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'fragile' AND cleared_at IS NULL)), 0,
-      'and what stood in the old one does no more';
+      'failures of the old query no longer stand';
 };
 
-subtest 'all queues broken at once are told in one mail' => sub {
+subtest 'queues that break at the same time are reported in one mail' => sub {
     for my $name (qw(small_a small_b)) {
         create_small($name);
         watch_small($name);
@@ -217,16 +217,16 @@ subtest 'all queues broken at once are told in one mail' => sub {
     unicode_sql(q(SELECT job_alerting.unwatch(name) FROM unnest('{small_a, small_b}'::text[]) name));
 };
 
-subtest 'a lock is told when two rounds in succession meet it' => sub {
+subtest 'a lock is reported when two rounds in succession meet it' => sub {
     my $held = $node->background_psql('postgres', on_error_stop => 1);
     my $lock = sub { $held->query_safe('BEGIN; LOCK TABLE fragile') };
     my $job = fail_job();
     $lock->();
     tells(['research_jobs'], ["research_jobs/$job"], 'once: not told, and the others are');
-    like queue('fragile')->{last_error}, qr/lock timeout/, 'but known';
+    like queue('fragile')->{last_error}, qr/lock timeout/, 'but last_error has it';
     $held->query_safe('COMMIT');
     tells([], [], 'it was gone');
-    is queue('fragile')->{last_error}, undef, 'and is forgotten';
+    is queue('fragile')->{last_error}, undef, 'last_error is empty again';
     $lock->();
     tells([], [], 'once more: the first of a new succession');
     tells([], ['broken fragile'], 'twice');
@@ -241,7 +241,7 @@ subtest 'a lock is told when two rounds in succession meet it' => sub {
     tells([], [], 'mended');
 };
 
-subtest 'so is a time limit' => sub {
+subtest 'a time limit is reported when two rounds in succession meet it' => sub {
     unicode_sql(<<'SQL');
 CREATE TABLE slowness AS SELECT 0.0 AS seconds;
 SELECT job_alerting.watch_query('slow', 'SELECT id AS job_id, failed_at FROM public.fragile
@@ -250,7 +250,7 @@ UPDATE slowness SET seconds = 60;
 INSERT INTO fragile VALUES ('f', now());
 SQL
     tells(['fragile'], ['fragile/f'], 'once: not told, and the others are');
-    like queue('slow')->{last_error}, qr/took longer than job_alerting.scan_timeout \(1000 ms\)/, 'but known';
+    like queue('slow')->{last_error}, qr/took longer than job_alerting.scan_timeout \(1000 ms\)/, 'but last_error has it';
     tells([], ['broken slow'], 'twice');
     tells([], [], 'told once');
     unicode_sql('UPDATE slowness SET seconds = 0');
@@ -262,11 +262,11 @@ SQL
     unicode_sql(q(UPDATE slow_ness SET seconds = 1.1));
     my (undef, undef, $said) = $node->psql('postgres', q(SELECT job_alerting.watch_query('slow', 'SELECT id AS job_id, failed_at
         FROM public.fragile WHERE (SELECT pg_sleep(seconds) IS NOT NULL FROM public.slow_ness)')));
-    like $said, qr/WARNING: .* queue "slow" took longer than job_alerting.scan_timeout, 1000 ms/, 'who watches such a queue is told';
+    like $said, qr/WARNING: .* queue "slow" took longer than job_alerting.scan_timeout, 1000 ms/, 'watch_query() warns of such a query';
     unicode_sql(q(SELECT job_alerting.unwatch('slow', true)));
 };
 
-subtest 'a queue that takes all its time delays no mail but its own' => sub {
+subtest 'a queue that uses all its time delays no other failures' => sub {
     unicode_sql(<<'SQL');
 CREATE TABLE delay AS SELECT 0.0 AS seconds;
 SELECT job_alerting.watch_query('endless', 'SELECT ''1'' AS job_id, NULL::timestamptz AS failed_at
@@ -279,14 +279,14 @@ SQL
     fail_job();
     my $call = JobAlerting::begin_digest($node);
     $stub->wait_for($before + 1, 10);
-    ok $call->running, 'the mail is there, and that queue is still being scanned';
+    ok $call->running, 'the mail has come while that queue is still being scanned';
     unicode_sql('SELECT pg_cancel_backend(' . JobAlerting::worker($node) . ')');
-    is +($call->finish->rows)[0]{outcome}, 'accepted', 'the round goes on when the scan is cancelled';
+    is +($call->finish->rows)[0]{outcome}, 'accepted', 'the round goes on after the scan is cancelled';
     JobAlerting::configure($node, scan_timeout => '1s');
     unicode_sql(q(SELECT job_alerting.unwatch('endless', true)));
 };
 
-subtest 'what an unwatched queue has recorded is still delivered' => sub {
+subtest 'recorded failures of an unwatched queue are still delivered' => sub {
     create_small('small');
     watch_small('small');
     unicode_sql(q(INSERT INTO small VALUES ('before', now())));
@@ -294,25 +294,25 @@ subtest 'what an unwatched queue has recorded is still delivered' => sub {
     my ($row) = round();
     is $row->{outcome}, 'pending', 'recorded, and not delivered';
     is unicode_sql(q(SELECT job_alerting.unwatch('small'))), 't', 'unwatched';
-    is unicode_sql(q(SELECT job_alerting.unwatch('small'))), 'f', 'there is no such queue any more';
+    is unicode_sql(q(SELECT job_alerting.unwatch('small'))), 'f', 'the queue no longer exists';
     unicode_sql(q(INSERT INTO small VALUES ('after', now())));
     $stub->mode('202');
     tells(['small'], ['small/before'], 'delivered; what failed later is not');
 };
 
-subtest 'a queue that is watched again tells only what is new' => sub {
+subtest 'a queue that is watched again reports only new failures' => sub {
     watch_small('small');
     tells(['small'], ['small/after'], 'what failed while nobody watched');
     unicode_sql(q(SELECT job_alerting.unwatch('small')));
     tells(['small'], [], 'unwatched');
     watch_small('small');
     tells(['small'], [], 'watched again with all its failures standing');
-    is unicode_sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'small' AND cleared_at IS NULL)), 2, 'which stand';
+    is unicode_sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'small' AND cleared_at IS NULL)), 2, 'its known failures stand again';
     watch_small('small', condition => 'WHERE true');
     tells(['small'], [], 'its query replaced');
 };
 
-subtest 'a queue that is forgotten leaves nothing' => sub {
+subtest 'unwatch(..., forget) leaves no row of the queue' => sub {
     unicode_sql(q(INSERT INTO small VALUES ('waiting', now())));
     $stub->mode('401');
     round();
@@ -327,7 +327,7 @@ subtest 'a queue that is forgotten leaves nothing' => sub {
     unicode_sql(q(SELECT job_alerting.unwatch('small', true)));
 };
 
-subtest 'tables of many shapes' => sub {
+subtest 'watch() accepts tables of many shapes' => sub {
     my %shapes = (
         'an enumeration for a status' => [ 'public.shape_enum', 'shape_enum', <<'SQL' ],
 CREATE TYPE outcome AS ENUM ('queued', 'failed', 'dead');
@@ -378,7 +378,7 @@ SQL
         unicode_sql("INSERT INTO $name (status, attempts, max_attempts, finished_at)"
               . q( VALUES ('failed', 3, 3, now()), ('dead', 1, 3, now())));
         my ($row) = round();
-        is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', 2 ], "$shape: told";
+        is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', 2 ], "$shape: reported";
         is unicode_sql('SELECT count(*) FROM job_alerting.failure WHERE queue = ' . quoted($queue)), 2, "$shape: recorded";
         tells([], [], "$shape: once");
     }
@@ -398,14 +398,14 @@ subtest 'job_id and queue names may be any text' => sub {
       'watched, by a query that ends in a comment';
     unicode_sql('INSERT INTO odd VALUES ' . join ', ', map { '(' . quoted($_) . ', now())' } @ids);
     my ($row) = round();
-    is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', scalar @ids ], 'told';
+    is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', scalar @ids ], 'its failure is reported';
     is unicode_sql('SELECT count(*) FROM job_alerting.failure f JOIN odd ON f.job_id = odd.id'
           . ' WHERE f.queue = ' . quoted($queue)), scalar @ids, 'recorded as they are';
     tells([], [], 'once');
     is unicode_sql('SELECT job_alerting.unwatch(' . quoted($queue) . ', true)'), 't', 'forgotten';
 };
 
-# A text that no index takes, since it cannot be compressed.
+# A text that is too long for an index, because it cannot be compressed.
 sub long_text {
     my ($length) = @_;
     my ($seed, $text) = (1, '');
@@ -413,7 +413,7 @@ sub long_text {
     return $text;
 }
 
-subtest 'a job_id, an occurrence or a name too long to be indexed breaks nothing' => sub {
+subtest 'a job_id, an occurrence or a name that is too long for an index breaks nothing' => sub {
     JobAlerting::configure($node, job_url => 'https://admin.example.com/jobs/{job_id}');
     my $name = "\x{1f40c}" x 200;
     my $long = long_text(2700);
@@ -424,34 +424,34 @@ subtest 'a job_id, an occurrence or a name too long to be indexed breaks nothing
     my $insert = sub { unicode_sql('INSERT INTO endless VALUES (' . join(', ', map { defined ? quoted($_) : 'NULL' } @_) . ', now())') };
     $insert->($_, undef) for 'short', @twins{qw(a b)}, "\x{1f40c}" x 2700;
     $insert->('runs', $_) for @twins{qw(a b)};
-    # In the end, nothing that is stored is longer than a megabyte.
+    # No stored value may be longer than a megabyte at the end.
     unicode_sql(q(INSERT INTO endless SELECT string_agg(gen_random_uuid()::text, ''), repeat(gen_random_uuid()::text, 30000), now()
         FROM generate_series(1, 30000)));
     my $before = $stub->count;
     my ($row) = round();
-    is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', 7 ], 'each is told';
-    is queue($name)->{last_error}, undef, 'and the queue is whole';
+    is_deeply [ @$row{qw(outcome failures)} ], [ 'accepted', 7 ], 'each failure is reported';
+    is queue($name)->{last_error}, undef, 'the queue can be read';
     is unicode_sql(q(SELECT max(octet_length(job_id)) <= 875 AND max(octet_length(occurrence)) <= 875, count(DISTINCT (job_id, occurrence))
-        FROM job_alerting.failure WHERE queue = ) . quoted($name)), 't|7', 'none is too long, and no two are the same';
+        FROM job_alerting.failure WHERE queue = ) . quoted($name)), 't|7', 'no stored key is too long, and all differ';
     my ($known) = grep { /^\Q@{[ substr $long, 0, 200 ]}\E\.\.\. sha256 / } split /\n/, unicode_sql('SELECT job_id FROM job_alerting.failure');
     is $known =~ s/.* sha256 //r, unicode_sql("SELECT encode(sha256(convert_to(id, 'UTF8')), 'hex') FROM endless WHERE id = " . quoted($twins{a})),
-      'the rest of it is a digest of the whole';
+      'the stored key ends with a hash of the whole';
     my @links = ($stub->requests)[$before]{json}{content}[1]{value} =~ m{"(https://admin[^"]*)"}g;
     is_deeply [ sort @links ], [ map { "https://admin.example.com/jobs/$_" } qw(runs runs short) ], 'a job whose id is cut has no link';
     tells([$name], [], 'once');
     unicode_sql('DELETE FROM endless WHERE id = ' . quoted($twins{b}));
     tells([$name], [], 'one is gone');
     my $cleared = sub { unicode_sql('SELECT count(*) FROM job_alerting.failure WHERE cleared_at IS NOT NULL AND queue = ' . quoted($name)) };
-    is $cleared->(), 1, 'which clears it alone';
+    is $cleared->(), 1, 'this clears only that failure';
     unicode_sql('UPDATE endless SET failed_at = NULL WHERE id = ' . quoted($twins{a}));
-    is +(round())[0]{failures}, 1, 'one fails again, and does not say when';
-    is $cleared->(), 2, 'which clears what it was';
+    is +(round())[0]{failures}, 1, 'a job fails again without failed_at';
+    is $cleared->(), 2, 'this clears its earlier failure';
     tells([$name], [], 'once');
     is unicode_sql('SELECT job_alerting.unwatch(' . quoted($name) . ', true)'), 't', 'forgotten';
     JobAlerting::configure($node, job_url => '');
 };
 
-subtest 'what the last queue has recorded is delivered before there is nothing to do' => sub {
+subtest 'recorded failures of the last queue are delivered after it was unwatched' => sub {
     my $job = fail_job();
     $stub->mode('401');
     round();
@@ -459,7 +459,7 @@ subtest 'what the last queue has recorded is delivered before there is nothing t
     $stub->mode('202');
     tells(['research_jobs'], ["research_jobs/$job"], 'delivered, with no queue watched');
     my $status = $node->psql('postgres', 'SELECT job_alerting.run_digest()', stderr => \my $error);
-    isnt $status, 0, 'then a round is refused';
+    isnt $status, 0, 'the next round is refused';
     like $error, qr/ERROR:  no queue is watched.*HINT:  Call job_alerting\.watch/s, 'with a hint';
 };
 

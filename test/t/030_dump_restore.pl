@@ -1,5 +1,5 @@
-# The ledger: what it keeps and for how long, what a dump carries into another database, and what
-# CREATE EXTENSION finds and refuses.
+# The ledger's contents and retention, dumps restored into other databases, and the objects that CREATE
+# EXTENSION finds and refuses.
 
 use strict;
 use warnings;
@@ -30,7 +30,7 @@ sub fail_job {
     return JobAlerting::fail_job($node, db => $db, %columns);
 }
 
-# What the ledger has of research_jobs, as jobs.
+# The jobs of research_jobs in the ledger.
 sub ledger {
     my ($db) = @_;
     return $node->safe_psql($db, <<'SQL');
@@ -38,26 +38,26 @@ SELECT string_agg(job_id, ' ' ORDER BY id) FROM job_alerting.failure WHERE queue
 SQL
 }
 
-subtest 'the ledger has one row for each failure, and a round is what writes it' => sub {
+subtest 'the ledger has one row for each failure, written by a round' => sub {
     my $db = create_database('ledger');
     JobAlerting::create_jobs_table($node, $db);
     my @jobs = map { fail_job($db) } 1 .. 3;
     $node->safe_psql($db, 'CREATE EXTENSION job_alerting');
     $node->safe_psql($db, q(SELECT job_alerting.watch('research_jobs')));
-    is ledger($db), '', 'not by watching';
+    is ledger($db), '', 'watch() writes no row';
     $node->safe_psql($db, 'BEGIN; SELECT job_alerting.run_digest(); ROLLBACK');
-    is ledger($db), "@jobs", 'by a round, and nothing that its caller rolls back';
+    is ledger($db), "@jobs", 'a round writes them, and its caller cannot roll them back';
     reports($db, [], 'reported');
-    is ledger($db), "@jobs", 'known';
+    is ledger($db), "@jobs", 'reporting does not change the rows';
     $node->safe_psql($db, q(SELECT job_alerting.watch('research_jobs')));
     is ledger($db), "@jobs", 'a queue that is watched anew keeps its rows';
     my @later = (fail_job($db, finished_at => \q(now() + interval '1 minute')), fail_job($db));
     reports($db, \@later, 'two more');
-    is ledger($db), "@jobs $later[1] $later[0]", 'in the order of their failing';
+    is ledger($db), "@jobs $later[1] $later[0]", 'in the order of failed_at';
     is $node->safe_psql($db, 'SELECT max(id) - min(id) + 1 = count(*) FROM job_alerting.failure'), 't', 'without a gap';
 };
 
-subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
+subtest 'failures that are reported, cleared and old enough are pruned' => sub {
     my $db = create_database('pruning');
     JobAlerting::create_jobs($node, $db);
     my ($deleted, $standing, $retried) = map { fail_job($db) } 1 .. 3;
@@ -74,15 +74,15 @@ subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
     };
     $age->($deleted, 89.9);
     reports($db, [], 'a round');
-    is ledger($db), "$deleted $standing $retried", 'almost so old';
+    is ledger($db), "$deleted $standing $retried", 'a younger one is kept';
     $age->($deleted, 0.2);
     $node->safe_psql($db, q(UPDATE job_alerting.failure SET recorded_at = '2001-01-01', failed_at = '2001-01-01'));
     reports($db, [], 'a round');
-    is ledger($db), "$standing $retried", 'the one cleared so long ago is forgotten, however old the others are';
+    is ledger($db), "$standing $retried", 'only a failure that was cleared so long ago is pruned';
 
     $node->safe_psql($db, "ALTER DATABASE $db SET job_alerting.retention = 0");
     reports($db, [], 'a round that keeps nothing longer than it must');
-    is ledger($db), $standing, 'what stands is kept';
+    is ledger($db), $standing, 'a standing failure is kept';
     reports($db, [], 'and not reported again') for 1 .. 2;
 
     $stub->mode('401');
@@ -90,10 +90,10 @@ subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
     JobAlerting::run_digest($node, $db);
     $node->safe_psql($db, "DELETE FROM research_jobs WHERE id = $waiting");
     JobAlerting::run_digest($node, $db);
-    is ledger($db), "$standing $waiting", 'what is not reported yet is kept, cleared or not';
+    is ledger($db), "$standing $waiting", 'an unreported failure is kept, cleared or not';
     $stub->mode('202');
     reports($db, [$waiting], 'reported');
-    is ledger($db), $standing, 'and forgotten at once';
+    is ledger($db), $standing, 'and pruned at once';
 
     $stub->mode('close-after-read');
     my $doubtful = fail_job($db);
@@ -102,16 +102,16 @@ subtest 'the ledger forgets what is reported, cleared and old enough' => sub {
     JobAlerting::run_digest($node, $db);
     $node->safe_psql($db, "DELETE FROM research_jobs WHERE id IN ($doubtful, $behind)");
     JobAlerting::run_digest($node, $db);
-    is ledger($db), "$standing $doubtful $behind", 'so is what is in doubt, and what waits behind it';
+    is ledger($db), "$standing $doubtful $behind", 'failures in doubt and those behind them are kept';
     $stub->mode('202');
     my $count = $stub->count;
     JobAlerting::run_digest($node, $db);
     is_deeply [ map { JobAlerting::named_jobs($_) } ($stub->requests)[ $count .. $stub->count - 1 ] ],
-      [ $doubtful, $behind ], 'both are reported';
-    is ledger($db), $standing, 'and forgotten';
+      [ $doubtful, $behind ], 'both are reported in the end';
+    is ledger($db), $standing, 'both are pruned';
 
-    is $node->safe_psql($db, 'SELECT count(*) FROM job_alerting.digest'), 2, 'of its digests, two are left: the newest,';
-    is $node->safe_psql($db, 'SELECT count(DISTINCT digest_id) FROM job_alerting.digest_failure'), 1, 'and the one of what stands';
+    is $node->safe_psql($db, 'SELECT count(*) FROM job_alerting.digest'), 2, 'two digests are left: the newest,';
+    is $node->safe_psql($db, 'SELECT count(DISTINCT digest_id) FROM job_alerting.digest_failure'), 1, 'and the one of the standing failure';
     $node->safe_psql($db, "UPDATE research_jobs SET finished_at = now() WHERE id = $standing");
     reports($db, [$standing], 'failed again');
     is $node->safe_psql($db, 'SELECT count(*) FROM job_alerting.digest'), 1, 'one is left';
@@ -127,17 +127,17 @@ subtest 'a failure is kept until every channel has reported it' => sub {
     my $outcomes = sub { join ' ', map { "$_->{channel}:$_->{outcome}" } JobAlerting::run_digest($node, $db) };
     my $job = fail_job($db);
     $stub->mode('401');
-    is $outcomes->(), 'log:accepted sendgrid:pending', 'one has';
+    is $outcomes->(), 'log:accepted sendgrid:pending', 'one channel has';
     $node->safe_psql($db, 'TRUNCATE research_jobs');
-    is $outcomes->(), 'log:silent sendgrid:pending', 'still one';
+    is $outcomes->(), 'log:silent sendgrid:pending', 'still only one channel';
     is ledger($db), $job, 'kept';
     $stub->mode('202');
-    is $outcomes->(), 'log:silent sendgrid:accepted', 'both have';
+    is $outcomes->(), 'log:silent sendgrid:accepted', 'both channels have';
     is_deeply [ JobAlerting::named_jobs(($stub->requests)[-1]) ], [$job], 'the receiver has it';
     is ledger($db), '', 'forgotten';
 };
 
-# The tables, and what the sequences give next.
+# The tables and the state of the sequences.
 sub contents {
     my ($cluster, $db) = @_;
     my @queries = (
@@ -154,8 +154,8 @@ sub dump_database {
     return $file;
 }
 
-# A database with a bit of everything: failures that stand and that do not, one reported, one in
-# doubt, one recorded after it; the jobs table belongs to a role of its own.
+# Creates a database with standing and cleared failures, one reported, one in doubt, one recorded after it.
+# The jobs table belongs to a role of its own.
 sub create_eventful_database {
     my ($db) = @_;
     create_database($db);
@@ -194,44 +194,44 @@ for my $format ([ custom => '-Fc' ], [ plain => '-Fp' ], [ inserts => '-Fp', '--
             : ('psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-d', $node->connstr($db), '-f', $file));
         is_deeply contents($node, $db), contents($node, "old_$name"), 'tables and sequences are as dumped';
         my ($row, @told) = round($node, $db);
-        is_deeply [ $row->{outcome}, @told ], ['in_doubt'], 'nothing is sent: what is in doubt is not its own';
+        is_deeply [ $row->{outcome}, @told ], ['in_doubt'], 'nothing is sent, since the digest in doubt belongs to the original';
         my $newest = $node->safe_psql($db, 'SELECT max(id) FROM job_alerting.failure');
         my $new = fail_job($db);
         $node->safe_psql($db, "UPDATE research_jobs SET status = 'dead', finished_at = clock_timestamp() WHERE id = $retried");
         ($row, @told) = round($node, $db);
         is_deeply [ $row->{outcome}, sort @told ], [ 'accepted', sort $new, $retried ],
-          'what fails there is told, and only that';
-        is $node->safe_psql($db, <<"SQL"), '1 2', 'under numbers that follow those restored';
+          'only new failures are reported';
+        is $node->safe_psql($db, <<"SQL"), '1 2', 'the new ids follow the restored ones';
 SELECT string_agg((id - $newest)::text, ' ' ORDER BY id) FROM job_alerting.failure WHERE id > $newest
 SQL
         ($row, @told) = round($node, "old_$name");
         is_deeply [ $row->{outcome}, @told ], [ 'accepted', $doubtful ],
-          'the one that was dumped resends what it has in doubt';
+          'the original resends its digest in doubt';
     };
 }
 
-subtest 'a dump restored where the role is missing tells that, and nothing of the past' => sub {
+subtest 'a dump restored without the role reports the missing role, and no earlier failures' => sub {
     create_eventful_database('moved');
     my $file = dump_database('moved', '-Fc');
     my $other = JobAlerting::node('other', stub => $stub);
     $other->safe_psql('postgres', 'CREATE DATABASE moved');
     my $failed = !IPC::Run::run([ 'pg_restore', '-d', $other->connstr('moved'), $file ], '2>', \my $errors);
-    ok $failed, 'the restore complains';
+    ok $failed, 'the restore fails';
     is_deeply [ $errors =~ /^pg_restore: error:.*ERROR:  (.*)$/gm ], [ ('role "app" does not exist') x 2 ],
-      'of the missing role, for the table and its sequence only';
+      'only the owners of the table and its sequence are missing';
     is_deeply contents($other, 'moved'), contents($node, 'moved'), 'tables and sequences are as dumped';
     my ($row, @told) = round($other, 'moved');
-    is_deeply [ $row->{outcome}, $row->{failures}, @told ], [ 'accepted', 1 ], 'one failure is told, of no job';
+    is_deeply [ $row->{outcome}, $row->{failures}, @told ], [ 'accepted', 1 ], 'one failure without a job is reported';
     like JobAlerting::text_part(($stub->requests)[-1]),
       qr/^\* queue research_jobs could not be read.*role "app" does not exist/ms, 'the queue itself';
     ($row, @told) = round($other, 'moved');
     is_deeply [ $row->{outcome}, @told ], ['in_doubt'], 'once';
     $other->safe_psql('moved', 'CREATE ROLE app; GRANT SELECT ON research_jobs TO app');
     ($row, @told) = round($other, 'moved');
-    is_deeply [ $row->{outcome}, @told ], ['in_doubt'], 'the role is there: nothing that stood before is told again';
+    is_deeply [ $row->{outcome}, @told ], ['in_doubt'], 'with the role created, no earlier failure is reported again';
     my $new = JobAlerting::fail_job($other, db => 'moved');
     ($row, @told) = round($other, 'moved');
-    is_deeply [ $row->{outcome}, @told ], [ 'accepted', $new ], 'what fails now is';
+    is_deeply [ $row->{outcome}, @told ], [ 'accepted', $new ], 'a new failure is reported';
     $other->stop;
 };
 
@@ -256,11 +256,11 @@ SQL
     is_deeply [ map { JobAlerting::named_jobs($_) } ($stub->requests)[ $count .. $count + 2 ] ], [ ($job) x 3 ],
       'each of the three ledgers began empty';
     $node->safe_psql($db, 'DROP EXTENSION job_alerting');
-    is $node->safe_psql($db, q(SELECT count(*) FROM pg_namespace WHERE nspname = 'job_alerting')), 0, 'nothing is left of it';
-    is $node->safe_psql($db, 'SELECT count(*) FROM research_jobs'), 1, 'and the jobs are as they were';
+    is $node->safe_psql($db, q(SELECT count(*) FROM pg_namespace WHERE nspname = 'job_alerting')), 0, 'no object of the extension is left';
+    is $node->safe_psql($db, 'SELECT count(*) FROM research_jobs'), 1, 'the jobs are unchanged';
 };
 
-subtest 'a schema that somebody planted is not adopted' => sub {
+subtest 'CREATE EXTENSION does not adopt an existing schema' => sub {
     my $db = create_database('planted');
     $node->safe_psql($db, 'CREATE ROLE planter; GRANT CREATE ON DATABASE planted TO planter');
     $node->safe_psql($db, 'SET ROLE planter; CREATE SCHEMA job_alerting; CREATE TABLE job_alerting.queue (name text)');
@@ -270,14 +270,14 @@ subtest 'a schema that somebody planted is not adopted' => sub {
     }
     is $node->safe_psql($db, q(SELECT count(*) FROM pg_extension WHERE extname = 'job_alerting')), 0, 'no extension';
     is $node->safe_psql($db, q(SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'job_alerting')), 'planter',
-      'the schema is as it was';
+      'the schema is unchanged';
     $node->safe_psql($db, 'GRANT planter TO CURRENT_USER; DROP SCHEMA job_alerting CASCADE');
     isnt $node->psql($db, 'SET ROLE planter; CREATE EXTENSION job_alerting', stderr => \my $error), 0,
-      'an ordinary role that may create schemas cannot create it';
-    like $error, qr/permission denied to create extension/, 'and is told so';
+      'an ordinary role that may create schemas cannot create the extension';
+    like $error, qr/permission denied to create extension/, 'the error says so';
 };
 
-# What CREATE EXTENSION says, without its first line's place.
+# The messages of CREATE EXTENSION, without psql's location.
 sub messages_of_creation {
     my ($db) = @_;
     my $status = $node->psql($db, 'CREATE EXTENSION job_alerting', stderr => \my $messages);
@@ -315,7 +315,7 @@ my %databases = (
     ],
 );
 
-subtest 'CREATE EXTENSION watches research_jobs where it is meant, and never fails for it' => sub {
+subtest 'CREATE EXTENSION watches a unique research_jobs, and never fails because of it' => sub {
     for my $db (sort keys %databases) {
         my ($tables, $message, $watched) = @{ $databases{$db} };
         create_database($db);
@@ -323,17 +323,17 @@ subtest 'CREATE EXTENSION watches research_jobs where it is meant, and never fai
         $node->safe_psql($db, "ALTER TABLE research_jobs RENAME TO model; $tables");
         my ($status, $messages) = messages_of_creation($db);
         is $status, 0, "$db: created";
-        like $messages, $message, "$db: what it says";
-        is $node->safe_psql($db, 'SELECT name FROM job_alerting.queue'), $watched, "$db: what it watches";
+        like $messages, $message, "$db: the messages";
+        is $node->safe_psql($db, 'SELECT name FROM job_alerting.queue'), $watched, "$db: the watched tables";
     }
 };
 
-subtest 'without shared_preload_libraries rounds by hand work' => sub {
+subtest 'rounds by hand work without shared_preload_libraries' => sub {
     my $bare = JobAlerting::node('bare', stub => $stub, preload => 0);
     JobAlerting::create_jobs($bare);
     my @jobs = map { JobAlerting::fail_job($bare) } 1 .. 2;
     is_deeply [ JobAlerting::reported($bare, $stub) ], \@jobs, 'a mail';
-    is_deeply [ JobAlerting::reported($bare, $stub) ], [], 'and silence';
+    is_deeply [ JobAlerting::reported($bare, $stub) ], [], 'the next round is silent';
     is $bare->safe_psql('postgres', <<'SQL'), 0, 'no launcher';
 SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting%'
 SQL

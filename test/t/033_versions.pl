@@ -1,7 +1,6 @@
-# The library and the extension's SQL objects can be of different versions: after an upgrade of one
-# of them, or while the server still runs the library of before. Then nothing is sent or written, it
-# is said once and with a hint, and what failed meanwhile is told when they fit again. And pg_upgrade
-# takes everything along.
+# The library and the extension's SQL objects can have different versions, after an upgrade of one of them
+# or while the server still runs the old library. Then nothing is sent or written, one message with a hint
+# is logged, and failures are reported as soon as the versions fit again. pg_upgrade keeps everything.
 
 use strict;
 use warnings;
@@ -16,11 +15,11 @@ use JobAlerting qw(log_from_now problems sql);
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, interval => '1s', conf => <<'CONF');
 autovacuum = off
-# Tells of each worker that is started.
+# Logs the start of each worker.
 log_min_messages = debug1
 CONF
 JobAlerting::create_jobs($node);
-# The launcher, which had found no extension, would ask again 10 s later.
+# The launcher had found no extension, and would look again only 10 s later.
 JobAlerting::restart($node);
 
 sub set_version {
@@ -28,7 +27,7 @@ sub set_version {
     return sql("UPDATE pg_extension SET extversion = '$version' WHERE extname = 'job_alerting'");
 }
 
-# Until so many workers more were started.
+# Waits until so many more workers were started.
 sub wait_for_looks {
     my ($wanted) = @_;
     my $logged = log_from_now();
@@ -38,7 +37,7 @@ sub wait_for_looks {
     }, 20, "$wanted rounds");
 }
 
-# All that the extension has stored, and the rows' versions.
+# All rows of the extension's tables, with their row versions.
 sub contents {
     my ($cluster) = @_;
     my $contents = sub { "SELECT string_agg(concat_ws(' ', $_[0], t), E'\\n' ORDER BY t::text COLLATE \"C\") FROM job_alerting.$_[1] t" };
@@ -49,7 +48,7 @@ my $started = sql('SELECT pg_postmaster_start_time()');
 
 # ---------------------------------------------------------------- versions
 
-# A call of each function: by its name.
+# A call of each function, by its name.
 my %call = (
     run_digest  => 'SELECT * FROM job_alerting.run_digest()',
     watch       => q(SELECT job_alerting.watch('research_jobs')),
@@ -72,7 +71,7 @@ for my $version ('0.9', '1.0.1') {
         my @trouble = problems($logged->());
         is scalar @trouble, 1, 'several rounds log one line' or diag explain \@trouble;
         like $trouble[0], qr/WARNING:  job_alerting round in database "postgres" failed: .* version 1\.0 .* version "\Q$version\E"/,
-          'which names both versions';
+          'the line names both versions';
         like $logged->(), qr/HINT:  Restart the server .* ALTER EXTENSION job_alerting UPDATE/, 'with a hint';
         for my $name (sort keys %call) {
             isnt $node->psql('postgres', $call{$name}, stderr => \my $error), 0, "$name() fails";
@@ -86,20 +85,20 @@ for my $version ('0.9', '1.0.1') {
         set_version('1.0');
         $logged = log_from_now();
         $stub->wait_for($before + 1, 15);
-        is_deeply [ JobAlerting::named_jobs(($stub->requests)[$before]) ], [$job], 'what failed is told when they fit again';
-        is_deeply [ problems($logged->()) ], [], 'and the log is quiet';
+        is_deeply [ JobAlerting::named_jobs(($stub->requests)[$before]) ], [$job], 'the failure is reported when the versions fit again';
+        is_deeply [ problems($logged->()) ], [], 'the log has no problem';
     };
 }
 
 subtest 'every function was called' => sub {
-    # This one reads memory only, and by it the status can say what is wrong.
+# server_state() reads shared memory only, so that the status can name the problem.
     my @called = sort 'server_state', keys %call;
-    is_deeply \@called, [ split /\n/, sql(<<'SQL') ], 'there is no other';
+    is_deeply \@called, [ split /\n/, sql(<<'SQL') ], 'the extension has no other function';
 SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'job_alerting'::regnamespace ORDER BY 1
 SQL
 };
 
-subtest 'an update while a request is under way loses nothing' => sub {
+subtest 'an update during a request loses nothing' => sub {
     $stub->modes('stall', '202');
     my $before = $stub->count;
     my $job = JobAlerting::fail_job($node);
@@ -111,15 +110,15 @@ subtest 'an update while a request is under way loses nothing' => sub {
     my $accepted = sub { sql('SELECT state FROM job_alerting.digest ORDER BY id DESC LIMIT 1') eq 'accepted' };
     ok JobAlerting::poll($accepted, 15, 'the digest to be accepted'), 'accepted in the end';
     my @requests = ($stub->requests)[ $before .. $stub->count - 1 ];
-    is_deeply [ JobAlerting::named_jobs($requests[0]) ], [$job], 'told';
-    is scalar(grep { $_->{body} ne $requests[0]{body} } @requests), 0, 'and by nothing but that mail';
+    is_deeply [ JobAlerting::named_jobs($requests[0]) ], [$job], 'the failure is reported';
+    is scalar(grep { $_->{body} ne $requests[0]{body} } @requests), 0, 'every copy of the mail is the same';
 };
 
 subtest 'ALTER EXTENSION UPDATE' => sub {
-    is $node->psql('postgres', 'ALTER EXTENSION job_alerting UPDATE', stderr => \my $notice), 0, 'with nothing to do, it succeeds';
-    like $notice, qr/NOTICE:  version "1\.0" of extension "job_alerting" is already installed/, 'and says so';
-    isnt $node->psql('postgres', q(ALTER EXTENSION job_alerting UPDATE TO '9.9'), stderr => \my $error), 0, 'to what there is not: an error';
-    like $error, qr/extension "job_alerting" has no update path from version "1\.0" to version "9\.9"/, 'of the server';
+    is $node->psql('postgres', 'ALTER EXTENSION job_alerting UPDATE', stderr => \my $notice), 0, 'an update to the same version succeeds';
+    like $notice, qr/NOTICE:  version "1\.0" of extension "job_alerting" is already installed/, 'with a notice';
+    isnt $node->psql('postgres', q(ALTER EXTENSION job_alerting UPDATE TO '9.9'), stderr => \my $error), 0, 'an update to an unknown version fails';
+    like $error, qr/extension "job_alerting" has no update path from version "1\.0" to version "9\.9"/, "with the server's message";
 };
 
 subtest 'a function that only the library or only the database has' => sub {
@@ -130,10 +129,10 @@ UPDATE pg_proc SET prosrc = 'job_alerting_of_tomorrow' WHERE oid = 'job_alerting
 ALTER EXTENSION job_alerting DROP FUNCTION job_alerting.unwatch(text, boolean);
 DROP FUNCTION job_alerting.unwatch(text, boolean);
 SQL
-    isnt $node->psql('odd', $call{watch_query}, stderr => \my $error), 0, 'the database: an error';
-    like $error, qr/could not find function "job_alerting_of_tomorrow" in file/, 'which says what is missing';
-    isnt $node->psql('odd', $call{unwatch}, stderr => \$error), 0, 'the library: an error';
-    like $error, qr/function job_alerting\.unwatch\(unknown\) does not exist/, 'which says what is missing';
+    isnt $node->psql('odd', $call{watch_query}, stderr => \my $error), 0, 'a function that only the database has fails';
+    like $error, qr/could not find function "job_alerting_of_tomorrow" in file/, 'the error names the missing function';
+    isnt $node->psql('odd', $call{unwatch}, stderr => \$error), 0, 'a function that only the library has fails';
+    like $error, qr/function job_alerting\.unwatch\(unknown\) does not exist/, 'the error names the missing function';
     my $before = $stub->count;
     my $job = JobAlerting::fail_job($node, db => 'odd');
     $stub->wait_for($before + 1, 15);
@@ -143,7 +142,7 @@ SQL
 
 # ---------------------------------------------------------------- a step to a later release
 
-# All that makes the extension in a database, a line each, whatever the order in which it was made.
+# Every object and property of the extension in a database, a line each, in a fixed order.
 sub catalog {
     my ($cluster, $db) = @_;
     return split /\n(?=\|)/, $cluster->safe_psql($db, <<'SQL');
@@ -177,7 +176,7 @@ SELECT '|' || line FROM line ORDER BY line COLLATE "C"
 SQL
 }
 
-# The library and the scripts of a release that is still to come.
+# The library and the scripts of a future release.
 my $current = '1.0';
 my $later = '9999.0';
 my $step = <<'SQL';
@@ -200,12 +199,12 @@ sub start_later_release {
     return JobAlerting::node($name, stub => $stub, install_path => $installation->path);
 }
 
-# A round of one database tells what failed there.
+# A round of one database reports its failure.
 sub tells {
     my ($cluster, $db, $name) = @_;
     my $came = $stub->from_now;
     my $job = JobAlerting::fail_job($cluster, db => $db);
-    # The launcher may come first, since it looks at a database that is new to it.
+# The launcher may take the round, because the database is new to it.
     JobAlerting::run_digest($cluster, $db);
     is_deeply [ map { JobAlerting::named_jobs($_) } $came->() ], [$job], $name;
     return;
@@ -222,20 +221,20 @@ subtest 'a later release serves a database before and after its update' => sub {
     }
     my @findings = JobAlerting::rows($cluster, 'old', q(SELECT * FROM job_alerting.check() WHERE item = 'version'));
     is_deeply [ map { @$_{qw(state hint)} } @findings ], [ 'warning', 'ALTER EXTENSION job_alerting UPDATE;' ],
-      'check() says what is to be done';
+      'check() gives the statement';
     isnt join("\n", catalog($cluster, 'updated')), join("\n", catalog($cluster, 'fresh')), 'the two releases differ';
     $cluster->safe_psql('updated', $findings[0]{hint});
-    is_deeply [ catalog($cluster, 'updated') ], [ catalog($cluster, 'fresh') ], 'what was updated is what a fresh installation is';
+    is_deeply [ catalog($cluster, 'updated') ], [ catalog($cluster, 'fresh') ], 'an updated database is the same as a fresh one';
     tells($cluster, 'updated', 'its rounds go on');
     tells($cluster, 'old', 'and so do those of a database that was not updated');
     $cluster->safe_psql('old', q(ALTER EXTENSION job_alerting UPDATE; COMMENT ON TABLE job_alerting.tomorrow IS 'other'));
     my %fresh = map { $_ => 1 } catalog($cluster, 'fresh');
     is_deeply [ grep { !$fresh{$_} } catalog($cluster, 'old') ], ['|comment table job_alerting.tomorrow other'],
-      'a step that makes something else is seen';
+      'a difference would be found';
     $cluster->stop;
 };
 
-subtest 'a library of before stops no database but one that was updated' => sub {
+subtest 'an older library stops only the database that was updated' => sub {
     my $cluster = start_later_release('before');
     for my $db (qw(updated old)) {
         $cluster->safe_psql('postgres', "CREATE DATABASE $db");
@@ -243,9 +242,9 @@ subtest 'a library of before stops no database but one that was updated' => sub 
         $cluster->safe_psql($db, "CREATE EXTENSION job_alerting VERSION '$current'");
     }
     $cluster->safe_psql('updated', 'ALTER EXTENSION job_alerting UPDATE');
-    isnt $cluster->psql('updated', $call{run_digest}, stderr => \my $error), 0, 'the one has no round';
-    like $error, qr/supports version \Q$current\E .* version "\Q$later\E"\nHINT:  Restart the server/, 'and says that the server is to be restarted';
-    tells($cluster, 'old', 'the other has');
+    isnt $cluster->psql('updated', $call{run_digest}, stderr => \my $error), 0, 'the updated database has no round';
+    like $error, qr/supports version \Q$current\E .* version "\Q$later\E"\nHINT:  Restart the server/, 'the error asks for a restart of the server';
+    tells($cluster, 'old', 'the other database has its rounds');
     $cluster->stop;
 };
 
@@ -253,11 +252,11 @@ is sql('SELECT pg_postmaster_start_time()'), $started, 'the server never went do
 
 # ---------------------------------------------------------------- pg_upgrade
 
-# Returns the log of the servers that it started.
+# Runs pg_upgrade. Returns the log of the servers that it started.
 sub upgrade {
     my ($old, $new) = @_;
     my ($bin) = PostgreSQL::Test::Utils::run_command([qw(pg_config --bindir)]);
-    # It leaves a script in the directory where it is run.
+    # pg_upgrade leaves a script in its working directory.
     my ($out, $err) = PostgreSQL::Test::Utils::run_command([
         'sh', '-c', 'cd "$0" && exec "$@"', $new->basedir, 'pg_upgrade', '--no-sync', '--retain',
         '-b', $bin, '-B', $bin, '-d', $old->data_dir, '-D', $new->data_dir,
@@ -274,15 +273,15 @@ sub start_with {
     return;
 }
 
-# The outcome of a round, and the jobs that were told since.
+# The outcome of a round, and the jobs that were reported since.
 sub round {
     my ($cluster, $before) = @_;
     my $row = (JobAlerting::run_digest($cluster))[-1];
     return [ $row->{outcome}, map { JobAlerting::named_jobs($_) } ($stub->requests)[ $before .. $stub->count - 1 ] ];
 }
 
-subtest 'pg_upgrade takes tables and numbers along, and nothing is sent meanwhile' => sub {
-    # What is in doubt lets newer ones pass where it is held.
+subtest 'pg_upgrade keeps tables and sequences, and nothing is sent meanwhile' => sub {
+# A held digest in doubt does not hold up newer ones.
     JobAlerting::configure($node, interval => '1h', on_in_doubt => 'hold');
     for my $mode ([ 'close-after-read' => 'in_doubt' ], [ '401' => 'pending' ]) {
         JobAlerting::fail_job($node);
@@ -300,25 +299,25 @@ subtest 'pg_upgrade takes tables and numbers along, and nothing is sent meanwhil
     my $before = $stub->count;
     my $log = upgrade($node, $new);
     my @servers = $log =~ /database system is ready to accept connections/g;
-    cmp_ok scalar @servers, '>=', 2, 'it has started both';
-    unlike $log, qr/background worker .*job_alerting/, 'which had no worker of ours';
+    cmp_ok scalar @servers, '>=', 2, 'it has started both servers';
+    unlike $log, qr/background worker .*job_alerting/, 'neither had a worker of ours';
     is $stub->count, $before, 'nothing was sent';
 
     start_with($new, '');
-    is contents($new), $contents, 'the tables are as they were';
-    is $new->safe_psql('postgres', $numbers), $next, 'so are the sequences';
+    is contents($new), $contents, 'the tables are unchanged';
+    is $new->safe_psql('postgres', $numbers), $next, 'the sequences are unchanged';
     $new->stop;
     start_with($new, 'job_alerting');
     $stub->wait_for($before + 1, 15);
-    is_deeply round($new, $before), [ 'in_doubt', $unseen ], 'what was not yet seen is told, what was accepted is not';
+    is_deeply round($new, $before), [ 'in_doubt', $unseen ], 'only the unseen failure is reported';
     my $job = JobAlerting::fail_job($new);
     $before = $stub->count;
-    is_deeply round($new, $before), [ 'accepted', $job ], 'and so is what fails now';
-    is $new->safe_psql('postgres', <<'SQL'), 'in_doubt, held; in_doubt, held', 'what was waiting is held: it is a copy';
+    is_deeply round($new, $before), [ 'accepted', $job ], 'a new failure is reported';
+    is $new->safe_psql('postgres', <<'SQL'), 'in_doubt, held; in_doubt, held', 'waiting digests are held, since the new cluster is a copy';
 SELECT string_agg(concat_ws(', ', state, CASE held WHEN 'copy' THEN 'held' END), '; ') FROM job_alerting.digest WHERE state <> 'accepted'
 SQL
     like $new->safe_psql('postgres', 'SELECT reason FROM job_alerting.status'), qr/\Adigest \d+ through sendgrid is in doubt/,
-      'which the status says';
+      'the status says so';
     $new->stop;
 };
 

@@ -1,6 +1,6 @@
-# Copies of a database: made from a template, restored from a dump, started from a base backup. What
-# the original had recorded is the original's to tell: in a copy it is held until an operator has
-# it sent. What fails in the copy is told by the copy.
+# Copies of a database: made from a template, restored from a dump, started from a base backup. A copy
+# holds the failures that its original had recorded, until an operator releases them. It reports new
+# failures itself.
 
 use strict;
 use warnings;
@@ -12,10 +12,10 @@ use lib "$FindBin::Bin/../support";
 use JobAlerting;
 
 my $stub = JobAlerting::Stub->start;
-# Without a launcher, which would try again by itself what the originals have in doubt.
+# Not preloaded: a launcher would resend what the originals have in doubt.
 my $node = JobAlerting::node('main', stub => $stub, streaming => 1, preload => 0);
 
-# One round. Returns what it says of the channel, and the mails.
+# One round. Returns its row of the channel, and the mails.
 sub round {
     my ($cluster, $db) = @_;
     my $before = $stub->count;
@@ -37,7 +37,7 @@ sub is_outcome {
     return;
 }
 
-# A failure, and a round that meets this answer.
+# A failure, and a round that gets this answer.
 sub fail_into {
     my ($mode, $db, $outcome) = @_;
     $stub->mode($mode);
@@ -86,25 +86,25 @@ sub create_sending {
 
 # ---------------------------------------------------------------- copies
 
-# What a copy tells: nothing that its original had recorded, whatever became of it; what failed
-# since, and that it is a copy. Then only what is new. `held`: how many digests are.
+# A copy reports no failure that its original had recorded. Its first mail has the failures since, and says
+# that it comes from a copy. `held`: the number of held digests.
 sub is_a_copy {
     my ($cluster, $db, $held) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $new = JobAlerting::fail_job($cluster, db => $db);
     my ($row, @mails) = round($cluster, $db);
     is_outcome($row, 'accepted');
-    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$new] ], 'one mail, of what is new';
+    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$new] ], 'one mail with the new failure';
     like text($mails[0]), qr/This database is a copy/, 'it says that it comes from a copy';
     my @named = text($mails[0]) =~ /Digest #\d+ \(1 failure\) may not have reached you: this database is a copy/g;
-    is scalar @named, $held, 'and names what is held';
+    is scalar @named, $held, 'it names the held digests';
     is $cluster->safe_psql($db, q(SELECT count(*) FROM job_alerting.digest WHERE state = 'in_doubt' AND held = 'copy')), $held,
       "held: $held";
     is_quiet($cluster, $db, $held);
     my $next = JobAlerting::fail_job($cluster, db => $db);
     ($row, @mails) = round($cluster, $db);
-    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$next] ], 'what fails next is told';
-    unlike text($mails[0]), qr/This database is a copy/, 'without these words';
+    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$next] ], 'the next failure is reported';
+    unlike text($mails[0]), qr/This database is a copy/, 'its mail does not mention a copy';
     return;
 }
 
@@ -137,7 +137,7 @@ sub create_copy {
     return;
 }
 
-# A cluster made from the base backup, with a launcher of its own.
+# A cluster made from the base backup, with its own launcher.
 sub cluster_from_backup {
     my ($name, @conf) = @_;
     my $cluster = PostgreSQL::Test::Cluster->new($name);
@@ -146,7 +146,7 @@ sub cluster_from_backup {
     return $cluster;
 }
 
-# Its first round in a database is over, which the launcher made.
+# Waits for the end of the launcher's first round in a database.
 sub wait_for_launcher {
     my ($cluster, $db) = @_;
     my $scanned = 'SELECT bool_and(last_scan_at > pg_postmaster_start_time()) FROM job_alerting.queue';
@@ -165,7 +165,7 @@ my $worker = JobAlerting::worker($node);
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($worker)");
 $sending->{call}->finish;
 is $node->safe_psql('sending', 'SELECT string_agg(state, chr(32) ORDER BY id) FROM job_alerting.digest'),
-  'accepted sending', 'a digest is sending, and its sender gone';
+  'accepted sending', 'a digest is in state sending, and its sender is gone';
 $stub->mode('202');
 
 subtest 'a database made from a template holds the past of its original' => sub {
@@ -176,7 +176,7 @@ subtest 'a database made from a template holds the past of its original' => sub 
     }
 };
 
-subtest 'a copy of a copy holds what that one holds, and what it has not told yet' => sub {
+subtest 'a copy of a copy holds the held digests and the unreported failures of that copy' => sub {
     my $job = JobAlerting::fail_job($node, db => 'copy_of_blocked');
     $stub->mode('401');
     my ($row) = round($node, 'copy_of_blocked');
@@ -186,10 +186,10 @@ subtest 'a copy of a copy holds what that one holds, and what it has not told ye
     is_a_copy($node, 'copy_of_copy', 3);
     my @mails;
     ($row, @mails) = round($node, 'copy_of_blocked');
-    is_deeply [ map { JobAlerting::named_jobs($_) } @mails ], [$job], 'what it had pending, the first copy tells';
+    is_deeply [ map { JobAlerting::named_jobs($_) } @mails ], [$job], 'the first copy reports its pending failure';
 };
 
-subtest 'a copy that cannot be noticed can be told' => sub {
+subtest 'an operator can mark a copy that looks like its original' => sub {
     my $db = 'copy_of_sending';
     JobAlerting::fail_job($node, db => $db);
     $stub->mode('401');
@@ -200,13 +200,13 @@ subtest 'a copy that cannot be noticed can be told' => sub {
     is_a_copy($node, $db, 2);
 };
 
-subtest 'a dump taken while a digest is on its way' => sub {
+subtest 'a dump taken during a request' => sub {
     create_copy('restored');
     restore_dump($dump_of_sending, $node, 'restored');
     is_a_copy($node, 'restored', 1);
 };
 
-subtest 'a dump that is restored into the database that it was taken from' => sub {
+subtest 'a dump restored into the same database' => sub {
     create_copy('in_place', 'sending');
     is_a_copy($node, 'in_place', 1);
     $stub->mode('401');
@@ -215,12 +215,12 @@ subtest 'a dump that is restored into the database that it was taken from' => su
     $stub->mode('202');
     my $file = dump_database('in_place');
     my ($row, @mails) = round($node, 'in_place');
-    is_deeply [ map { JobAlerting::named_jobs($_) } @mails ], [$job], 'told after the dump was taken';
+    is_deeply [ map { JobAlerting::named_jobs($_) } @mails ], [$job], 'a failure is reported after the dump';
     restore_dump($file, $node, 'in_place', '--clean');
     is_a_copy($node, 'in_place', 2);
 };
 
-subtest 'a dump that is restored where rounds have begun' => sub {
+subtest 'a dump restored between rounds of the new database' => sub {
     my $file = dump_database('postgres');
     create_copy('early');
     $node->safe_psql('early', 'CREATE EXTENSION job_alerting');
@@ -229,7 +229,7 @@ subtest 'a dump that is restored where rounds have begun' => sub {
     restore_dump($file, $node, 'early');
     is_a_copy($node, 'early', 2);
 
-    # Table by table, as the dump has them, and a round comes between.
+    # The tables are restored one by one, with a round in between.
     create_copy('halfway');
     my $half = sub {
         my ($kept) = @_;
@@ -243,7 +243,7 @@ subtest 'a dump that is restored where rounds have begun' => sub {
     };
     $half->(0);
     my ($row, @mails) = round($node, 'halfway');
-    is scalar @mails, 0, 'no mail halfway';
+    is scalar @mails, 0, 'the round in between sends nothing';
     $half->(1);
     is_a_copy($node, 'halfway', 2);
 };
@@ -254,7 +254,7 @@ subtest 'a dump restored into a database of the same oid in another cluster' => 
     is $other->safe_psql('postgres', q(SELECT oid FROM pg_database WHERE datname = 'postgres')),
       $node->safe_psql('postgres', q(SELECT oid FROM pg_database WHERE datname = 'postgres')), 'the oids are the same';
     restore_dump(dump_database('postgres'), $other, 'postgres');
-    # The copy is noticed in a transaction of its own, before the first scan.
+    # The round detects the copy in its first transaction, before the first scan.
     my $before = $stub->count;
     my $held = JobAlerting::hold($other, 'LOCK TABLE research_jobs');
     my $waits = "SELECT count(*) FROM pg_locks WHERE relation = 'research_jobs'::regclass AND NOT granted";
@@ -270,7 +270,7 @@ subtest 'a dump restored into a database of the same oid in another cluster' => 
     is_a_copy($other, 'postgres', 2);
 };
 
-subtest 'what is held is settled by an operator' => sub {
+subtest 'an operator settles held digests' => sub {
     my $status = sub {
         my ($row) = JobAlerting::rows($other, undef, 'SELECT * FROM job_alerting.status');
         return $row;
@@ -278,49 +278,49 @@ subtest 'what is held is settled by an operator' => sub {
     my ($first, $second) = map { $_->{id} } JobAlerting::rows($other, undef,
         'SELECT id FROM job_alerting.digest WHERE held IS NOT NULL ORDER BY id');
     is_quiet($other, 'postgres', 2);
-    ok !$status->()->{healthy}, 'until then, the server is not well';
+    ok !$status->()->{healthy}, 'until then, status is unhealthy';
     like $status->()->{reason}, qr/digest $first .* is in doubt: this database is a copy.*settle\($first, true\)/,
-      'and says why';
+      'status says why';
     $other->safe_psql('postgres', "SELECT job_alerting.settle($first, true)");
     is_quiet($other, 'postgres', 1);
-    like $status->()->{reason}, qr/digest $second .* is in doubt/, 'one less';
+    like $status->()->{reason}, qr/digest $second .* is in doubt/, 'one digest less is held';
     $other->safe_psql('postgres', "SELECT job_alerting.settle($second, false)");
     my ($row, @mails) = round($other, 'postgres');
     is_outcome($row, 'accepted');
-    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [ $waiting->{jobs}[2] ] ], 'one mail, of that digest';
+    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [ $waiting->{jobs}[2] ] ], 'one mail with the released digest';
     is_quiet($other, 'postgres', 0);
-    ok $status->()->{healthy}, 'well' or diag explain $status->();
+    ok $status->()->{healthy}, 'status is healthy' or diag explain $status->();
 };
 
-subtest 'a channel that the original had, or had not' => sub {
+subtest 'a channel that the original had, and one that it had not' => sub {
     create_copy('channels', 'blocked');
     my $log = sub { PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/\s+/ /gr };
     $node->safe_psql('channels', "ALTER DATABASE channels SET job_alerting.channels = 'log'");
     my $new = JobAlerting::fail_job($node, db => 'channels');
     my ($row, @mails) = round($node, 'channels');
     is_outcome($row, 'accepted');
-    is_deeply [ $row->{channel}, $row->{failures}, scalar @mails ], [ 'log', 1, 0 ], 'the new one gets what is new';
-    like $log->(), qr/ in main\/channels: .*This database is a copy/, 'and is told that it is a copy';
+    is_deeply [ $row->{channel}, $row->{failures}, scalar @mails ], [ 'log', 1, 0 ], 'the new channel gets new failures';
+    like $log->(), qr/ in main\/channels: .*This database is a copy/, 'its mail says that it comes from a copy';
     is $node->safe_psql('channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'log' AND held = 'copy')), 1,
-      'what stood before is held back from it';
+      'earlier failures are held back from it';
     $node->safe_psql('channels', 'ALTER DATABASE channels RESET job_alerting.channels');
     ($row, @mails) = round($node, 'channels');
-    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$new] ], 'the old one, too, when it is back';
+    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$new] ], 'the old channel gets new failures, too';
     is $node->safe_psql('channels', q(SELECT count(*) FROM job_alerting.digest WHERE channel = 'sendgrid' AND held = 'copy')), 2,
-      'what it had not got is held';
+      'its earlier failures are held';
 };
 
-subtest 'a cluster started from a base backup is a copy, and stays what it is' => sub {
+subtest 'a cluster started from a base backup is a copy, also after restarts' => sub {
     my $before = $stub->count;
     my $clone = cluster_from_backup('clone');
     $clone->start;
     wait_for_launcher($clone, $_) for qw(postgres blocked sending);
-    is $stub->count, $before, 'its launcher has made a round in each database, and no mail';
+    is $stub->count, $before, 'the rounds of its launcher send nothing';
     my ($status) = JobAlerting::rows($clone, 'blocked', 'SELECT * FROM job_alerting.status');
-    like $status->{reason}, qr/is in doubt: this database is a copy/, 'it is not well, and says why';
+    like $status->{reason}, qr/is in doubt: this database is a copy/, 'status is unhealthy and says why';
     is_a_copy($clone, @$_) for [ postgres => 2 ], [ blocked => 2 ], [ sending => 1 ];
 
-    # What it has composed itself is its own, however often it starts.
+    # It delivers the digests that it has composed itself, after any number of restarts.
     $stub->mode('401');
     my $job = JobAlerting::fail_job($clone, db => 'sending');
     my ($row) = round($clone, 'sending');
@@ -329,17 +329,17 @@ subtest 'a cluster started from a base backup is a copy, and stays what it is' =
         $clone->restart;
         wait_for_launcher($clone, 'sending');
     }
-    # Without this file, which somebody may tidy away, it is no other copy.
+    # Somebody may remove this file, which does not make it another copy.
     unlink $clone->data_dir . '/backup_label.old' or die "cannot remove the label: $!";
     $stub->mode('202');
     my @mails;
     ($row, @mails) = round($clone, 'sending');
-    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$job] ], 'its own digest is told, restarts or not';
-    unlike text($mails[0]), qr/This database is a copy/, 'as what it is';
+    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$job] ], 'its own digest is delivered, also after restarts';
+    unlike text($mails[0]), qr/This database is a copy/, 'it has the right jobs';
     $clone->stop;
 };
 
-# Without settings that name a target, the recovery ends with the archive, which is empty.
+# Without a recovery target, recovery ends with the archive, which is empty.
 sub is_recovered_copy {
     my ($name, @conf) = @_;
     my $before = $stub->count;
@@ -348,7 +348,7 @@ sub is_recovered_copy {
     $restored->start;
     wait_for_launcher($restored, $_) for qw(postgres blocked sending);
     like $restored->safe_psql('postgres', q(SELECT pg_walfile_name(pg_current_wal_lsn()))), qr/\A00000002/,
-      'it is on another timeline';
+      'the cluster is on another timeline';
     is $stub->count, $before, 'no mail';
     is_a_copy($restored, @$_) for [ blocked => 2 ], [ sending => 1 ];
     return $restored;
@@ -358,7 +358,7 @@ subtest 'a cluster recovered to a point in time is a copy, too' => sub {
     is_recovered_copy('target', q(recovery_target = 'immediate'), q(recovery_target_action = 'promote'))->stop;
 };
 
-subtest 'so is one recovered to the end of the archive, for as long as it runs' => sub {
+subtest 'a cluster recovered to the end of the archive is a copy, as long as it runs' => sub {
     my $restored = is_recovered_copy('archive');
     $restored->safe_psql('sending', 'SELECT job_alerting.settle(id, true) FROM job_alerting.digest WHERE held IS NOT NULL');
     $stub->mode('401');
@@ -368,21 +368,21 @@ subtest 'so is one recovered to the end of the archive, for as long as it runs' 
     $stub->mode('202');
     my @mails;
     ($row, @mails) = round($restored, 'sending');
-    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$job] ], 'its own digest is told';
+    is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @mails ], [ [$job] ], 'its own digest is delivered';
     $restored->stop;
 };
 
-subtest 'the originals go on as if nothing had happened' => sub {
+subtest 'the originals are not affected' => sub {
     my ($row, @mails) = round($node, 'sending');
     is_deeply [ map { JobAlerting::named_jobs($_) } @mails ], [ $sending->{jobs}[1] ],
-      'what was on its way is sent again';
+      'the digest in state sending is sent again';
     ($row, @mails) = round($node, 'blocked');
     is_deeply [ map { JobAlerting::named_jobs($_) } @mails ], [ @{ $blocked->{jobs} }[ 1, 2 ] ],
-      'what was in doubt, and what was behind it';
+      'the digest in doubt and the failure behind it are sent';
     ($row, @mails) = round($node, 'postgres');
-    is_deeply [ map { JobAlerting::named_jobs($_) } @mails ], [ $waiting->{jobs}[2] ], 'what was pending';
+    is_deeply [ map { JobAlerting::named_jobs($_) } @mails ], [ $waiting->{jobs}[2] ], 'the pending digest is sent';
     is_quiet($node, @$_) for [ sending => 0 ], [ blocked => 0 ];
-    unlike text($_), qr/copy/, 'no word of a copy' for @mails;
+    unlike text($_), qr/copy/, 'no mail mentions a copy' for @mails;
 };
 
 $other->stop;

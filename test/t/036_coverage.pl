@@ -1,9 +1,9 @@
-# Each channel tells each failure once, whatever happens to queues, channels and the ledger. A few
-# cases by name; then random steps, with what must hold after each round, and at the end what the
-# receiver saw.
+# Each channel reports each failure once, whatever happens to queues, channels and the ledger. The test has
+# a few named cases, then random steps with checks after each round, and compares the receiver's records at
+# the end.
 #
-#   STEPS=200000   takes so many steps, and not 20,000
-#   SEED=17        takes those of an earlier run again
+#   STEPS=200000   takes 200,000 steps instead of 20,000
+#   SEED=17        repeats the steps of an earlier run
 
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ my $seed = $ENV{SEED} || 1 + int rand 2**31;
 diag "$steps random steps; SEED=$seed takes them again";
 
 my $stub = JobAlerting::Stub->start;
-# Not preloaded: nobody but the test makes rounds.
+# Not preloaded, so that only the test makes rounds.
 my $node = JobAlerting::node('main', stub => $stub, slack => $stub, preload => 0, conf => <<'CONF');
 job_alerting.max_listed = 1000
 CONF
@@ -38,7 +38,7 @@ sub channels {
     return;
 }
 
-# One round: for each message that came, its channel and its jobs.
+# One round. Returns the channel and the jobs of each message.
 sub told {
     my $came = $stub->from_now;
     JobAlerting::run_digest($node, 'cases');
@@ -75,65 +75,65 @@ sql(<<'SQL');
 SQL
 sql($watch);
 
-subtest 'what one channel has told is told through another, when it stands again' => sub {
+subtest 'a failure that was reported through one channel is reported through another when it stands again' => sub {
     channels('sendgrid');
     sql(q(INSERT INTO jobs VALUES ('a', true)));
-    is_deeply [ told() ], [ [ sendgrid => 'a' ] ], 'told through the one';
+    is_deeply [ told() ], [ [ sendgrid => 'a' ] ], 'reported through the first channel';
     sql(q(SELECT job_alerting.unwatch('q')));
     sql(q(INSERT INTO jobs VALUES ('b', true)));
     sql(q(SELECT job_alerting.watch_query('other', 'SELECT id AS job_id, failed_at FROM public.jobs WHERE id = ''b''')));
     channels('sendgrid,slack');
-    is_deeply [ told() ], [ [ sendgrid => 'b' ], [ slack => 'b' ] ], 'what fails next is told through both';
+    is_deeply [ told() ], [ [ sendgrid => 'b' ], [ slack => 'b' ] ], 'the next failure is reported through both';
     sql($watch);
     sql(q(SELECT job_alerting.unwatch('other', forget => true)));
     sql(q(DELETE FROM jobs WHERE id = 'b'));
-    is_deeply [ told() ], [ [ slack => 'a' ] ], 'it stands again: told through the other, too';
-    is_deeply [ told() ], [], 'and once';
-    is sql(q(SELECT id FROM job_alerting.failure WHERE job_id = 'a')), 1, 'under its number';
+    is_deeply [ told() ], [ [ slack => 'a' ] ], 'standing again, the failure is reported through the other, too';
+    is_deeply [ told() ], [], 'only once';
+    is sql(q(SELECT id FROM job_alerting.failure WHERE job_id = 'a')), 1, 'under its ledger id';
 };
 
-subtest 'a channel that was away tells what it has missed' => sub {
+subtest 'a channel that was away reports the missed failures' => sub {
     sql(q(SELECT job_alerting.unwatch('q')));
     channels('sendgrid');
     sql(q(INSERT INTO jobs VALUES ('c', true), ('d', true)));
     sql($watch);
-    is_deeply [ told() ], [ [ sendgrid => 'c d' ] ], 'two through the one';
+    is_deeply [ told() ], [ [ sendgrid => 'c d' ] ], 'two failures are reported through one channel';
     sql(q(UPDATE jobs SET failed = false));
-    is_deeply [ told() ], [], 'they clear';
+    is_deeply [ told() ], [], 'they are cleared';
     channels('slack');
     sql(q(INSERT INTO jobs VALUES ('e', true)));
-    is_deeply [ told() ], [ [ slack => 'c d e' ] ], 'the other tells what it has missed, with what is new';
+    is_deeply [ told() ], [ [ slack => 'c d e' ] ], 'the other channel reports the missed and the new failures';
     channels('sendgrid');
-    is_deeply [ told() ], [ [ sendgrid => 'e' ] ], 'the one tells what it has not told';
+    is_deeply [ told() ], [ [ sendgrid => 'e' ] ], 'the first channel reports only new failures';
 };
 
-subtest 'status, preview() and a copy know of it' => sub {
+subtest 'status, preview() and a copy count missed failures' => sub {
     sql('DROP EXTENSION job_alerting; CREATE EXTENSION job_alerting; UPDATE jobs SET failed = false');
     sql($watch);
     channels('sendgrid');
     sql(q(UPDATE jobs SET failed = true WHERE id IN ('a', 'b', 'c')));
-    is_deeply [ told() ], [ [ sendgrid => 'a c' ] ], 'two are told';
+    is_deeply [ told() ], [ [ sendgrid => 'a c' ] ], 'two are reported';
     sql(q(UPDATE jobs SET failed = false));
     told();
     channels('slack');
     sql(q(INSERT INTO jobs VALUES ('f', true)));
-    is_deeply [ told() ], [ [ slack => 'f' ] ], 'a later one through another channel';
+    is_deeply [ told() ], [ [ slack => 'f' ] ], 'a later failure is reported through another channel';
     channels('');
     sql(q(UPDATE jobs SET failed = true WHERE id IN ('a', 'c')));
     told();
     channels('slack');
     my ($status) = JobAlerting::rows($node, 'cases', 'SELECT * FROM job_alerting.status');
-    is $status->{failures_waiting}, 2, 'status counts the two';
+    is $status->{failures_waiting}, 2, 'status counts the two missed failures';
     my ($preview) = JobAlerting::rows($node, 'cases', 'SELECT * FROM job_alerting.preview()');
-    is_deeply [ sort($preview->{body_text} =~ /^ *job (\S+) in /mg) ], [ 'a', 'c' ], 'preview() tells them';
-    like $preview->{body_text}, qr/reported earlier/, 'preview() is whole';
+    is_deeply [ sort($preview->{body_text} =~ /^ *job (\S+) in /mg) ], [ 'a', 'c' ], 'preview() lists them';
+    like $preview->{body_text}, qr/reported earlier/, 'preview() has all parts';
     $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE cases');
     $node->safe_psql('postgres', q(ALTER DATABASE copy SET job_alerting.channels = 'slack'));
     JobAlerting::run_digest($node, 'copy');
     is $node->safe_psql('copy', q(SELECT array_agg(job_id ORDER BY job_id) FROM job_alerting.digest_failure f
         JOIN job_alerting.digest d ON d.id = f.digest_id WHERE held = 'copy' AND d.channel = 'slack')), '{a,c}', 'a copy holds them back';
     my @rows = JobAlerting::run_digest($node, 'cases');
-    is "$rows[0]{outcome} $rows[0]{failures}", 'accepted 2', 'the original tells them';
+    is "$rows[0]{outcome} $rows[0]{failures}", 'accepted 2', 'the original reports them';
     sql('UPDATE jobs SET failed = false');
     told();
 };
@@ -147,10 +147,10 @@ sub pick {
     return $choices[ rand @choices ];
 }
 
-# False while nobody listens where mails go.
+# False while no receiver listens.
 my $may_be_quiet = 'true';
 
-# What a step says to psql, behind its weight.
+# The steps: the weight of each, and its input for psql.
 my @step = (
     [ 60, sub { sprintf q(UPDATE job SET failed = true WHERE queue = '%s' AND n %% 8 = %d), queue(), rand 8 } ],
     [ 60, sub { sprintf q(UPDATE job SET failed = false WHERE queue = '%s' AND n %% 8 = %d), queue(), rand 8 } ],
@@ -173,7 +173,7 @@ my @bag = map { ($_->[1]) x $_->[0] } @step;
 
 sub queue { return pick('p', 'q', 'r') }
 
-# While no request is on its way.
+# Sets the mode while no request is under way.
 sub mode {
     my ($mode) = @_;
     return join '', '\\! ', sprintf(q(printf '%%s\n' %s), join ' ', split /\n/, $mode), ' >', $stub->dir, '/mode';
@@ -298,7 +298,7 @@ END
 $$;
 SQL
 
-# What the receiver saw, against what the rounds had: the same jobs, or, in a minimal form, as many.
+# Compares each received message with its round: the same jobs or, in a minimal form, the same number.
 sub wrong_requests {
     my ($sent, @requests) = @_;
     my @faults;
@@ -329,7 +329,7 @@ sub wrong_requests {
     return @faults;
 }
 
-# A minimal form names no job, and Slack takes only so many.
+# A minimal form names no job, and a Slack message lists only some.
 sub is_told {
     my ($request, $named, $jobs) = @_;
     return !@$named if text_of($request) =~ /was\s+refused\s+as\s+it\s+was/;
@@ -339,7 +339,7 @@ sub is_told {
     return @$named && !grep { --$left{$_} < 0 } @$named;
 }
 
-# A copy of the database goes on in its place.
+# A copy of the database takes its place.
 sub copy {
     my ($db, $name) = @_;
     $node->safe_psql('postgres', "CREATE DATABASE $name TEMPLATE $db");
@@ -367,13 +367,13 @@ subtest 'random steps' => sub {
         JobAlerting::configure($node, sendgrid_url => $stub->url) if $nobody;
     }
     note "$rounds rounds";
-    cmp_ok $rounds, '>', $steps / 60, 'rounds enough';
+    cmp_ok $rounds, '>', $steps / 60, 'there were enough rounds';
 
     my @sent = JobAlerting::rows($node, $db, 'SELECT * FROM sent WHERE arrived ORDER BY request');
     my @requests = ($stub->requests)[ $begun .. $stub->count - 1 ];
     cmp_ok scalar @requests, '>', $steps / 100, scalar(@requests) . ' messages';
     my @faults = wrong_requests(\@sent, @requests);
-    is join("\n", @faults[ 0 .. ($#faults > 9 ? 9 : $#faults) ]), '', 'each tells what it should, and no failure is told twice';
+    is join("\n", @faults[ 0 .. ($#faults > 9 ? 9 : $#faults) ]), '', 'each message has the expected failures, and no failure is reported twice';
 };
 
 $node->stop;

@@ -1,5 +1,5 @@
-# The need: a nightly chain of jobs runs in a worker outside the database, and a step of it fails
-# without anybody hearing of it. The mail that arrives is read here as its reader does.
+# The product's purpose: a nightly chain of jobs runs in a worker outside the database, and one of its steps
+# fails silently. The test reads the mail that arrives.
 
 use strict;
 use warnings;
@@ -17,12 +17,12 @@ my $node = JobAlerting::node('main', stub => $stub, interval => '1s', conf => <<
 job_alerting.job_url = 'https://admin.example.com/jobs/{job_id}?step={job_type}&target={target_id}'
 CONF
 JobAlerting::create_jobs($node);
-# The first use, which also tells the launcher of the extension.
+# This first round also announces the database to the launcher.
 JobAlerting::run_digest($node);
 
 my $worker;
 
-# A worker that the test dies over must not live on.
+# The worker must not outlive the test.
 END {
     my $status = $?;
     $worker->kill_kill if $worker;
@@ -51,7 +51,7 @@ sub start_chain {
 SQL
 }
 
-# The job of a chain that came so far.
+# Waits until this step of the chain has this status. Returns its job.
 sub wait_for_step {
     my ($chain, $step, $status) = @_;
     return JobAlerting::poll(sub {
@@ -62,10 +62,10 @@ SQL
     }, 30, "the step $step to be $status");
 }
 
-# The rounds of the launcher: so many more that begin from now on come to their end.
+# Waits for so many of the launcher's rounds, from beginning to end.
 sub wait_for_rounds {
     my ($count) = @_;
-    # One more: that which is under way does not count.
+# One more, because a round in progress does not count.
     for (0 .. $count) {
         my $before = sql('SELECT last_scan_at FROM job_alerting.queue');
         JobAlerting::poll(sub { sql('SELECT last_scan_at FROM job_alerting.queue') ne $before }, 30, 'a round');
@@ -81,40 +81,40 @@ sub text_of {
 
 my $chain = '2024-05-01T03:00:00Z';
 
-subtest 'what is retried and recovers reaches nobody' => sub {
+subtest 'a job that succeeds after retries is not reported' => sub {
     start_chain(qq({"chain_started_at": "$chain", "transient": {"album": 1, "song": 2}, "hang": "artist"}));
     start_worker();
     my $song = wait_for_step($chain, 'song', 'done');
     is $song->{attempts}, 3, 'the songs took three attempts';
     wait_for_step($chain, 'artist', 'running');
     wait_for_rounds(2);
-    is $stub->count, 0, 'and no mail came';
+    is $stub->count, 0, 'no mail came';
 };
 
 subtest 'a worker killed in the middle of a job becomes one mail' => sub {
     my $job = wait_for_step($chain, 'artist', 'running');
     kill_worker();
     wait_for_rounds(1);
-    is $stub->count, 0, 'none before anybody knows that the job is lost';
+    is $stub->count, 0, 'no mail comes before the janitor finds the lost job';
 
     $node->psql('postgres', PostgreSQL::Test::Utils::slurp_file("$support/janitor.sql"),
         on_error_die => 1, extra_params => [ '-v', 'lost_after=0' ]);
     wait_for_step($chain, 'artist', 'dead');
     my ($mail) = $stub->wait_for(1, 15);
 
-    like $mail->{verdict}, qr/\A202/, 'a mail as SendGrid wants it';
+    like $mail->{verdict}, qr/\A202/, 'SendGrid accepts the mail';
     like $mail->{json}{subject}, qr{\A1 job failed in main/postgres: apple/refresh_catalog \(worker lost\) \[#\d+\]\z}, 'its subject';
-    is_deeply [ JobAlerting::named_jobs($mail) ], [ $job->{id} ], 'it names that job and no other';
+    is_deeply [ JobAlerting::named_jobs($mail) ], [ $job->{id} ], 'it lists only that job';
     for my $type ('text/plain', 'text/html') {
         my $text = text_of($mail, $type);
         like $text, qr{Chain \Q$chain\E}, "$type: its chain";
         like $text, qr{Chain.*apple/refresh_catalog}s, "$type: source and type of the job under it";
         like $text, qr{artist/\Q$job->{target_id}\E}, "$type: its target";
-        like $text, qr/No error was recorded: the worker probably died/, "$type: that nothing is known of the error";
+        like $text, qr/No error was recorded: the worker probably died/, "$type: the missing error";
         my $link = "https://admin.example.com/jobs/$job->{id}?step=refresh_catalog&target=$job->{target_id}";
         my $written = $type eq 'text/html' ? $link =~ s/&/&amp;/gr : $link;
         like $text, qr/\Q$written\E/, "$type: its link";
-        unlike $text, qr/timeout/, "$type: nothing of the retries";
+        unlike $text, qr/timeout/, "$type: no error of a retry";
     }
 };
 
@@ -129,19 +129,19 @@ subtest 'a job whose attempts are used up becomes one mail, with its error' => s
     start_worker();
     my $job = wait_for_step($next, 'song', 'dead');
     my $mail = ($stub->wait_for(2, 15))[1];
-    is_deeply [ JobAlerting::named_jobs($mail) ], [ $job->{id} ], 'it names that job';
+    is_deeply [ JobAlerting::named_jobs($mail) ], [ $job->{id} ], 'it lists that job';
     for my $type ('text/plain', 'text/html') {
         my $text = text_of($mail, $type);
         like $text, qr/Chain \Q$next\E/, "$type: its chain";
         like $text, qr{attempts 3/3}, "$type: its attempts";
         like $text, qr/iTunes API: timeout after 30 s/, "$type: its error";
-        unlike $text, qr/No error was recorded/, "$type: and nothing else in place of it";
+        unlike $text, qr/No error was recorded/, "$type: no note of a missing error";
     }
     wait_for_rounds(1);
-    is $stub->count, 2, 'and there is no other';
+    is $stub->count, 2, 'no other mail came';
 };
 
-subtest 'a chain that goes through reaches nobody' => sub {
+subtest 'a chain that succeeds is not reported' => sub {
     my $last = '2024-05-03T03:00:00Z';
     start_chain(qq({"chain_started_at": "$last"}));
     wait_for_step($last, 'index', 'done');

@@ -1,5 +1,5 @@
-# What becomes of a digest on its way: accepted, surely not accepted, or in doubt. What counts is
-# what the receiver saw: which requests came, in which order, with which bytes.
+# The outcomes of a delivery: accepted, surely not accepted, or in doubt. The test compares the requests that
+# the receiver saw, their order and their bytes.
 
 use strict;
 use warnings;
@@ -14,7 +14,7 @@ my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => "job_alerting.http_timeout = '1s'");
 JobAlerting::create_jobs($node);
 
-# One round: what it says of the channel's newest digest.
+# One round. Returns its row of the newest digest.
 sub run_digest {
     my @rows = JobAlerting::run_digest($node);
     return $rows[-1];
@@ -37,7 +37,7 @@ subtest 'an accepted digest is sent once and keeps no copy of the mail' => sub {
     my $job = fail_job();
     my $row = run_digest();
     is_deeply $row, { channel => 'sendgrid', digest_id => 1, failures => 1, outcome => 'accepted', detail => undef },
-      'what the call returns';
+      'the row of the call';
     my @requests = $came->();
     is scalar @requests, 1, 'one request';
     is_deeply [ JobAlerting::named_jobs($requests[0]) ], [$job], 'it names the job';
@@ -51,21 +51,21 @@ subtest 'an accepted digest is sent once and keeps no copy of the mail' => sub {
     is $digest->{request}, undef, 'the request is emptied';
     is $digest->{next_attempt_at}, undef, 'nothing is due';
     is run_digest()->{outcome}, 'silent', 'the next round is silent';
-    is $stub->count, $requests[0]{number}, 'and sends nothing';
+    is $stub->count, $requests[0]{number}, 'it sends nothing';
 };
 
-subtest 'the mail is what SendGrid and its reader want' => sub {
+subtest 'the mail meets the rules of SendGrid and has all facts' => sub {
     my $came = $stub->from_now;
     my $job = fail_job(source => 'youtube', job_type => 'search_song', last_error => "caf\x{c3}\x{a9} <b>&</b> \"q\"");
     my $row = run_digest();
     my ($request) = $came->();
     my $json = $request->{json};
-    like $request->{verdict}, qr/\A202 /, 'SendGrid takes it';
-    is $request->{line}, 'POST /v3/mail/send HTTP/1.1', 'where it goes';
-    is $request->{headers}{authorization}, "Bearer $JobAlerting::KEY", 'with the key';
-    is $request->{headers}{'content-type'}, 'application/json', 'as JSON';
+    like $request->{verdict}, qr/\A202 /, 'SendGrid accepts it';
+    is $request->{line}, 'POST /v3/mail/send HTTP/1.1', 'the request line';
+    is $request->{headers}{authorization}, "Bearer $JobAlerting::KEY", 'the key';
+    is $request->{headers}{'content-type'}, 'application/json', 'the content type';
     is $request->{headers}{expect}, undef, 'without waiting for 100-continue';
-    is $request->{headers}{'transfer-encoding'}, undef, 'of a length told beforehand';
+    is $request->{headers}{'transfer-encoding'}, undef, 'with Content-Length';
 
     is_deeply $json->{from}, { email => 'alerts@example.com', name => 'Job alerts' }, 'from';
     is scalar @{ $json->{personalizations} }, 1, 'one personalization';
@@ -75,21 +75,21 @@ subtest 'the mail is what SendGrid and its reader want' => sub {
     is_deeply [ map { $_->{type} } @{ $json->{content} } ], [ 'text/plain', 'text/html' ], 'text before HTML';
     is $json->{headers}{'Auto-Submitted'}, 'auto-generated', 'Auto-Submitted';
     like $json->{headers}{'Message-ID'}, qr/\A<[A-Za-z0-9.-]+\@example\.com>\z/, 'Message-ID';
-    is $json->{headers}{References}, $json->{headers}{'Message-ID'} =~ s/\@/.thread\@/r, 'References: a root of its own';
+    is $json->{headers}{References}, $json->{headers}{'Message-ID'} =~ s/\@/.thread\@/r, 'References';
     like $json->{headers}{Date}, qr/\A\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000\z/, 'Date';
     ok !$json->{tracking_settings}{$_}{enable}, "no $_"
       for qw(click_tracking open_tracking subscription_tracking ganalytics);
-    ok exists $json->{tracking_settings}{$_}{enable}, "said of $_" for qw(click_tracking open_tracking);
-    ok !$json->{tracking_settings}{click_tracking}{enable_text}, 'nor in the text';
+    ok exists $json->{tracking_settings}{$_}{enable}, "$_ is set" for qw(click_tracking open_tracking);
+    ok !$json->{tracking_settings}{click_tracking}{enable_text}, 'no click tracking in the text';
     is $json->{subject}, "1 job failed in main/postgres: youtube/search_song [#$row->{digest_id}]", 'subject';
 
     my ($text, $html) = map { $_->{value} } @{ $json->{content} };
-    like $text, qr{caf\x{e9} <b>&</b> "q"}, 'the error in the text, as it is';
+    like $text, qr{caf\x{e9} <b>&</b> "q"}, 'the error in the text, unescaped';
     like $html, qr{caf\x{e9} &lt;b&gt;&amp;&lt;/b&gt; &quot;q&quot;}, 'the error in the HTML, escaped';
     is_deeply [ JobAlerting::named_jobs($request) ], [$job], 'the job';
 };
 
-subtest 'an outage of the endpoint ends in one mail with all that failed meanwhile' => sub {
+subtest 'an outage of the endpoint ends in one mail with all failures' => sub {
     my @jobs = fail_job();
     my $port = $stub->port;
     $stub->stop;
@@ -104,24 +104,24 @@ subtest 'an outage of the endpoint ends in one mail with all that failed meanwhi
         my $row = run_digest();
         is $row->{outcome}, 'pending', "attempt $attempt: pending";
         is $row->{digest_id}, $first->{digest_id}, 'the same digest';
-        is $row->{failures}, scalar @jobs, 'grown by what failed meanwhile';
+        is $row->{failures}, scalar @jobs, 'it has the new failures, too';
     }
     push @jobs, fail_job();
 
     $stub = JobAlerting::Stub->start(port => $port);
     my $row = run_digest();
     is_accepted($row, 'accepted when it is back');
-    is $row->{digest_id}, $first->{digest_id}, 'still the same digest';
+    is $row->{digest_id}, $first->{digest_id}, 'the same digest';
     my @requests = $stub->requests;
     is scalar @requests, 1, 'one catch-up mail';
     is message_id($requests[0]), $message_id, 'with the same Message-ID';
     is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($requests[0]) ], \@jobs, 'all failures are in it';
     like $requests[0]{json}{content}[0]{value}, qr/late/, 'it says that it is late';
     is JobAlerting::digest($node, $row->{digest_id})->{attempts}, 4, 'it counts its attempts';
-    is run_digest()->{outcome}, 'silent', 'then silence';
+    is run_digest()->{outcome}, 'silent', 'the next round is silent';
 };
 
-# Each of these takes the whole request and gives no answer.
+# Each of these modes reads the whole request and gives no answer.
 for my $mode ('close-after-read', 'reset-after-read', 'stall', 'garbage') {
     subtest "no answer ($mode): in doubt, and sent again byte for byte" => sub {
         my $came = $stub->from_now;
@@ -135,49 +135,49 @@ for my $mode ('close-after-read', 'reset-after-read', 'stall', 'garbage') {
         my $new = fail_job();
         my $second = run_digest();
         is $second->{outcome}, 'in_doubt', 'second try: in doubt';
-        is $second->{digest_id}, $first->{digest_id}, 'of the same digest';
+        is $second->{digest_id}, $first->{digest_id}, 'the same digest';
         is scalar $came->(), 2, 'nothing newer is sent before it';
 
         is_accepted(run_digest(), 'third try: accepted');
         my @requests = $came->();
-        is scalar @requests, 4, 'three times the old digest, once the new one';
+        is scalar @requests, 4, 'three requests of the old digest, one of the new';
         is $requests[$_]{body}, $requests[0]{body}, 'byte-identical' for 1, 2;
-        like $requests[2]{json}{subject}, qr/\[#$first->{digest_id}\]/, 'with its number in the subject';
-        isnt message_id($requests[3]), message_id($requests[0]), 'the new one has its own Message-ID';
+        like $requests[2]{json}{subject}, qr/\[#$first->{digest_id}\]/, 'the subject has its number';
+        isnt message_id($requests[3]), message_id($requests[0]), 'the new digest has its own Message-ID';
         is_deeply [ map { [ JobAlerting::named_jobs($_) ] } @requests[ 0, 3 ] ], [ [$old], [$new] ],
           'each failure is in one digest';
-        is JobAlerting::digest($node, $first->{digest_id})->{state}, 'accepted', 'no doubt is left';
-        is JobAlerting::digest($node, $first->{digest_id})->{request}, undef, 'nor a copy of the mail';
-        is run_digest()->{outcome}, 'silent', 'then silence';
+        is JobAlerting::digest($node, $first->{digest_id})->{state}, 'accepted', 'the digest is accepted';
+        is JobAlerting::digest($node, $first->{digest_id})->{request}, undef, 'its request is emptied';
+        is run_digest()->{outcome}, 'silent', 'the next round is silent';
     };
 }
 
-subtest 'a digest in doubt stays so when the resend is surely not accepted' => sub {
+subtest 'a digest in doubt stays in doubt when the resend is surely not accepted' => sub {
     my $came = $stub->from_now;
     $stub->modes('close-after-read', '403', '202');
     fail_job();
     my $id = run_digest()->{digest_id};
     my $new = fail_job();
     is run_digest()->{outcome}, 'in_doubt', 'the first copy may have arrived';
-    is JobAlerting::digest($node, $id)->{state}, 'in_doubt', 'so the digest says';
+    is JobAlerting::digest($node, $id)->{state}, 'in_doubt', 'the digest is in doubt';
     is_accepted(run_digest());
     my @requests = $came->();
     is $requests[$_]{body}, $requests[0]{body}, 'byte-identical' for 1, 2;
-    is_deeply [ JobAlerting::named_jobs($requests[3]) ], [$new], 'what is newer comes after it';
+    is_deeply [ JobAlerting::named_jobs($requests[3]) ], [$new], 'the newer failure comes after it';
 };
 
-subtest 'an answer that breaks off after its status counts' => sub {
+subtest 'an answer that breaks off after its status line counts' => sub {
     for my $mode ('cut-after-status', 'cut-body', 'huge-header', 'huge-body 5000000') {
         my $came = $stub->from_now;
         $stub->modes($mode, '202');
         fail_job();
         is_accepted(run_digest(), "$mode: accepted");
         is scalar $came->(), 1, 'one request';
-        is run_digest()->{outcome}, 'silent', 'then silence';
+        is run_digest()->{outcome}, 'silent', 'the next round is silent';
     }
 };
 
-subtest 'on_in_doubt = hold: nothing in doubt is sent again' => sub {
+subtest 'on_in_doubt = hold: a digest in doubt is not sent again' => sub {
     JobAlerting::configure($node, on_in_doubt => 'hold');
     my $came = $stub->from_now;
     $stub->modes('close-after-read', '202');
@@ -187,7 +187,7 @@ subtest 'on_in_doubt = hold: nothing in doubt is sent again' => sub {
     for (1 .. 2) {
         my $row = run_digest();
         is $row->{outcome}, 'in_doubt', 'it stays in doubt';
-        is $row->{digest_id}, $held->{digest_id}, 'and is named';
+        is $row->{digest_id}, $held->{digest_id}, 'the row names the digest';
     }
     is scalar $came->(), 1, 'nothing is sent';
 
@@ -196,12 +196,12 @@ subtest 'on_in_doubt = hold: nothing in doubt is sent again' => sub {
     my @requests = $came->();
     is scalar @requests, 2, 'one request more';
     is_deeply [ JobAlerting::named_jobs($requests[1]) ], [$new], 'with the newer failure only';
-    is JobAlerting::digest($node, $held->{digest_id})->{state}, 'in_doubt', 'the old one is held still';
+    is JobAlerting::digest($node, $held->{digest_id})->{state}, 'in_doubt', 'the old digest is still held';
 
     JobAlerting::configure($node, on_in_doubt => 'resend');
     is_accepted(run_digest(), 'sent again when the setting allows it');
     is(($came->())[2]{body}, $requests[0]{body}, 'byte-identical');
-    is scalar $came->(), 3, 'once';
+    is scalar $came->(), 3, 'it is sent only once';
 };
 
 subtest 'a redirect is not followed' => sub {
@@ -212,12 +212,12 @@ subtest 'a redirect is not followed' => sub {
     my $row = run_digest();
     is $row->{outcome}, 'pending', 'pending';
     like $row->{detail}, qr/HTTP 307.*sendgrid_url/, 'the detail names the setting';
-    is $elsewhere->count + $elsewhere->broken, 0, 'nobody came there';
+    is $elsewhere->count + $elsewhere->broken, 0, 'no connection reached the other address';
     is_accepted(run_digest(), 'accepted at the right place');
-    is_deeply [ JobAlerting::named_jobs(($came->())[1]) ], [$job], 'with the failure';
+    is_deeply [ JobAlerting::named_jobs(($came->())[1]) ], [$job], 'the mail lists the failure';
 };
 
-subtest 'a refused digest is composed anew, with what failed since' => sub {
+subtest 'a refused digest is composed anew, with later failures' => sub {
     my $came = $stub->from_now;
     $stub->modes('401', '202');
     my $old = fail_job();
@@ -229,10 +229,10 @@ subtest 'a refused digest is composed anew, with what failed since' => sub {
     my @requests = $came->();
     is message_id($requests[1]), message_id($requests[0]), 'the same Message-ID';
     is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($requests[1]) ], [ $old, $new ], 'both failures in it';
-    is run_digest()->{outcome}, 'silent', 'then silence';
+    is run_digest()->{outcome}, 'silent', 'the next round is silent';
 };
 
-# Every failure that there was, in all mails that were accepted.
+# Covers all failures of the subtests above.
 subtest 'in the end each failure is in exactly one digest' => sub {
     my ($lost) = JobAlerting::rows($node, undef, <<'SQL');
         SELECT count(*) AS failures, count(*) FILTER (WHERE digests <> 1) AS wrong
@@ -242,7 +242,7 @@ subtest 'in the end each failure is in exactly one digest' => sub {
 SQL
     my ($jobs) = JobAlerting::rows($node, undef, 'SELECT count(*) FROM research_jobs');
     is $lost->{failures}, $jobs->{count}, 'each job is in the ledger';
-    is $lost->{wrong}, 0, 'and in one accepted digest';
+    is $lost->{wrong}, 0, 'each is in one accepted digest';
 };
 
 $node->stop;

@@ -1,6 +1,5 @@
-# The settings of the mail, the key above all: what is wrong with one of them is said and sends
-# nothing; what failed meanwhile is sent once it is mended. And the key is seen by the receiver
-# alone, whatever the environment and however much the server logs.
+# The settings of the mail, above all the key. A wrong setting is reported and nothing is sent; failures are
+# sent once the setting is fixed. Only the receiver sees the key, whatever the environment and the log level.
 
 use strict;
 use warnings;
@@ -17,7 +16,7 @@ my $ENVIRONMENT_KEY = 'SG.canary-key-of-the-environment.CCCCCCCCCCCCCCCCCCCCCCCC
 my $stub = JobAlerting::Stub->start;
 my $proxy = JobAlerting::Stub->start;
 
-# What curl would obey, in the environment of the postmaster.
+# The postmaster's environment has the variables that curl would obey.
 my $node = do {
     local @ENV{qw(http_proxy HTTP_PROXY https_proxy HTTPS_PROXY ALL_PROXY all_proxy)} = ($proxy->url) x 6;
     local @ENV{qw(NO_PROXY no_proxy)} = ('', '');
@@ -42,14 +41,14 @@ sub remove_key {
     return -d $key_file ? rmdir $key_file : unlink $key_file;
 }
 
-# Of the database; undef takes it back.
+# Sets it for the database; undef resets it.
 sub set_in_database {
     my ($name, $value) = @_;
     return sql("ALTER DATABASE postgres RESET job_alerting.$name") if !defined $value;
     return JobAlerting::store_setting($node, $name, $value);
 }
 
-# A failure that waits because of what is wrong.
+# A round leaves the failure waiting, with this reason.
 sub is_refused {
     my ($why, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -60,9 +59,9 @@ sub is_refused {
         is $row->{outcome}, 'pending', 'pending';
         like $row->{detail}, $why, 'the detail says why';
         is $stub->count, $before, 'nothing is sent';
-        is scalar $stub->broken, 0, 'nor begun';
+        is scalar $stub->broken, 0, 'no request is begun';
         is sql("SELECT error FROM job_alerting.digest WHERE id = $row->{digest_id}"), $row->{detail},
-          'the digest keeps it';
+          'the digest has the same reason';
         cmp_ok $call->seconds, '<', 15, 'without waiting';
     };
     return;
@@ -74,13 +73,13 @@ sub is_delivered {
     my $before = $stub->count;
     my ($row) = JobAlerting::run_digest($node);
     is $row->{outcome}, 'accepted', "$name: accepted" or diag explain $row;
-    is $stub->count, $before + 1, "$name: by one request";
+    is $stub->count, $before + 1, "$name: one request";
     my $request = ($stub->requests)[$before];
-    is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($request) ], $jobs, "$name: naming what failed";
+    is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($request) ], $jobs, "$name: the mail lists the failures";
     return $request;
 }
 
-subtest 'a bad address sends nothing, and what failed is sent when it is mended' => sub {
+subtest 'with a bad address nothing is sent until it is fixed' => sub {
     my $job = JobAlerting::fail_job($node);
     for my $name (qw(mail_from mail_to)) {
         for my $value ('', 'nobody', 'a@b@c', 'Name <a@example.com', "x\@example.com\nBcc: y\@example.com") {
@@ -92,20 +91,20 @@ subtest 'a bad address sends nothing, and what failed is sent when it is mended'
     set_in_database('mail_from', 'a@example.com, b@example.com');
     is_refused(qr/job_alerting\.mail_from names more than one sender/, 'two senders');
     set_in_database('mail_from', undef);
-    is_delivered([$job], 'mended');
+    is_delivered([$job], 'fixed');
 };
 
-subtest 'several recipients, with names, are all addressed' => sub {
+subtest 'a mail goes to all of several recipients with names' => sub {
     set_in_database('mail_to', 'Ops <ops@example.com>, "Night, Shift" <night@example.com>,b@example.com');
     my $job = JobAlerting::fail_job($node);
     my $request = is_delivered([$job], 'three recipients');
     my @to = @{ $request->{json}{personalizations}[0]{to} };
     is_deeply [ map { $_->{email} } @to ], [qw(ops@example.com night@example.com b@example.com)], 'in their order';
-    is $to[1]{name}, '"Night, Shift"', 'a comma in a name stays';
+    is $to[1]{name}, '"Night, Shift"', 'a name may have a comma';
     set_in_database('mail_to', undef);
 };
 
-subtest 'a key file that cannot be used sends nothing, and what failed is sent when it is mended' => sub {
+subtest 'with an unusable key file nothing is sent until it is fixed' => sub {
     my @jobs = JobAlerting::fail_job($node);
     my $key = $JobAlerting::KEY;
     remove_key();
@@ -139,18 +138,18 @@ subtest 'a key file that cannot be used sends nothing, and what failed is sent w
     put_key(qq("$key"\n));
     is_refused(qr/has quotes around it/, 'in quotes');
     put_key("Bearer $key\n");
-    is_refused(qr/begins with "Bearer"/, 'as a header has it');
+    is_refused(qr/begins with "Bearer"/, 'with "Bearer" before it');
     put_key("SENDGRID_API_KEY=$key\n");
-    is_refused(qr/begins with a name and "="/, 'as an environment file has it');
+    is_refused(qr/begins with a name and "="/, 'with a variable before it');
     put_key("\xEF\xBB\xBF$key \n");
     is_refused(qr/contains a blank/, 'with a blank behind it');
     put_key("$key\xC2\xA0\n");
-    is_refused(qr/is not ASCII/, 'with a blank that is not seen');
+    is_refused(qr/is not ASCII/, 'with a no-break space');
     push @jobs, JobAlerting::fail_job($node);
 
     put_key("\xEF\xBB\xBF$key");
-    my $request = is_delivered(\@jobs, 'mended, with a byte order mark and without a line end');
-    is $request->{headers}{authorization}, "Bearer $key", 'with the key';
+    my $request = is_delivered(\@jobs, 'fixed, with a byte order mark and without a line end');
+    is $request->{headers}{authorization}, "Bearer $key", 'the request has the key';
 };
 
 subtest 'a new key is used at once, without a restart' => sub {
@@ -165,11 +164,11 @@ subtest 'a new key is used at once, without a restart' => sub {
 subtest "without a key file, the key is that of the server's environment" => sub {
     JobAlerting::configure($node, sendgrid_api_key_file => '');
     my $job = JobAlerting::fail_job($node);
-    is is_delivered([$job], 'by the environment')->{headers}{authorization}, "Bearer $ENVIRONMENT_KEY", 'that key';
+    is is_delivered([$job], 'by the environment')->{headers}{authorization}, "Bearer $ENVIRONMENT_KEY", 'the request has that key';
     JobAlerting::configure($node, sendgrid_api_key_file => $key_file);
 };
 
-subtest 'without any key, the detail says where one is looked for' => sub {
+subtest 'without any key, the detail names the places of a key' => sub {
     my $bare = JobAlerting::node('bare', stub => $stub, conf => "job_alerting.sendgrid_api_key_file = ''");
     JobAlerting::create_jobs($bare);
     JobAlerting::fail_job($bare);
@@ -179,7 +178,7 @@ subtest 'without any key, the detail says where one is looked for' => sub {
     $bare->stop;
 };
 
-subtest 'a bad address of SendGrid that is found at server start never becomes the real one' => sub {
+subtest 'a bad sendgrid_url found at server start is never replaced by the default' => sub {
     for my $url ('htps://localhost', 'http://example.com', 'https://user:secret@localhost', 'ftp://127.0.0.1') {
         JobAlerting::configure($node, sendgrid_url => $stub->url);
         $node->adjust_conf('postgresql.conf', 'job_alerting.sendgrid_url', "'$url'");
@@ -192,10 +191,10 @@ subtest 'a bad address of SendGrid that is found at server start never becomes t
     }
     JobAlerting::configure($node, sendgrid_url => $stub->url);
     my ($row) = JobAlerting::run_digest($node);
-    is $row->{outcome}, 'accepted', 'accepted when it is mended';
+    is $row->{outcome}, 'accepted', 'accepted when it is fixed';
 };
 
-subtest 'the key is nowhere but in the request' => sub {
+subtest 'only the request has the key' => sub {
     my $stalled = stall($stub);
     my %place = (
         'the process title' => PostgreSQL::Test::Utils::slurp_file("/proc/$stalled->{worker}/cmdline"),
@@ -204,11 +203,11 @@ subtest 'the key is nowhere but in the request' => sub {
     $stub->release;
     is(($stalled->{call}->rows)[0]{outcome}, 'accepted', 'accepted');
 
-    # What an answer says is kept and logged, and an answer can quote its request.
+# Answers are stored and logged, and an answer can quote its request.
     $stub->modes("401 X-Message-Id: $JobAlerting::KEY {\"errors\":[{\"message\":\"key $JobAlerting::KEY is unknown\"}]}", '202');
     JobAlerting::fail_job($node);
     my ($echoed) = JobAlerting::run_digest($node);
-    like $echoed->{detail}, qr/key \(key\) is unknown/, 'the detail of an answer that quotes it';
+    like $echoed->{detail}, qr/key \(key\) is unknown/, 'the detail masks the key that an answer quotes';
     $place{'the tables'} = sql('SELECT string_agg(d::text, chr(10)) FROM job_alerting.digest d');
     is((JobAlerting::run_digest($node))[0]{outcome}, 'accepted', 'accepted again');
 
@@ -216,20 +215,20 @@ subtest 'the key is nowhere but in the request' => sub {
     $place{'a dump'} = $dump;
     $place{pg_settings} = sql('SELECT string_agg(s::text, chr(10)) FROM pg_settings s');
     $node->stop;
-    # At this level the postmaster itself lists its environment, once at each start.
+# At this level the postmaster logs its environment at each start.
     $place{"the server's log"} = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/^.*\tSENDGRID_API_KEY=.*\n//mgr;
 
     cmp_ok length $place{"the server's log"}, '>', 100_000, 'the log is one of debug5';
     for my $name (sort keys %place) {
-        ok length $place{$name}, "$name is looked at";
+        ok length $place{$name}, "$name is not empty";
         is(index($place{$name}, $_), -1, "$name does not hold it") for $JobAlerting::KEY, $ENVIRONMENT_KEY;
     }
 };
 
-subtest 'nothing of the environment decided where a request went' => sub {
+subtest "the environment's proxies were not used" => sub {
     is $proxy->count, 0, 'no request at the proxy';
-    is scalar $proxy->broken, 0, 'nor a connection';
-    is scalar(grep { $_->{line} !~ m{\APOST /v3/mail/send } } $stub->requests), 0, 'and each came as it must';
+    is scalar $proxy->broken, 0, 'no connection at the proxy';
+    is scalar(grep { $_->{line} !~ m{\APOST /v3/mail/send } } $stub->requests), 0, 'the stub got only POST requests to its path';
 };
 
 done_testing();

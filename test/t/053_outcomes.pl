@@ -1,6 +1,6 @@
-# What each answer means: for the digest, for the next attempt, for who calls run_digest(). The
-# receiver's books show that what was surely not accepted comes again, that what may have been
-# accepted comes again as the same mail, and that what was accepted does not come again.
+# The meaning of each answer for the digest, for the next attempt and for the caller of run_digest(). The
+# receiver's records show that a digest that was surely not accepted comes again, that a digest that may have
+# been accepted comes again as the same mail, and that an accepted digest does not come again.
 
 use strict;
 use warnings;
@@ -19,8 +19,8 @@ my $elsewhere = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => "job_alerting.http_timeout = '2s'");
 JobAlerting::create_jobs($node);
 
-# One round: what it says of the channel, and the newest digest thereafter, whose `wait` is how long
-# after its last try the next one is due, in seconds. By one psql, since there are many rounds here.
+# One round. Returns its row of the channel and the newest digest, whose `wait` is the time from its last try
+# to the next, in seconds. One psql runs both, because this test has many rounds.
 sub run_digest {
     my (@statements_before) = @_;
     my ($row, $digest) = map { $json->decode($_) } split /\n/, sql(join ';', @statements_before, <<'SQL');
@@ -34,11 +34,11 @@ SQL
 sub is_silent {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my ($row) = run_digest();
-    is $row->{outcome}, 'silent', 'then silence';
+    is $row->{outcome}, 'silent', 'the next round is silent';
     return;
 }
 
-# A new failure meets these answers, the last of which stays: what came of the first round.
+# A new failure gets these answers, the last of which stays. Returns the result of the first round.
 sub meet {
     my (@modes) = @_;
     $stub->modes(@modes);
@@ -47,7 +47,7 @@ sub meet {
     return \%met;
 }
 
-# The requests since it was met; in scalar context their number.
+# The requests since then; in scalar context their number.
 sub came {
     my ($met) = @_;
     return grep { $_->{number} > $met->{before} } $stub->requests;
@@ -60,13 +60,13 @@ sub is_within {
     return;
 }
 
-# What the call and the digest say of a try that did not end well.
+# The call and the digest have this result of a failed try.
 sub is_told_as {
     my ($met, %expected) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my ($row, $digest) = @$met{qw(row digest)};
-    is $row->{outcome}, $expected{state}, "the call says: $expected{state}";
-    is $digest->{state}, $expected{state}, 'and so does the digest';
+    is $row->{outcome}, $expected{state}, "the outcome of the call: $expected{state}";
+    is $digest->{state}, $expected{state}, 'the state of the digest';
     is $digest->{http_status}, $expected{status}, 'the status of the answer';
     like $digest->{error}, $expected{error}, 'the reason';
     is $row->{detail}, $digest->{error}, 'the same in the detail';
@@ -76,7 +76,7 @@ sub is_told_as {
     return;
 }
 
-# The next round delivers it: all requests since it was met.
+# The next round delivers the digest. Returns all its requests.
 sub is_delivered_now {
     my ($met, $number) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -86,7 +86,7 @@ sub is_delivered_now {
     is $digest->{$_}, undef, "no $_ is left" for qw(error request next_attempt_at);
     my @requests = came($met);
     is scalar @requests, $number, "$number requests in all";
-    is_deeply [ JobAlerting::named_jobs($requests[-1]) ], [ $met->{job} ], 'the failure is told';
+    is_deeply [ JobAlerting::named_jobs($requests[-1]) ], [ $met->{job} ], 'the failure is reported';
     is message_id($requests[-1]), message_id($requests[0]), 'under the same Message-ID';
     return @requests;
 }
@@ -96,7 +96,7 @@ sub message_id {
     return $request->{json}{headers}{'Message-ID'};
 }
 
-# As if the wait were over, and the tries before had not been.
+# Ends the wait and forgets the earlier tries.
 my $make_due = "UPDATE job_alerting.digest SET next_attempt_at = now(), attempts = 0 WHERE state <> 'accepted'";
 
 sub http_date {
@@ -105,18 +105,18 @@ sub http_date {
     return POSIX::strftime('%a, %d %b %Y %H:%M:%S GMT', gmtime(time + $seconds));
 }
 
-# ---------------------------------------------------------------- what an answer means
+# ---------------------------------------------------------------- the meaning of an answer
 
 for my $mode ('202', 'cut-after-status', 'cut-body', 'huge-header', 'slow 10') {
     subtest "accepted: $mode" => sub {
         my $met = meet($mode);
-        is $met->{row}{outcome}, 'accepted', 'the call says so';
-        is $met->{digest}{state}, 'accepted', 'and so does the digest';
+        is $met->{row}{outcome}, 'accepted', 'the outcome of the call';
+        is $met->{digest}{state}, 'accepted', 'the state of the digest';
         is $met->{digest}{http_status}, 202, 'the status of the answer';
         is $met->{digest}{$_}, undef, "no $_" for qw(error request next_attempt_at);
         is scalar came($met), 1, 'one request';
         is_silent();
-        is scalar came($met), 1, 'nothing comes again';
+        is scalar came($met), 1, 'no further request';
     };
 }
 
@@ -148,9 +148,9 @@ for my $refusal (
     };
 }
 
-subtest 'no redirect took the mail, or the key, anywhere' => sub {
+subtest 'no redirect was followed' => sub {
     is $elsewhere->count, 0, 'no request';
-    is scalar $elsewhere->broken, 0, 'nor a connection';
+    is scalar $elsewhere->broken, 0, 'no connection';
 };
 
 for my $doubt (
@@ -174,7 +174,7 @@ for my $doubt (
         is $requests[1]{body}, $requests[0]{body}, 'byte for byte the same mail';
         like $requests[0]{json}{subject}, qr/\[#$met->{row}{digest_id}\]\z/, 'its number in the subject';
         is_silent();
-        is scalar came($met), 2, 'never a third time';
+        is scalar came($met), 2, 'no third request';
     };
 }
 
@@ -193,7 +193,7 @@ subtest 'each try that fails doubles the wait' => sub {
     }
 };
 
-subtest 'who answers 429 says how long to wait, at most an hour, and never hurries us' => sub {
+subtest 'the wait that a 429 asks for is kept, at most an hour, and never shortens our own' => sub {
     my $met = meet('429 reset=+300');
     is_told_as($met, state => 'pending', status => 429, error => qr/too many requests/, wait => [ 240, 300 ]);
     my $tries = 1;
@@ -225,9 +225,9 @@ subtest 'who answers 429 says how long to wait, at most an hour, and never hurri
         is scalar came($met), ++$tries, 'it was tried';
         is_within($digest->{wait}, $least, $most, 'the wait');
         ($row) = run_digest();
-        is $row->{outcome}, 'pending', 'by hand: pending still';
+        is $row->{outcome}, 'pending', 'by hand: still pending';
         like $row->{detail}, qr/\AHTTP 429: too many requests/, 'the detail says why';
-        is scalar came($met), $tries, 'by hand it is not tried before';
+        is scalar came($met), $tries, 'by hand it is not tried earlier';
     }
     $stub->mode('202');
     sql($make_due);
@@ -237,11 +237,11 @@ subtest 'who answers 429 says how long to wait, at most an hour, and never hurri
 subtest 'a digest in doubt whose resend meets 429 waits, and stays in doubt' => sub {
     my $met = meet('close-after-read', '429 reset=+300', '202');
     my ($row, $digest) = run_digest();
-    is $row->{outcome}, 'in_doubt', 'in doubt still';
-    is $digest->{http_status}, 429, 'told to wait';
-    is_within($digest->{wait}, 240, 300, 'so long');
+    is $row->{outcome}, 'in_doubt', 'still in doubt';
+    is $digest->{http_status}, 429, 'the answer asks for a wait';
+    is_within($digest->{wait}, 240, 300, 'the wait');
     is((run_digest())[0]{outcome}, 'in_doubt', 'by hand: in doubt');
-    is scalar came($met), 2, 'by hand it is not tried before';
+    is scalar came($met), 2, 'by hand it is not tried earlier';
     sql($make_due);
     my @requests = is_delivered_now($met, 3);
     is $requests[$_]{body}, $requests[0]{body}, 'byte for byte the same mail' for 1, 2;
@@ -249,9 +249,9 @@ subtest 'a digest in doubt whose resend meets 429 waits, and stays in doubt' => 
 
 # ---------------------------------------------------------------- endless answers
 
-subtest 'an answer without end takes neither memory nor time' => sub {
+subtest 'an endless answer takes neither memory nor time' => sub {
     JobAlerting::configure($node, http_timeout => '60s');
-    # What the worker itself has needed when it settles the answer.
+# Records the worker's peak of memory when it settles the answer.
     sql(<<'SQL');
         CREATE TABLE peak (kilobytes int);
         CREATE FUNCTION note_peak() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -269,42 +269,42 @@ SQL
         JobAlerting::fail_job($node);
         my $call = JobAlerting::begin_digest($node);
         is(($call->rows)[0]{outcome}, 'accepted', "$mode: accepted");
-        cmp_ok $call->seconds, '<', 30, 'long before its time is up';
+        cmp_ok $call->seconds, '<', 30, 'long before http_timeout';
         push @peaks, sql('DELETE FROM peak RETURNING kilobytes');
     }
     note "peaks of the worker: @peaks kB";
-    cmp_ok $peaks[0], '>', 1000, 'the peak is known';
-    cmp_ok $peaks[1], '<', $peaks[0] + 16_000, 'the memory of the worker';
+    cmp_ok $peaks[0], '>', 1000, 'the peak is recorded';
+    cmp_ok $peaks[1], '<', $peaks[0] + 16_000, "the worker's memory is bounded";
     sql('DROP TRIGGER note_peak ON job_alerting.digest; DROP FUNCTION note_peak(); DROP TABLE peak');
     JobAlerting::configure($node, http_timeout => '2s');
 };
 
-# ---------------------------------------------------------------- what SendGrid cannot digest
+# ---------------------------------------------------------------- mails that SendGrid refuses
 
 for my $status (400, 413) {
     subtest "$status: at once one try with the minimal digest" => sub {
         my $met = meet($status, '202');
         is $met->{row}{outcome}, 'accepted', 'accepted';
-        is $met->{digest}{state}, 'accepted', 'so says the digest';
-        like $met->{digest}{note}, qr/minimal.*HTTP $status/, 'and that it was the minimal one, and why';
-        is $met->{digest}{error}, undef, 'nothing is wrong with it any more';
+        is $met->{digest}{state}, 'accepted', 'the state of the digest';
+        like $met->{digest}{note}, qr/minimal.*HTTP $status/, 'the note says that it was the minimal form, and why';
+        is $met->{digest}{error}, undef, 'its error is empty';
         is $met->{row}{detail}, $met->{digest}{note}, 'the same in the detail';
         my ($full, $minimal) = came($met);
         is scalar came($met), 2, 'two requests in one round';
         is_deeply [ JobAlerting::named_jobs($full) ], [ $met->{job} ], 'the full digest first';
         is_minimal($minimal, $met->{digest});
         is_silent();
-        is scalar came($met), 2, 'nothing comes again';
+        is scalar came($met), 2, 'no further request';
     };
 
-    subtest "$status, and the answer to the minimal digest is lost: accepted later, it is noted still" => sub {
+    subtest "$status, and the answer to the minimal digest is lost: the note stays after its acceptance" => sub {
         my $met = meet($status, 'close-after-read', '202');
         is $met->{row}{outcome}, 'in_doubt', 'in doubt';
-        like $met->{digest}{note}, qr/minimal.*HTTP $status/, 'that it was the minimal one, and why';
+        like $met->{digest}{note}, qr/minimal.*HTTP $status/, 'the note says that it was the minimal form, and why';
         my ($row, $digest) = run_digest();
-        is $row->{outcome}, 'accepted', 'accepted when it came again';
+        is $row->{outcome}, 'accepted', 'accepted when sent again';
         is $digest->{note}, $met->{digest}{note}, 'the note stays';
-        is $row->{detail}, $digest->{note}, 'and is told';
+        is $row->{detail}, $digest->{note}, 'the detail has it';
         my @requests = came($met);
         is $requests[2]{body}, $requests[1]{body}, 'byte-identical';
         is_minimal($requests[2], $digest);
@@ -313,14 +313,14 @@ for my $status (400, 413) {
     subtest "$status to the minimal digest too: pending" => sub {
         my $met = meet($status, $status, '202');
         is $met->{row}{outcome}, 'pending', 'pending';
-        is $met->{digest}{state}, 'pending', 'so says the digest';
-        like $met->{digest}{error}, qr/HTTP $status/, 'and why';
+        is $met->{digest}{state}, 'pending', 'the state of the digest';
+        like $met->{digest}{error}, qr/HTTP $status/, 'the reason';
         is $met->{digest}{attempts}, 1, 'one attempt';
         is_within($met->{digest}{wait}, 60, 66, 'the next attempt');
         is scalar came($met), 2, 'two requests in one round';
         is_minimal((came($met))[1], $met->{digest});
         is_delivered_now($met, 3);
-        is JobAlerting::digest($node, $met->{row}{digest_id})->{note}, undef, 'told in full, it has no note';
+        is JobAlerting::digest($node, $met->{row}{digest_id})->{note}, undef, 'sent in full, it has no note';
     };
 }
 
@@ -332,27 +332,27 @@ subtest 'no answer to the minimal digest: in doubt, and sent again byte for byte
     my @requests = came($met);
     is scalar @requests, 3, 'three requests in all';
     is_minimal($requests[1], $met->{digest});
-    is $requests[2]{body}, $requests[1]{body}, 'byte for byte the minimal one';
+    is $requests[2]{body}, $requests[1]{body}, 'the same bytes as the minimal form';
     is_silent();
 };
 
 sub is_minimal {
     my ($request, $digest) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    unlike $request->{body}, qr/canary of a job|refresh_catalog/, 'no text of a job is in it';
+    unlike $request->{body}, qr/canary of a job|refresh_catalog/, 'it has no text of a job';
     is message_id($request), $digest->{message_id}, 'the same Message-ID';
     like $request->{json}{subject}, qr/\b1 job failed\b.*\[#$digest->{id}\]/, 'the count and the number in the subject';
     my $query = "SELECT * FROM job_alerting.digest_failure WHERE digest_id = $digest->{id};";
     for my $content (@{ $request->{json}{content} }) {
         like $content->{value}, qr/\b1 job\b/, "$content->{type}: the count";
-        like $content->{value}, qr/\Q$query\E/, 'how to see more';
+        like $content->{value}, qr/\Q$query\E/, 'the query that lists all';
     }
     return;
 }
 
 # ---------------------------------------------------------------- a short interval
 
-subtest 'the wait begins at the interval where that is shorter' => sub {
+subtest 'the first wait is the interval where that is shorter than a minute' => sub {
     $node->append_conf('postgresql.conf', "job_alerting.interval = '20s'");
     JobAlerting::restart($node);
     my $met = meet('403', '503', '202');
@@ -370,7 +370,7 @@ subtest 'in the end each failure is in exactly one accepted digest' => sub {
               GROUP BY f.id) f
 SQL
     is $told->{failures}, $told->{jobs}, 'each job is in the ledger';
-    is $told->{wrong}, 0, 'and in one accepted digest';
+    is $told->{wrong}, 0, 'each is in one accepted digest';
 };
 
 $node->stop;

@@ -1,7 +1,6 @@
-# What goes wrong on the way: names, connections, TLS, uploads. Only a request that was handed over
-# whole may have been accepted; anything less is sent again as if it had never been, and the
-# receiver's books show that it never was. Who cannot prove to be the right receiver sees no byte
-# of a request, hence no key.
+# Failures of the transport: names, connections, TLS, uploads. Only a request that was wholly handed over may
+# have been accepted; any other is sent again, and the receiver's records show that it never arrived. A
+# receiver that cannot prove its identity sees no byte of a request, hence no key.
 
 use strict;
 use warnings;
@@ -27,11 +26,11 @@ my $authority = JobAlerting::TlsFront::certificate(CA => 1, subject => { CN => '
 my $stranger = JobAlerting::TlsFront::certificate(CA => 1, subject => { CN => 'Another authority' });
 my $good = JobAlerting::TlsFront::certificate(issuer => $authority, @localhost);
 
-# Named like the one of Debian, whose name has words of what is said of certificates.
+# The file has the name of Debian's bundle, which contains words of libcurl's messages about certificates.
 my $authorities = PostgreSQL::Test::Utils::tempdir('authorities') . '/ca-certificates.crt';
 copy($authority->{file}, $authorities) or die "cannot copy: $!";
 
-# What curl and OpenSSL would obey, in the environment of the postmaster.
+# The postmaster's environment has the variables that curl and OpenSSL would obey.
 my $key_log = PostgreSQL::Test::Utils::tempdir('keylog') . '/log';
 my $node = do {
     local @ENV{qw(http_proxy https_proxy HTTPS_PROXY ALL_PROXY all_proxy)} = ($proxy->url) x 5;
@@ -48,13 +47,13 @@ CONF
 };
 JobAlerting::create_jobs($node);
 
-# All that any receiver has seen.
+# All records of all receivers.
 sub seen {
     return map { ($_->requests, $_->broken) } $stub, $narrow, $proxy;
 }
 
-# What waits is tried, in vain: surely nothing was handed over, and no receiver saw anything of it
-# but what the caller says (`seen`).
+# A round tries the waiting digest in vain. Nothing was handed over, and the receivers have no record but
+# the number given as `seen`.
 sub is_not_sent {
     my ($why, %expected) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -64,25 +63,25 @@ sub is_not_sent {
     is $row->{outcome}, 'pending', 'pending' or diag explain $row;
     like $row->{detail}, $why, 'the detail says why';
     my $digest = JobAlerting::digest($node, $row->{digest_id});
-    is $digest->{error}, $row->{detail}, 'and so does the digest';
+    is $digest->{error}, $row->{detail}, 'the error of the digest';
     is $digest->{http_status}, undef, 'no status';
     ok $digest->{next_attempt_at}, 'it is due again';
-    is seen() - $before, $expected{seen} // 0, 'what a receiver saw of it';
+    is seen() - $before, $expected{seen} // 0, 'the number of records at the receivers';
     cmp_ok $call->seconds, '<', 10, 'in bounded time';
     return;
 }
 
-# What waits comes, whole and once.
+# The waiting digest arrives whole and once.
 sub is_delivered {
     my ($receiver, $jobs) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $before = $receiver->count;
     my ($row) = JobAlerting::run_digest($node);
     is $row->{outcome}, 'accepted', 'accepted' or diag explain $row;
-    is $receiver->count, $before + 1, 'by one request';
+    is $receiver->count, $before + 1, 'one request';
     my $request = ($receiver->requests)[-1];
-    is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($request) ], $jobs, 'naming what failed';
-    is $request->{headers}{authorization}, "Bearer $JobAlerting::KEY", 'with the key';
+    is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($request) ], $jobs, 'the mail lists the failures';
+    is $request->{headers}{authorization}, "Bearer $JobAlerting::KEY", 'the request has the key';
     is((JobAlerting::run_digest($node))[0]{outcome}, 'silent', 'then silence');
     return;
 }
@@ -90,14 +89,14 @@ sub is_delivered {
 # ---------------------------------------------------------------- TLS
 
 for my $version (qw(TLSv1_3 TLSv1_2)) {
-    subtest "a server for whom our authority vouches gets the mail by $version" => sub {
+    subtest "a server with a certificate of our authority gets the mail by $version" => sub {
         $front->serve(certificate => $good, version => $version);
         is_delivered($stub, [ JobAlerting::fail_job($node) ]);
         is(($front->handshakes)[-1], $version, "by $version");
     };
 }
 
-subtest 'no answer after all was handed over, by TLS: in doubt, and sent again byte for byte' => sub {
+subtest 'no answer after the upload, by TLS: in doubt, and sent again byte for byte' => sub {
     $front->serve(certificate => $good);
     $stub->modes('close-after-read', '202');
     JobAlerting::fail_job($node);
@@ -117,9 +116,9 @@ for my $case (
         certificate => [ issuer => $authority, @localhost, not_before => $now + $hour, not_after => $now + 9 * $hour ] ],
     [ 'with the certificate of another host', qr/subject name.*'localhost'/,
         certificate => [ issuer => $authority, purpose => 'server', subjectAltNames => [ [ DNS => 'example.com' ] ] ] ],
-    [ 'vouched for by whom only the environment names', qr/unable to get local issuer certificate/,
+    [ 'with a certificate of an authority that only the environment names', qr/unable to get local issuer certificate/,
         certificate => [ issuer => $stranger, @localhost ] ],
-    [ 'that vouches for itself', qr/self-signed certificate/, certificate => [@localhost] ],
+    [ 'with a self-signed certificate', qr/self-signed certificate/, certificate => [@localhost] ],
     [ 'of TLS 1.1 only', qr/protocol/, version => 'TLSv1_1', ciphers => 'ALL:@SECLEVEL=0' ],
     [ 'of TLS 1.0 only', qr/protocol/, version => 'TLSv1', ciphers => 'ALL:@SECLEVEL=0' ],
     [ 'of other ciphers only', qr/handshake failure/, version => 'TLSv1_2', ciphers => 'aNULL:@SECLEVEL=0' ],
@@ -139,7 +138,7 @@ for my $case (
     };
 }
 
-subtest 'a server that never speaks' => sub {
+subtest 'a server that never answers' => sub {
     $front->rest;
     JobAlerting::configure($node, http_timeout => '1s');
     is_not_sent(qr/timed out|timeout/i);
@@ -157,35 +156,35 @@ subtest 'authorities that cannot be read' => sub {
     JobAlerting::configure($node, ca_file => $authority->{file});
 };
 
-subtest 'a proxy that does not let us through is given neither mail nor key' => sub {
+subtest 'a proxy that opens no tunnel gets neither mail nor key' => sub {
     JobAlerting::configure($node, proxy => $proxy->url);
-    # A proxy that says yes and is no tunnel must not be taken for the provider.
+# A proxy that answers 200 and opens no tunnel must not be taken for the provider.
     for my $mode ('407', '502', '200', '202 body=yes', 'close-after-read') {
         $proxy->mode($mode);
         is_not_sent(qr/./, seen => 1);
         my $request = ($proxy->requests)[-1];
-        like $request->{line}, qr/\ACONNECT localhost:\d+ /, "$mode: asked for a way only";
+        like $request->{line}, qr/\ACONNECT localhost:\d+ /, "$mode: the request is a CONNECT";
         unlike join("\n", @$request{qw(line headers body)}), qr/\Q$JobAlerting::KEY\E|Authorization/i, 'without the key';
     }
     JobAlerting::configure($node, proxy => '');
 };
 
-subtest 'what waited all the time comes once' => sub {
+subtest 'the waiting digest arrives once' => sub {
     is_delivered($stub, [$waiting]);
 };
 
-subtest 'nothing of the environment decided where a request went, or who can read it' => sub {
-    is_deeply [ grep { !/\ACONNECT / } map { $_->{line} } $proxy->requests ], [], 'nothing but what we sent it at the proxy';
-    is scalar $proxy->broken, 0, 'nor a connection';
-    ok !-e $key_log, 'no TLS keys';
+subtest "the environment's proxies and key log were not used" => sub {
+    is_deeply [ grep { !/\ACONNECT / } map { $_->{line} } $proxy->requests ], [], 'the proxy got only our CONNECT requests';
+    is scalar $proxy->broken, 0, 'no other connection at the proxy';
+    ok !-e $key_log, 'no key log was written';
 };
 
 # ---------------------------------------------------------------- names and connections
 
-subtest 'nobody there' => sub {
+subtest 'unknown host, refused and unanswered connections' => sub {
     my $closed = JobAlerting::Stub->start;
     $closed->stop;
-    # The kernel completes no more connections than these.
+# The kernel completes only so many connections.
     my $full = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 1) or die "cannot listen: $@";
     my @crowd = map {
         IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $full->sockport, Timeout => 0.2) // ()
@@ -219,7 +218,7 @@ subtest 'a resolver that never answers' => sub {
     my $told = Time::HiRes::time();
     JobAlerting::wait_for_end($worker);
     cmp_ok Time::HiRes::time() - $told, '<', 10, 'the worker ends long before http_timeout';
-    like $call->error, qr/ended before it was over/, 'and its caller hears of it';
+    like $call->error, qr/ended before it was over/, 'its caller gets an error';
     JobAlerting::configure($node, sendgrid_url => $stub->url);
     is_delivered($stub, [$job]);
 };
@@ -228,7 +227,7 @@ subtest 'a resolver that never answers' => sub {
 
 subtest 'an upload that broke off was not handed over' => sub {
     JobAlerting::configure($node, sendgrid_url => $narrow->url, http_timeout => '1s');
-    # Addresses enough for a mail larger than what is on its way to a receiver who does not read.
+# So many addresses make the mail larger than the buffers between the worker and the receiver.
     my $domain = join '.', ('d' x 55) x 4, 'example.com';
     my $everybody = join ',', map { "recipient-$_\@$domain" } 1 .. 999;
     sql("ALTER DATABASE postgres SET job_alerting.mail_to = '$everybody'");
@@ -247,11 +246,11 @@ subtest 'an upload that broke off was not handed over' => sub {
     $narrow->mode('202');
     JobAlerting::configure($node, http_timeout => '20s');
     is_delivered($narrow, [$job]);
-    cmp_ok length(($narrow->requests)[0]{body}), '>', 250_000, 'it is a large one';
+    cmp_ok length(($narrow->requests)[0]{body}), '>', 250_000, 'the request is large';
     sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
 };
 
-subtest 'a small request may be on its way when the connection is closed: told again' => sub {
+subtest 'a small request may have left when the connection is closed, and is sent again' => sub {
     $narrow->modes('close', '202');
     my $job = JobAlerting::fail_job($node);
     like((JobAlerting::run_digest($node))[0]{outcome}, qr/\A(?:pending|in_doubt)\z/, 'not accepted');

@@ -1,8 +1,8 @@
-# Whatever ends a round, wherever it stands: the worker killed, terminated or cancelled, the server
-# stopped at once, its postmaster dead. After recovery the receiver has been told of every failure,
-# in one digest, and twice only when the first request was wholly handed over and its answer lost.
+# Each fault at each point of a round: the worker is killed, terminated or cancelled, the server stops at
+# once, its postmaster dies. After recovery every failure has been reported in one digest, and twice only
+# when the first request was wholly handed over and its answer lost.
 #
-# Locks, signals and the receiver hold a round at its points; the product has no hand in it.
+# Locks, signals and the receiver stop a round at its points, without help from the product.
 
 use strict;
 use warnings;
@@ -23,7 +23,7 @@ job_alerting.http_timeout = '60s'
 CONF
 JobAlerting::create_jobs($node);
 
-# Two failures, whose round is to be interrupted; `came` returns the requests from now on.
+# Two failures for a round that is to be interrupted; `came` returns the requests from now on.
 sub new_round {
     my $before = $stub->count;
     return {
@@ -41,7 +41,7 @@ sub begin {
     return;
 }
 
-# The round's worker sends to another place than those that come after it.
+# The worker of this round sends to the listener, and later ones to the stub.
 sub begin_towards {
     my ($round, $listener) = @_;
     my ($port) = unpack_sockaddr_in getsockname $listener;
@@ -68,11 +68,11 @@ sub wake {
 
 # ---------------------------------------------------------------- a receiver that does not listen
 
-# It accepts so many connections and one more, and takes in next to nothing of what they send.
+# It accepts one connection more than the queue's length, and buffers next to nothing.
 sub deaf_listener {
     my ($queue) = @_;
     socket my $listener, AF_INET, SOCK_STREAM, 0 or die "no socket: $!";
-    # Little is buffered on either side where the window is small and the segments are.
+# A small window and small segments keep the buffers of both sides small.
     setsockopt $listener, SOL_SOCKET, SO_RCVBUF, 1 or die "no small buffer: $!";
     setsockopt $listener, IPPROTO_TCP, TCP_MAXSEG, 536 or die "no small segments: $!";
     bind $listener, pack_sockaddr_in(0, INADDR_LOOPBACK) or die "cannot bind: $!";
@@ -80,8 +80,7 @@ sub deaf_listener {
     return $listener;
 }
 
-# The sockets at either end of its connections, as Linux lists them: their state, and the bytes that
-# they hold.
+# The sockets at both ends of its connections, as Linux lists them: state and buffered bytes.
 sub sockets_of {
     my ($listener) = @_;
     my ($port) = unpack_sockaddr_in getsockname $listener;
@@ -93,13 +92,13 @@ sub sockets_of {
     } @lines;
 }
 
-# Those that wait for the connection.
+# The number of sockets that wait for the connection.
 sub connecting_to {
     my ($listener) = @_;
     return scalar grep { $_->{state} == 2 } sockets_of($listener);
 }
 
-# The bytes that are on their way to it.
+# The bytes that the listener has not read.
 sub unread_by {
     my ($listener) = @_;
     my $bytes = 0;
@@ -109,7 +108,7 @@ sub unread_by {
 
 # ---------------------------------------------------------------- the points of a round
 
-# Each begins a round, returns when its worker has come to the point, and says how to let it go on.
+# Each begins a round and waits until its worker has reached the point. Returns a function that lets it go on.
 
 sub before_record {
     my ($round) = @_;
@@ -119,8 +118,8 @@ sub before_record {
     return sub { JobAlerting::let_go($held) };
 }
 
-# Somebody else has an open digest that is not committed: the round has made its own, and waits
-# whether it may.
+# Another session has an uncommitted open digest. The round has inserted its own, and waits on the unique
+# index.
 sub before_compose_commits {
     my ($round) = @_;
     my $held = JobAlerting::hold($node,
@@ -133,7 +132,7 @@ sub before_compose_commits {
 sub while_connecting {
     my ($round) = @_;
     my $deaf = deaf_listener(0);
-    # Its queue of one is full with this.
+# This connection fills its queue.
     socket my $first, AF_INET, SOCK_STREAM, 0 or die "no socket: $!";
     connect $first, getsockname $deaf or die "cannot connect: $!";
     begin_towards($round, $deaf);
@@ -154,7 +153,7 @@ SQL
     my $is_stuck = sub { my $before = $unread; $unread = unread_by($deaf); return $unread > 0 && $unread == $before };
     JobAlerting::poll($is_stuck, 10, 'the upload to get stuck');
     my $size = sql(q(SELECT octet_length(request) FROM job_alerting.digest WHERE state = 'sending'));
-    cmp_ok $unread, '<', $size, 'the buffers do not hold all of it';
+    cmp_ok $unread, '<', $size, 'the buffers do not hold the whole request';
     return sub { close $deaf };
 }
 
@@ -166,7 +165,7 @@ sub after_upload {
     return sub { $stub->release if $stub->held };
 }
 
-# The answer has left the receiver, and the worker cannot read it.
+# The receiver has answered, and the stopped worker cannot read it.
 sub after_the_answer_was_sent {
     my ($round) = @_;
     my $let_answer = after_upload($round);
@@ -185,9 +184,9 @@ sub before_settle_commits {
     return sub { JobAlerting::let_go($held) };
 }
 
-# ---------------------------------------------------------------- what ends it
+# ---------------------------------------------------------------- the faults
 
-# Each returns when it is over and the server is up again.
+# Each returns when the server is up again.
 
 sub kill_worker {
     my ($round) = @_;
@@ -214,8 +213,8 @@ sub cancel {
 sub stop_at_once {
     my ($round) = @_;
     if ($round->{stopped}) {
-        # A stopped process would keep the postmaster waiting for 5 s. Once others are gone it has
-        # been told, too.
+# A stopped process would keep the postmaster waiting for 5 s. When the launcher is gone, the worker
+        # has got its signal, too.
         my $launcher = launcher();
         kill QUIT => PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
         JobAlerting::wait_for_end($launcher);
@@ -238,9 +237,9 @@ sub kill_postmaster {
 
 # ---------------------------------------------------------------- the matrix
 
-# For each point: how many requests have come by then, and how many there may be in the end. The two
-# may differ where the answer is there, and the worker has not yet looked at it. Some faults the
-# worker outlives: it goes on when it is let, and settles what it has.
+# For each point: the number of requests until then, and the possible numbers in the end. There are two where
+# the worker may or may not have read the answer. `outlives`: faults that the worker survives; it settles its
+# answer when it can go on.
 my @points = (
     [ 'before record',             \&before_record,             came => 0, times => [1] ],
     [ 'before compose commits',    \&before_compose_commits,    came => 0, times => [1] ],
@@ -268,13 +267,13 @@ sub is_told {
         digests  => [ split /\n/, sql("SELECT id FROM job_alerting.digest WHERE id > $round->{newest}") ],
         lost     => sub { 1 },
     );
-    is_deeply \@faults, [], 'every failure was told, in one digest, in the same bytes';
-    ok scalar(grep { $_ == @requests } @times), 'as often as may be' or diag scalar(@requests) . ' requests';
+    is_deeply \@faults, [], 'every failure was reported in one digest, in the same bytes';
+    ok scalar(grep { $_ == @requests } @times), 'the number of requests is allowed' or diag scalar(@requests) . ' requests';
     is sql(q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted')), 0, 'every digest is accepted';
     return;
 }
 
-# A channel's first digest is a case of its own.
+# The first digest of a channel is special, so it is sent before.
 JobAlerting::fail_job($node);
 JobAlerting::run_digest($node);
 
@@ -285,8 +284,8 @@ for my $point (@points) {
         subtest "$what $where" => sub {
             my $round = new_round();
             my $let_go = $go_to->($round);
-            is JobAlerting::worker($node), $round->{worker}, 'the round stands there';
-            is scalar $round->{came}->(), $expected{came}, 'so many requests have come';
+            is JobAlerting::worker($node), $round->{worker}, 'the round is at this point';
+            is scalar $round->{came}->(), $expected{came}, 'the number of requests until then';
             $strike->($round);
             my $outlived = grep { $_ eq $what } @{ $expected{outlives} // [] };
             $round->{call}->finish if !$outlived;

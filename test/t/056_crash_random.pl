@@ -1,9 +1,9 @@
-# Rounds at short intervals, failures that keep coming, a receiver that misbehaves, and faults that
-# strike at random moments. Whatever happens: every failure is told, in one digest, and again only
-# when the answer to the first request may have been lost, byte for byte.
+# Rounds at short intervals, a stream of failures, a receiver that misbehaves, and faults at random moments.
+# Every failure is reported in one digest, and repeated, byte for byte, only when the answer to the first
+# request may have been lost.
 #
-#   CRASH_SECONDS=3600   goes on for an hour, and not for a minute
-#   CRASH_SEED=17        makes the choices of an earlier run again; their moments are the machine's
+#   CRASH_SECONDS=3600   runs for an hour instead of a minute
+#   CRASH_SEED=17        repeats the choices of an earlier run, but not their timing
 
 use strict;
 use warnings;
@@ -28,10 +28,10 @@ job_alerting.http_timeout = '5s'
 job_alerting.max_listed = 1000
 CONF
 JobAlerting::create_jobs($node);
-# From now on the launcher knows the database.
+# This round announces the database to the launcher.
 JobAlerting::run_digest($node);
 
-# An address where nobody listens: taken, so that nobody will.
+# A port that is bound, so that no other process can listen on it.
 my $closed = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp') or die "no port: $@";
 
 sub pick {
@@ -39,9 +39,9 @@ sub pick {
     return $choices[ rand @choices ];
 }
 
-# ---------------------------------------------------------------- what strikes
+# ---------------------------------------------------------------- the faults
 
-# Each returns when the server is up again; given the worker of the round under way.
+# Each gets the worker of the round in progress, and returns when the server is up again.
 my %strike = (
     SIGKILL            => \&kill_worker,
     SIGTERM            => sub { kill TERM => $_[0] },
@@ -53,7 +53,7 @@ my %strike = (
 sub kill_worker {
     my ($worker) = @_;
     kill KILL => $worker;
-    # As soon as the postmaster has heard of its death it lets nobody in.
+# After the worker's death the postmaster refuses connections until it has recovered.
     JobAlerting::poll(sub { !kill 0, $worker }, 10, 'the end of the worker');
     return JobAlerting::wait_for_server($node);
 }
@@ -62,7 +62,7 @@ sub postmaster {
     return PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ s/\n.*//sr;
 }
 
-# The worker of a round that has just begun. Asking the server would take longer than most rounds.
+# The worker of a round that has just begun, from /proc: a query would take longer than most rounds.
 sub worker_of {
     my ($postmaster) = @_;
     my @children = split ' ', PostgreSQL::Test::Utils::slurp_file("/proc/$postmaster/task/$postmaster/children");
@@ -73,7 +73,7 @@ sub worker_of {
     return;
 }
 
-# A moment of a round: most are short.
+# Waits for a random moment of a round. Most rounds are short.
 sub wait_for_moment {
     my $postmaster = postmaster();
     my $deadline = Time::HiRes::time() + 5;
@@ -126,7 +126,7 @@ sub send_to {
 
 # ---------------------------------------------------------------- a spell
 
-# Some strikes, each upon a few failures, and then the end of all trouble: what came?
+# Some faults with a few failures each, then calm. Returns the faults and the violations of the promise.
 sub spell {
     my ($deadline) = @_;
     my ($before, $digest, $failure) = ($stub->count, newest('digest'), newest('failure'));
@@ -144,7 +144,7 @@ sub spell {
     return (\@strikes, [ @$faults, faults_of_queue($before, $failure) ]);
 }
 
-# A queue whose scans were cut off twice in succession counts as one that cannot be read.
+# A queue whose scans were cut off twice in succession is reported as one that cannot be read.
 sub faults_of_queue {
     my ($before, $failure) = @_;
     my $recorded = sql("SELECT count(*) FROM job_alerting.failure WHERE id > $failure AND job_id = 'unreadable'");
@@ -172,7 +172,7 @@ sub faults_since {
     ) ];
 }
 
-# A failure that nothing happens to: the launcher's rounds tell of it, and go on.
+# A failure without any fault: the launcher's rounds report it, and go on.
 sub calm {
     my ($before, $digest) = ($stub->count, newest('digest'));
     my $job = JobAlerting::fail_job($node);
@@ -186,14 +186,14 @@ sub newest {
     return sql("SELECT coalesce(max(id), 0) FROM job_alerting.$table");
 }
 
-# Whether the answer to a request, of which the other is a repetition, may have been lost.
+# Whether the answer to a request may have been lost before it was repeated.
 sub was_lost {
     my ($request, $again, @strikes) = @_;
     return 1 if !grep { $request->{mode} eq $_ } @good;
     return scalar grep { $_->{to} > $request->{time} - 2 && $_->{from} < $again->{time} } @strikes;
 }
 
-# Not before: the modules that start the cluster draw numbers, too.
+# Here, because the modules that start the cluster use random numbers, too.
 srand $seed;
 my $deadline = Time::HiRes::time() + $seconds;
 my $spell = 0;
@@ -201,9 +201,9 @@ do {
     subtest 'spell ' . ++$spell => sub {
         my ($strikes, $faults) = spell($deadline);
         note join ', ', map { $_->{what} } @$strikes;
-        is_deeply $faults, [], 'every failure was told, in one digest, and again only with need, in the same bytes';
+        is_deeply $faults, [], 'every failure was reported in one digest, and repeated only for a reason, in the same bytes';
         is sql(q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted')), 0, 'every digest is accepted';
-        is_deeply calm(), [], 'and in the calm that follows a failure is told once';
+        is_deeply calm(), [], 'without faults a failure is reported once';
     };
 } while (Test::More->builder->is_passing && Time::HiRes::time() < $deadline);
 

@@ -1,6 +1,5 @@
-# When a digest is tried again, and what an outage of a day ends in. The day passes on a clock that
-# the test sets, hours at a time; the rounds in it are the launcher's own, but where a subtest says
-# that it calls run_digest().
+# The times of retries, and the mails after an outage of a day. The test sets the clock, hours at a time.
+# The launcher makes the rounds, unless a subtest says that it calls run_digest().
 
 use strict;
 use warnings;
@@ -15,16 +14,16 @@ my $hour = 3600;
 
 my $clock = JobAlerting::Clock->start;
 my $stub = JobAlerting::Stub->start;
-# Whatever is told and gone is forgotten at once: what waits must not be.
+# Without retention, reported and cleared failures are pruned at once; waiting ones must be kept.
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
 job_alerting.retention = 0
 autovacuum = off
 CONF
 JobAlerting::create_jobs($node);
-# The launcher, which may have looked before there was the extension, would look again in 10 s.
+# The launcher may have looked before the extension existed, and would look again only after 10 s.
 JobAlerting::run_digest($node);
 
-# Every job that failed, and every mail that was accepted, in all subtests.
+# All failed jobs and all receivers of all subtests.
 my (@failed, @stubs);
 push @stubs, $stub;
 
@@ -34,7 +33,7 @@ sub fail_job {
     return $job;
 }
 
-# One round by hand: what it says of the channel.
+# One round by hand. Returns its row of the channel.
 sub run_digest {
     my ($row) = JobAlerting::run_digest($node);
     return $row;
@@ -55,7 +54,7 @@ sub forward {
     return;
 }
 
-# So much later, once the round of the launcher that is due by then is over.
+# Sets the clock ahead and waits for the end of the launcher's round that is due by then.
 sub round_after {
     my ($seconds) = @_;
     my $last = 'SELECT last_round_at FROM job_alerting.status';
@@ -80,8 +79,8 @@ sub words {
     return JobAlerting::text_part($request) =~ s/\s+/ /gr;
 }
 
-# Rounds in vain, each so many hours after the one before. Before each a job fails, and the one that
-# failed before is retried: a failure that waits to be told, and no longer stands.
+# Rounds in vain, so many hours apart. Before each round a job fails and the one before it is retried, so
+# that its unreported failure no longer stands.
 sub outage {
     my ($rounds, $hours) = @_;
     my @jobs = fail_job();
@@ -101,7 +100,7 @@ subtest 'a day of refused connections ends in one mail' => sub {
     $stub->stop;
     my @jobs = outage(8, 3);
     my $digest = digest();
-    is "$digest->{state} $digest->{attempts}", 'pending 8', 'it was tried every three hours';
+    is "$digest->{state} $digest->{attempts}", 'pending 8', 'the digest was tried every three hours';
     $stub = JobAlerting::Stub->start(port => $port);
     push @stubs, $stub;
     push @jobs, fail_job();
@@ -110,50 +109,50 @@ subtest 'a day of refused connections ends in one mail' => sub {
     is scalar @requests, 1, 'one mail';
     is_deeply named($requests[0]), \@jobs, 'with every failure of the day';
     like words($requests[0]), qr/This digest is late: 8 earlier attempts failed, the last with: \S.*(?:refused|connect)/i,
-      'which says that it is late, and why';
+      'the mail says that it is late, and why';
     is digest()->{attempts}, 9, 'at the ninth try';
     round_after($hour + 1);
-    is $stub->count, 1, 'then silence';
+    is $stub->count, 1, 'the next round is silent';
 };
 
 subtest 'a day of 401 ends in one mail' => sub {
     my $came = $stub->from_now;
     $stub->mode('401');
     my @jobs = outage(24, 1);
-    is scalar $came->(), 24, 'it was tried each hour, and no more';
+    is scalar $came->(), 24, 'the digest was tried once an hour';
     $stub->mode('202');
     push @jobs, fail_job();
     round_after($hour + 1);
     my @requests = $came->();
     is scalar @requests, 25, 'one mail is accepted';
-    is message_ids(@requests), 1, 'the same all the time, by its Message-ID';
+    is message_ids(@requests), 1, 'all requests have the same Message-ID';
     is_deeply named($requests[-1]), \@jobs, 'with every failure of the day';
     like words($requests[-1]), qr/This digest is late: 24 earlier attempts failed, the last with: HTTP 401/,
-      'which says that it is late, and why';
+      'the mail says that it is late, and why';
     round_after($hour + 1);
-    is scalar $came->(), 25, 'then silence';
+    is scalar $came->(), 25, 'the next round is silent';
 };
 
 subtest 'a day of 503 ends in two mails' => sub {
     my $came = $stub->from_now;
     $stub->mode('503');
     my ($first, @others) = outage(8, 3);
-    is scalar $came->(), 8, 'it was tried every three hours, and no more';
+    is scalar $came->(), 8, 'the digest was tried once every three hours';
     $stub->mode('202');
     round_after($hour + 1);
     my @requests = $came->();
     is scalar @requests, 10, 'two mails are accepted';
     is scalar(grep { $_->{body} ne $requests[0]{body} } @requests[ 1 .. 8 ]), 0,
-      'the one that was in doubt, byte for byte the same each time';
-    is_deeply [ map { named($_) } @requests[ 8, 9 ] ], [ [$first], \@others ], 'and one with all that failed since';
+      'the requests of the digest in doubt are the same byte for byte';
+    is_deeply [ map { named($_) } @requests[ 8, 9 ] ], [ [$first], \@others ], 'the second mail has all later failures';
     like words($requests[9]), qr/This digest is late: it had to wait for digest #\d+, which was in doubt/,
-      'which says that it is late, and why';
-    unlike words($requests[9]), qr/may not have reached you/, 'and leaves no doubt about the other';
+      'the mail says that it is late, and why';
+    unlike words($requests[9]), qr/may not have reached you/, 'it does not say that the other is in doubt';
     round_after($hour + 1);
-    is scalar $came->(), 10, 'then silence';
+    is scalar $came->(), 10, 'the next round is silent';
 };
 
-subtest 'what is in doubt holds up newer digests for a day, and then no longer' => sub {
+subtest 'a digest in doubt holds up newer digests for a day' => sub {
     my $came = $stub->from_now;
     $stub->mode('503');
     my $old = fail_job();
@@ -161,33 +160,33 @@ subtest 'what is in doubt holds up newer digests for a day, and then no longer' 
     my $id = digest()->{id};
     my $new = fail_job();
     round_after(23 * $hour);
-    is scalar $came->(), 2, 'after 23 hours it alone is tried';
+    is scalar $came->(), 2, 'after 23 hours only the digest in doubt is tried';
 
-    # The first request of each round is the one for the old digest.
+# The first request of each round is that of the old digest.
     $stub->modes('503', '202');
     round_after($hour + 1);
     my @requests = $came->();
-    is scalar @requests, 4, 'after 24 hours the newer one too';
-    is_deeply named($requests[3]), [$new], 'with what failed since';
-    like words($requests[3]), qr/Digest #$id \(1 failure\) may not have reached you: HTTP 503/, 'it names the one in doubt';
-    like words($requests[3]), qr/settle\($id, true\)/, 'and what to do about it';
-    like words($requests[3]), qr/This digest is late: it had to wait for digest #$id/, 'and says why it is late';
+    is scalar @requests, 4, 'after 24 hours the newer digest is sent, too';
+    is_deeply named($requests[3]), [$new], 'with the later failure';
+    like words($requests[3]), qr/Digest #$id \(1 failure\) may not have reached you: HTTP 503/, 'it names the digest in doubt';
+    like words($requests[3]), qr/settle\($id, true\)/, 'it says how to settle that';
+    like words($requests[3]), qr/This digest is late: it had to wait for digest #$id/, 'it says why it is late';
 
     $stub->modes('503', '202');
     my $newest = fail_job();
     round_after($hour + 1);
     @requests = $came->();
-    is_deeply [ map { named($_) } @requests[ 4 .. $#requests ] ], [ [$old], [$newest] ], 'an hour later the same';
-    like words($requests[5]), qr/Digest #$id \(1 failure\) may not have reached you/, 'it names the one in doubt';
-    unlike words($requests[5]), qr/late/, 'and is not late';
+    is_deeply [ map { named($_) } @requests[ 4 .. $#requests ] ], [ [$old], [$newest] ], 'an hour later both are sent again';
+    like words($requests[5]), qr/Digest #$id \(1 failure\) may not have reached you/, 'it names the digest in doubt';
+    unlike words($requests[5]), qr/late/, 'it does not say that it is late';
 
     $stub->mode('202');
     round_after($hour + 1);
     @requests = $came->();
-    is scalar @requests, 7, 'in the end the old one is accepted';
+    is scalar @requests, 7, 'the old digest is accepted in the end';
     is $requests[6]{body}, $requests[0]{body}, 'byte for byte the same';
     round_after($hour + 1);
-    is scalar $came->(), 7, 'then silence';
+    is scalar $came->(), 7, 'the next round is silent';
 };
 
 # ---------------------------------------------------------------- an hour
@@ -204,16 +203,16 @@ subtest 'the wait doubles from a minute to an hour, and the launcher keeps it' =
         my $digest = digest();
         is $digest->{attempts}, $attempt, "attempt $attempt";
         cmp_ok $digest->{wait}, '>=', $least - 0.001, "the next one not before $least s";
-        cmp_ok $digest->{wait}, '<=', $most + 0.001, 'but for a tenth';
-        is_due($digest, 'which status says');
+        cmp_ok $digest->{wait}, '<=', $most + 0.001, 'and at most a tenth later';
+        is_due($digest, 'status says when');
         if ($attempt == 3) {
             forward($digest->{wait} - 20);
-            ok always(sub { scalar $came->() == $attempt }, 0.7), '20 s before, nothing comes';
+            ok always(sub { scalar $came->() == $attempt }, 0.7), '20 s earlier, no request comes';
             round_after(21);
         } else {
             round_after($digest->{wait} + 1);
         }
-        is scalar $came->(), $attempt + 1, 'when it is due, a request';
+        is scalar $came->(), $attempt + 1, 'a request comes when it is due';
     }
 };
 
@@ -224,55 +223,55 @@ sub is_due {
       $name;
 }
 
-# From here on the digest of the subtest before is the one that waits: tried 9 times, for an hour.
+# The following subtests use the digest of this one, which was tried 9 times and waits for an hour.
 
-subtest 'a restart does not make it due' => sub {
+subtest 'a restart does not make a digest due' => sub {
     my $came = $stub->from_now;
     my $before = digest();
     JobAlerting::restart($node);
     my $after = digest();
     is $after->{$_}, $before->{$_}, "the same $_" for qw(id state attempts next_attempt_at);
     is scalar $came->(), 0, 'nothing is sent by the round at the start';
-    is_due($after, 'status says when it is');
+    is_due($after, 'status says when it is due');
     round_after($after->{wait} + 1);
-    is scalar $came->(), 1, 'then it is';
+    is scalar $came->(), 1, 'it is sent when it is due';
 };
 
-subtest 'a clock set back makes it due' => sub {
+subtest 'a clock set back makes a digest due' => sub {
     my $came = $stub->from_now;
-    is digest()->{attempts}, 10, 'after a try';
+    is digest()->{attempts}, 10, 'the digest was tried';
     round_after(-3 * 24 * $hour);
-    is scalar $came->(), 1, 'it is tried, and not in three days';
+    is scalar $came->(), 1, 'it is tried at once, not in three days';
     my $digest = digest();
-    is $digest->{attempts}, 11, 'which counts';
-    cmp_ok $digest->{wait}, '<=', $hour, 'and the next time is within the hour';
+    is $digest->{attempts}, 11, 'the try is counted';
+    cmp_ok $digest->{wait}, '<=', $hour, 'the next try is within the hour';
     round_after(3 * 24 * $hour);
 };
 
-subtest 'run_digest() tries at once, but not where the provider asked for a wait' => sub {
+subtest 'run_digest() tries at once, unless the provider asked for a wait' => sub {
     my $came = $stub->from_now;
-    is run_digest()->{outcome}, 'pending', 'tried by hand';
-    is scalar $came->(), 1, 'it is not due, but tried';
+    is run_digest()->{outcome}, 'pending', 'the outcome of a try by hand';
+    is scalar $came->(), 1, 'it is tried before it is due';
 
-    # Tried for the twelfth time: the own wait is the longest.
+# At the twelfth try, our own wait has reached its maximum.
     $stub->modes('429 retry-after=600', '202');
-    is run_digest()->{outcome}, 'pending', 'told to come again in 600 s';
-    is digest()->{wait}, $hour, 'which does not shorten the own wait';
+    is run_digest()->{outcome}, 'pending', 'the answer asks for 600 s';
+    is digest()->{wait}, $hour, 'our own longer wait stays';
     my $row = run_digest();
     is $row->{outcome}, 'pending', 'by hand it stays pending';
-    like $row->{detail}, qr/HTTP 429/, 'and the detail says why';
+    like $row->{detail}, qr/HTTP 429/, 'the detail says why';
     is scalar $came->(), 2, 'nothing is sent';
     round_after($hour + 1);
-    is scalar $came->(), 3, 'it is when the time has come';
-    is digest()->{state}, 'accepted', 'and accepted';
+    is scalar $came->(), 3, 'it is sent when it is due';
+    is digest()->{state}, 'accepted', 'it is accepted';
 };
 
 # ---------------------------------------------------------------- two channels
 
-subtest 'what one channel cannot deliver is no matter of the other' => sub {
+subtest 'a failing channel does not affect the other' => sub {
     JobAlerting::configure($node, channels => 'log,sendgrid');
     my $logged = log_from_now();
-    # The first digest of a channel would have what stands still.
+# The first digest of a channel would have all standing failures.
     sql('DELETE FROM research_jobs');
     my $came = $stub->from_now;
     $stub->mode('401');
@@ -280,28 +279,28 @@ subtest 'what one channel cannot deliver is no matter of the other' => sub {
     for my $round (1, 2) {
         push @jobs, fail_job();
         my %row = map { $_->{channel} => $_ } JobAlerting::run_digest($node);
-        is "$row{log}{outcome} $row{log}{failures}", 'accepted 1', "round $round: the log takes each";
-        is "$row{sendgrid}{outcome} $row{sendgrid}{failures}", "pending $round", 'the other waits with all';
+        is "$row{log}{outcome} $row{log}{failures}", 'accepted 1', "round $round: the log accepts each failure";
+        is "$row{sendgrid}{outcome} $row{sendgrid}{failures}", "pending $round", 'all failures wait for the other channel';
     }
     $stub->mode('202');
     round_after($hour + 1);
     my @requests = $came->();
-    is scalar @requests, 3, 'one mail at last';
-    is_deeply named($requests[2]), \@jobs, 'with both';
+    is scalar @requests, 3, 'one mail in the end';
+    is_deeply named($requests[2]), \@jobs, 'it has both failures';
     my @told = $logged->() =~ /^\s+job (\d+) in research_jobs/mg;
-    is_deeply \@told, \@jobs, 'the log has each once';
+    is_deeply \@told, \@jobs, 'the log has each failure once';
 };
 
-subtest 'each failure that there was is in exactly one mail that was accepted' => sub {
+subtest 'each failure is in exactly one accepted mail' => sub {
     my %mails;
     for my $request (map { $_->requests } @stubs) {
         next if $request->{mode} ne '202';
         $mails{$_}++ for JobAlerting::named_jobs($request);
     }
-    is_deeply \%mails, { map { $_ => 1 } @failed }, 'by the mails';
-    cmp_ok scalar @failed, '>', 40, 'and there were many';
+    is_deeply \%mails, { map { $_ => 1 } @failed }, 'in the mails';
+    cmp_ok scalar @failed, '>', 40, 'there were many failures';
     is sql(q(SELECT count(*) FROM job_alerting.failure WHERE cleared_at IS NOT NULL)), 0,
-      'what was told and stands no more is forgotten';
+      'reported failures that no longer stand are pruned';
 };
 
 $node->stop;

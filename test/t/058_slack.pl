@@ -1,5 +1,5 @@
-# Slack: the same digest as a message, the same promises with Slack's own answers, and each channel
-# on its own way beside the other. The address of the webhook is seen by its receiver alone.
+# The channel slack: the digest as a message, the delivery promise with Slack's answers, and two channels
+# that do not affect each other. Only the receiver sees the webhook's address.
 
 use strict;
 use warnings;
@@ -10,7 +10,7 @@ use Test::More;
 use lib "$FindBin::Bin/../support";
 use JobAlerting qw(fail_job sql stall status);
 
-# What makes the address a secret. The first is that of JobAlerting::node, the other of this test.
+# The secret parts of the addresses: of JobAlerting::node() and of this test.
 my @TOKENS = ('canary', 'sparrow_of_the_environment');
 
 my $mail = JobAlerting::Stub->start;
@@ -32,7 +32,7 @@ CONF
 JobAlerting::create_jobs($node);
 my $url_file = sql('SHOW job_alerting.slack_webhook_url_file');
 
-# One round: its row of each channel, by name.
+# One round. Returns its rows by channel.
 sub round {
     return map { $_->{channel} => $_ } JobAlerting::run_digest($node);
 }
@@ -42,7 +42,7 @@ sub slack_round {
     return $row{slack};
 }
 
-# All that a message shows, in its order.
+# The texts and addresses of a message, in order.
 sub shown {
     my ($value) = @_;
     return map { shown($_) } @$value if ref $value eq 'ARRAY';
@@ -67,7 +67,7 @@ sub is_accepted {
     return;
 }
 
-subtest 'a digest is a message that Slack takes, with the facts of the mail' => sub {
+subtest 'Slack accepts the message of a digest, which has the facts of the mail' => sub {
     my $came = $slack->from_now;
     my $job = fail_job(
         source => 'youtube', job_type => '<!channel>', attempts => 2,
@@ -76,18 +76,18 @@ subtest 'a digest is a message that Slack takes, with the facts of the mail' => 
     my $silent = fail_job(last_error => undef);
     my $row = slack_round();
     is_deeply $row, { channel => 'slack', digest_id => 1, failures => 2, outcome => 'accepted', detail => undef },
-      'what the call returns';
+      'the row of the call';
     my ($request, @others) = $came->();
     is scalar @others, 0, 'one request';
-    is $request->{verdict}, '200 ok', 'Slack takes it';
-    is $request->{line}, 'POST /services/T0/B0/canary HTTP/1.1', 'where it goes';
-    is $request->{headers}{'content-type'}, 'application/json', 'as JSON';
+    is $request->{verdict}, '200 ok', 'Slack accepts it';
+    is $request->{line}, 'POST /services/T0/B0/canary HTTP/1.1', 'the request line';
+    is $request->{headers}{'content-type'}, 'application/json', 'the content type';
     is $request->{headers}{$_}, undef, "without $_" for qw(authorization expect transfer-encoding);
     is $request->{json}{text}, '2 jobs failed in main/postgres: apple/refresh_catalog (worker lost), youtube/&lt;!channel&gt; [#1]',
       'the text of the notification, escaped';
 
     my $words = words($request);
-    like $words, qr/^Digest #1 of database postgres in cluster main, .* No failure reported earlier still stands\.$/m, 'its origin';
+    like $words, qr/^Digest #1 of database postgres in cluster main, .* No failure reported earlier still stands\.$/m, 'the footer';
     like $words, qr/^\Q$_\E$/m, "it says: $_" for '2 jobs failed in main/postgres', 'youtube/<!channel>: 1 job failed, NEW',
       "https://admin.example.com/jobs/$job", 'No error was recorded: the worker probably died.',
       "*caf\x{e9}* <!here> & <https://evil.example.com|x>", '```', 'second line',
@@ -97,14 +97,14 @@ subtest 'a digest is a message that Slack takes, with the facts of the mail' => 
     is_deeply [ listed_jobs($request) ], [ $job, $silent ], 'both jobs';
 
     my $digest = JobAlerting::digest($node, 1);
-    is $digest->{http_status}, 200, 'the status of the answer is kept';
-    is $digest->{subject}, $request->{json}{text} =~ s/&lt;/</r =~ s/&gt;/>/r, 'and the subject';
-    is $digest->{request}, undef, 'and no copy of the message';
+    is $digest->{http_status}, 200, 'the status of the answer is stored';
+    is $digest->{subject}, $request->{json}{text} =~ s/&lt;/</r =~ s/&gt;/>/r, 'the subject is stored';
+    is $digest->{request}, undef, 'the request is emptied';
     is slack_round()->{outcome}, 'silent', 'the next round is silent';
-    is scalar $came->(), 1, 'and sends nothing';
+    is scalar $came->(), 1, 'it sends nothing';
 };
 
-# Mode of the stub, none for nobody listening; the status that is kept; what the detail says.
+# Mode of the stub, undef where nobody listens; the stored status; pattern of the detail.
 my @refusals = (
     [ '403 body=action_prohibited', 403, qr/HTTP 403: action_prohibited.*slack_webhook_url_file/ ],
     [ '404 body=no_service', 404, qr/HTTP 404: no_service.*slack_webhook_url_file/ ],
@@ -113,7 +113,7 @@ my @refusals = (
     [ undef, undef, qr/connect/i ],
 );
 
-subtest 'what Slack refuses waits, and goes out with what failed since' => sub {
+subtest 'a refused message waits, and is sent with later failures' => sub {
     for my $case (@refusals) {
         my ($mode, $status, $detail) = @$case;
         $slack->modes($mode, '202') if $mode;
@@ -121,14 +121,14 @@ subtest 'what Slack refuses waits, and goes out with what failed since' => sub {
         my $row = $mode ? slack_round() : unheard_round();
         is $row->{outcome}, 'pending', ($mode // 'nobody listens') . ': pending' or diag explain $row;
         like $row->{detail}, $detail, 'the detail says why';
-        is JobAlerting::digest($node, $row->{digest_id})->{http_status}, $status, 'the status is kept';
+        is JobAlerting::digest($node, $row->{digest_id})->{http_status}, $status, 'the status is stored';
         push @jobs, fail_job();
         my $next = slack_round();
         is_accepted($next);
         is $next->{digest_id}, $row->{digest_id}, 'the same digest';
         my $request = ($slack->requests)[-1];
         is_deeply [ listed_jobs($request) ], \@jobs, 'both failures are in it';
-        like words($request), qr/This digest is late: 1 earlier attempt failed/, 'and it says that it is late';
+        like words($request), qr/This digest is late: 1 earlier attempt failed/, 'it says that it is late';
     }
     is $mail->count + $mail->broken, 0, 'the redirect was not followed';
 };
@@ -141,19 +141,19 @@ sub unheard_round {
     return $row;
 }
 
-subtest 'what is refused for what it says goes out at once in its minimal form' => sub {
+subtest 'a message refused for its content is sent at once in its minimal form' => sub {
     for my $answer ('400 body=invalid_blocks', '413') {
         my $came = $slack->from_now;
         $slack->modes($answer, '202');
         my $job = fail_job(last_error => 'the unspeakable');
         my $row = slack_round();
         is_accepted($row, "$answer: accepted");
-        like $row->{detail}, qr/minimal form only, after HTTP 4/, 'the detail says how';
+        like $row->{detail}, qr/minimal form only, after HTTP 4/, 'the detail mentions the minimal form';
         my @requests = $came->();
         is scalar @requests, 2, 'two requests';
-        is_deeply [ map { [ listed_jobs($_) ] } @requests ], [ [$job], [] ], 'the second without the job';
-        unlike $requests[1]{body}, qr/unspeakable/, 'and its text';
-        like words($requests[1]), qr/^1 failure is only counted here\./m, 'it counts';
+        is_deeply [ map { [ listed_jobs($_) ] } @requests ], [ [$job], [] ], 'the second does not list the job';
+        unlike $requests[1]{body}, qr/unspeakable/, 'the second does not have its error';
+        like words($requests[1]), qr/^1 failure is only counted here\./m, 'it has the count';
     }
     $slack->modes(('400 body=invalid_payload') x 2, '202');
     fail_job();
@@ -176,10 +176,10 @@ subtest 'a wait that Slack asks for is kept, also by hand' => sub {
     is scalar $came->(), 1, 'nothing is sent before';
     sql("UPDATE job_alerting.digest SET next_attempt_at = now() WHERE id = $row->{digest_id}");
     is_accepted(slack_round());
-    is_deeply [ map { [ listed_jobs($_) ] } $came->() ], [ [$job], [$job] ], 'sent again once the time has come';
+    is_deeply [ map { [ listed_jobs($_) ] } $came->() ], [ [$job], [$job] ], 'sent again when it is due';
 };
 
-subtest 'what says nothing sure is in doubt, and sent again byte for byte' => sub {
+subtest 'an ambiguous answer leaves the digest in doubt, and it is sent again byte for byte' => sub {
     for my $mode ('500 body=rollup_error', '200 body=maybe', '204', 'close-after-read') {
         my $came = $slack->from_now;
         $slack->modes($mode, '202');
@@ -190,7 +190,7 @@ subtest 'what says nothing sure is in doubt, and sent again byte for byte' => su
         my $new = fail_job();
         is_accepted(slack_round());
         my @requests = $came->();
-        is scalar @requests, 3, 'twice the old digest, once the new one';
+        is scalar @requests, 3, 'two requests of the old digest, one of the new';
         is $requests[1]{body}, $requests[0]{body}, 'byte-identical';
         is_deeply [ map { [ listed_jobs($_) ] } @requests[ 0, 2 ] ], [ [$old], [$new] ], 'each failure is in one digest';
     }
@@ -198,7 +198,7 @@ subtest 'what says nothing sure is in doubt, and sent again byte for byte' => su
 
 # ---------------------------------------------------------------- beside the mail
 
-# The channels begin together, and with nothing.
+# Both channels begin together, without standing failures.
 sub use_both {
     sql('DELETE FROM research_jobs');
     is slack_round()->{outcome}, 'silent', 'nothing stands';
@@ -206,7 +206,7 @@ sub use_both {
     return;
 }
 
-# The wait that was given to a digest, by the backoff: 1 min, 2 min, 4 min ..., up to a tenth more.
+# The digest's wait follows the backoff: 1 min, 2 min, 4 min ..., up to a tenth more.
 sub is_backoff {
     my ($id, $attempts, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -225,7 +225,7 @@ sub jobs_of {
     return sort { $a <=> $b } $name eq 'slack' ? listed_jobs($request) : JobAlerting::named_jobs($request);
 }
 
-subtest 'one channel is refused for long while the other goes on; then it catches up once' => sub {
+subtest 'a channel that was refused for long catches up once, and the other is not affected' => sub {
     use_both();
     my %channel = (sendgrid => $mail, slack => $slack);
     for my $pair ([qw(slack sendgrid)], [qw(sendgrid slack)]) {
@@ -239,9 +239,9 @@ subtest 'one channel is refused for long while the other goes on; then it catche
             is_deeply [ map { $_->{channel} } @rows ], [ 'sendgrid', 'slack' ], "round $round: a row for each channel";
             my %row = map { $_->{channel} => $_ } @rows;
             is_accepted($row{$other}, "$other goes on");
-            is $row{$other}{failures}, 1, 'with the new failure alone';
+            is $row{$other}{failures}, 1, 'with the new failure only';
             is $row{$refused}{outcome}, 'pending', "$refused is refused";
-            is $row{$refused}{failures}, $round, 'with all that failed since';
+            is $row{$refused}{failures}, $round, 'with all failures since';
             $digests{ $row{$_}{digest_id} } = 1 for @$pair;
             is_backoff($row{$refused}{digest_id}, $round, $refused);
         }
@@ -255,15 +255,15 @@ subtest 'one channel is refused for long while the other goes on; then it catche
         my $attempts = $channel{$refused}->count;
         my %row = round();
         is_accepted($row{$refused}, "$refused catches up");
-        is $row{$other}{outcome}, 'silent', "$other has nothing to say";
-        is $channel{$refused}->count, $attempts + 1, 'by one request';
-        is_deeply [ jobs_of($refused, ($channel{$refused}->requests)[-1]) ], \@jobs, 'of all failures';
+        is $row{$other}{outcome}, 'silent', "$other is silent";
+        is $channel{$refused}->count, $attempts + 1, 'one request';
+        is_deeply [ jobs_of($refused, ($channel{$refused}->requests)[-1]) ], \@jobs, 'with all failures';
         is_deeply [ map { [ jobs_of($other, $_) ] } ($channel{$other}->requests)[ $before .. $before + 2 ] ],
-          [ map { [$_] } @jobs ], "$other told of each in its round";
+          [ map { [$_] } @jobs ], "$other reported each failure in its round";
     }
 };
 
-subtest 'refused by both, a failure waits twice and counts once, and each backs off by itself' => sub {
+subtest 'a failure refused by both channels counts once, and each channel has its own backoff' => sub {
     $slack->mode($refusal{slack});
     fail_job();
     my %first = round();
@@ -272,11 +272,11 @@ subtest 'refused by both, a failure waits twice and counts once, and each backs 
     my %second = round();
     is_backoff($second{slack}{digest_id}, 2, 'slack');
     is_backoff($second{sendgrid}{digest_id}, 1, 'sendgrid');
-    is $second{slack}{digest_id}, $first{slack}{digest_id}, 'slack is at its first digest still';
-    isnt $second{sendgrid}{digest_id}, $first{sendgrid}{digest_id}, 'sendgrid at its second';
+    is $second{slack}{digest_id}, $first{slack}{digest_id}, 'slack still has its first digest';
+    isnt $second{sendgrid}{digest_id}, $first{sendgrid}{digest_id}, 'sendgrid has its second digest';
     my $status = status();
-    is $status->{failures_waiting}, 2, 'each failure once';
-    is $status->{digests_waiting}, 2, 'each digest';
+    is $status->{failures_waiting}, 2, 'each failure is counted once';
+    is $status->{digests_waiting}, 2, 'both digests are counted';
     $_->mode('202') for $mail, $slack;
     my %row = round();
     is_accepted($row{$_}, "$_ is accepted") for sort keys %row;
@@ -296,11 +296,11 @@ subtest 'doubt in one channel does not hold up the other' => sub {
     is_deeply [ map { [ JobAlerting::named_jobs($_) ] } ($mail->requests)[ $mails .. $mails + 1 ] ],
       [ map { [$_] } @jobs ], 'sendgrid sent two mails';
     is_deeply [ map { [ listed_jobs($_) ] } ($slack->requests)[ $messages .. $slack->count - 1 ] ],
-      [ ([ $jobs[0] ]) x 3, [ $jobs[1] ] ], 'slack the first three times, then the second';
+      [ ([ $jobs[0] ]) x 3, [ $jobs[1] ] ], 'slack got the first digest three times, then the second';
 };
 
 subtest 'in the end each failure is in one digest of each channel' => sub {
-    is sql(<<'SQL'), "sendgrid|1|0\nslack|1|0", 'of both channels, since both are used';
+    is sql(<<'SQL'), "sendgrid|1|0\nslack|1|0", 'both channels';
         WITH since AS (SELECT min(first_failure) AS id FROM job_alerting.digest WHERE channel = 'sendgrid')
         SELECT c.channel, (count(f.id) > 9)::int, count(*) FILTER (WHERE (SELECT count(*) FROM job_alerting.digest_failure d
             WHERE d.id = f.id AND d.channel = c.channel AND d.digest_state = 'accepted') <> 1)
@@ -319,12 +319,12 @@ sub is_unused {
     my $row = slack_round();
     is $row->{outcome}, 'pending', "$name: pending";
     like $row->{detail}, $why, 'the detail says why';
-    unlike $row->{detail}, qr/canary|T0/, 'without the address';
+    unlike $row->{detail}, qr/canary|T0/, 'the detail has no part of the address';
     is $slack->count, $before, 'nothing is sent';
     return;
 }
 
-subtest 'an address that cannot be used sends nothing, and is not quoted' => sub {
+subtest 'with an unusable address nothing is sent, and no text has it' => sub {
     my @jobs = fail_job();
     my $good = $slack->url . "/services/T0/B0/canary\n";
     unlink $url_file;
@@ -350,20 +350,20 @@ subtest 'an address that cannot be used sends nothing, and is not quoted' => sub
     }
     push @jobs, fail_job();
     JobAlerting::put_secret($url_file, $good);
-    is_accepted(slack_round(), 'mended');
-    is_deeply [ listed_jobs(($slack->requests)[-1]) ], \@jobs, 'what failed meanwhile is sent';
+    is_accepted(slack_round(), 'fixed');
+    is_deeply [ listed_jobs(($slack->requests)[-1]) ], \@jobs, 'both failures are sent';
 };
 
 subtest "without a file, the address is that of the server's environment" => sub {
     JobAlerting::configure($node, slack_webhook_url_file => '');
     fail_job();
     is_accepted(slack_round());
-    is +($slack->requests)[-1]{line}, "POST /services/T0/B0/$TOKENS[1] HTTP/1.1", 'there it goes';
+    is +($slack->requests)[-1]{line}, "POST /services/T0/B0/$TOKENS[1] HTTP/1.1", 'the request line';
     JobAlerting::configure($node, slack_webhook_url_file => $url_file);
 };
 
-subtest 'the address is nowhere but in the request' => sub {
-    # What an answer says is kept and logged, and an answer can quote its request.
+subtest 'only the request has the address' => sub {
+# Answers are stored and logged, and an answer can quote its request.
     for my $answer ('404 body=no webhook at /services/T0/B0/canary', '404 body=no webhook at T0/B0/canar',
         '403 body=token canary is revoked',
         '403 body={"path":"\/services\/T0\/B0\/canary"}', '307 Location: http://127.0.0.1/services/T0/B0/canary') {
@@ -389,14 +389,14 @@ subtest 'the address is nowhere but in the request' => sub {
     $place{'pg_settings'} = sql('SELECT string_agg(s::text, chr(10)) FROM pg_settings s');
     ($place{'a dump'}) = PostgreSQL::Test::Utils::run_command([ 'pg_dump', '-d', $node->connstr('postgres') ]);
     $node->stop;
-    # At this level the postmaster itself lists its environment, once at each start.
+# At this level the postmaster logs its environment at each start.
     $place{"the server's log"} = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/^.*\tSLACK_WEBHOOK_URL=.*\n//mgr;
 
     cmp_ok length $place{"the server's log"}, '>', 100_000, 'the log is one of debug5';
-    # As such, and as the constants of a query are printed.
+# As text, and as the bytes that debug_print_parse prints.
     my @canaries = map { $_, join ' ', unpack 'C*', $_ } @TOKENS, 'services/T0';
     for my $name (sort keys %place) {
-        ok length $place{$name}, "$name is looked at";
+        ok length $place{$name}, "$name is not empty";
         is(index($place{$name}, $_), -1, "$name does not hold it") for @canaries;
     }
 };

@@ -1,5 +1,5 @@
-# run_digest(): one round now, in a process of its own. What it returns, whom it refuses, and that
-# neither the caller's transaction nor its session, patience or end have any part in it.
+# run_digest(): one round now, in a process of its own. Tests its rows, the calls that it refuses, and its
+# independence of the caller's transaction, session settings, time-outs and end.
 
 use strict;
 use warnings;
@@ -27,10 +27,10 @@ sub named {
 sub is_silent {
     my ($name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    return is((JobAlerting::run_digest($node))[0]{outcome}, 'silent', $name // 'then silence');
+    return is((JobAlerting::run_digest($node))[0]{outcome}, 'silent', $name // 'the next round is silent');
 }
 
-# The sessions whose calls wait for their rounds.
+# The process ids of the sessions whose calls wait for their rounds.
 sub callers {
     return map { $_->{pid} } JobAlerting::rows($node, undef, <<'SQL');
         SELECT pid FROM pg_stat_activity
@@ -47,7 +47,7 @@ sub is_refused {
     return;
 }
 
-# ---------------------------------------------------------------- what it returns
+# ---------------------------------------------------------------- its rows
 
 subtest 'a row for each configured channel' => sub {
     is_deeply [ JobAlerting::run_digest($node) ],
@@ -66,12 +66,12 @@ subtest 'a row for each configured channel' => sub {
     sql("ALTER DATABASE postgres SET job_alerting.channels = ''");
     my $job = fail_job();
     is_deeply [ JobAlerting::run_digest($node) ], [], 'no channel, no row';
-    is sql("SELECT count(*) FROM job_alerting.failure WHERE job_id = '$job'"), 1, 'but it records';
+    is sql("SELECT count(*) FROM job_alerting.failure WHERE job_id = '$job'"), 1, 'but the round records';
     sql('ALTER DATABASE postgres RESET job_alerting.channels');
-    is +(JobAlerting::run_digest($node))[0]{failures}, 1, 'and sends when there is one again';
+    is +(JobAlerting::run_digest($node))[0]{failures}, 1, 'with a channel again, it sends';
 };
 
-subtest 'a row for each digest that was tried, or waits' => sub {
+subtest 'a row for each digest that was tried or waits' => sub {
     my @told = map { +{ channel => 'sendgrid', failures => 1, detail => undef, %$_ } } (
         { outcome => 'accepted' }, { outcome => 'accepted' });
     my $rows_are = sub {
@@ -82,11 +82,11 @@ subtest 'a row for each digest that was tried, or waits' => sub {
     $stub->modes('503', '202');
     fail_job();
     my ($doubtful) = JobAlerting::run_digest($node);
-    is $doubtful->{outcome}, 'in_doubt', 'one is in doubt';
+    is $doubtful->{outcome}, 'in_doubt', 'a digest is in doubt';
     fail_job();
     my @rows = JobAlerting::run_digest($node);
     $rows_are->(\@rows, @told);
-    is $rows[0]{digest_id}, $doubtful->{digest_id}, 'that one came first';
+    is $rows[0]{digest_id}, $doubtful->{digest_id}, 'the digest in doubt came first';
 
     JobAlerting::configure($node, on_in_doubt => 'hold');
     $stub->modes('503', '503', '202');
@@ -101,12 +101,12 @@ subtest 'a row for each digest that was tried, or waits' => sub {
     $rows_are->([ JobAlerting::run_digest($node) ], @doubt, $told[0]);
     $rows_are->([ JobAlerting::run_digest($node) ], @doubt);
     my $lost = q(SELECT job_alerting.settle(id, true) FROM job_alerting.digest WHERE held = 'in doubt');
-    is sql($lost), "accepted\naccepted", 'both have arrived';
+    is sql($lost), "accepted\naccepted", 'both are settled as arrived';
     JobAlerting::configure($node, on_in_doubt => 'resend');
     is_silent();
 };
 
-subtest 'as many rows as there are digests, whatever memory they need' => sub {
+subtest 'the number of rows is not limited' => sub {
     my $many = 300;
     sql(<<"SQL");
         INSERT INTO job_alerting.digest (channel, first_failure, last_failure, state, held, error)
@@ -114,8 +114,8 @@ subtest 'as many rows as there are digests, whatever memory they need' => sub {
         FROM generate_series(1, $many) i
 SQL
     my @rows = JobAlerting::run_digest($node);
-    is scalar @rows, $many, "$many of them";
-    is length $rows[-1]{detail}, 2000, 'nothing is cut off';
+    is scalar @rows, $many, "$many rows";
+    is length $rows[-1]{detail}, 2000, 'no detail is cut off';
     sql(q(DELETE FROM job_alerting.digest WHERE held = 'copy'));
 };
 
@@ -129,8 +129,8 @@ subtest "the caller's rollback changes nothing" => sub {
     my $call = JobAlerting::begin_digest($node, before => [ 'BEGIN', $insert ], after => ['ROLLBACK']);
     is +($call->rows)[0]{outcome}, 'accepted', 'accepted';
     is $stub->count, $before + 1, 'the mail is sent';
-    is_deeply named($before + 1), [$job], 'of what was committed';
-    is sql("SELECT count(*) FROM job_alerting.failure WHERE job_id = '$job'"), 1, 'the ledger is kept';
+    is_deeply named($before + 1), [$job], 'the mail lists committed failures only';
+    is sql("SELECT count(*) FROM job_alerting.failure WHERE job_id = '$job'"), 1, 'the ledger has the failure';
     is_silent();
 };
 
@@ -141,25 +141,25 @@ subtest 'a caller that holds the jobs table gets an answer' => sub {
     cmp_ok $call->seconds, '<', 1 + 10, 'after lock_timeout';
     is $row->{outcome}, 'silent', 'nothing could be read';
     like $row->{detail}, qr/queue research_jobs cannot be read: .*lock timeout/, 'the detail names the queue';
-    is_deeply [ JobAlerting::reported($node, $stub) ], [$job], 'the next round, after it, reports the failure';
-    is sql('SELECT last_error FROM job_alerting.queue'), '', 'and the queue is well';
+    is_deeply [ JobAlerting::reported($node, $stub) ], [$job], 'the next round reports the failure';
+    is sql('SELECT last_error FROM job_alerting.queue'), '', 'the queue can be read';
 };
 
-subtest 'a caller that holds the ledger gets an answer too' => sub {
+subtest 'a caller that holds the ledger gets an answer, too' => sub {
     my $job = fail_job();
     for my $table (qw(queue failure digest)) {
         my $call = JobAlerting::begin_digest($node,
             before => [ 'BEGIN', "LOCK TABLE job_alerting.$table IN ACCESS EXCLUSIVE MODE" ]);
         $call->finish;
         cmp_ok $call->seconds, '<', 1 + 10, "$table: after lock_timeout";
-        like $call->out . $call->error, qr/lock timeout/, "$table: which says why";
+        like $call->out . $call->error, qr/lock timeout/, "$table: the answer says why";
     }
     is_deeply [ JobAlerting::reported($node, $stub) ], [$job], 'the next round reports the failure';
 };
 
 # ---------------------------------------------------------------- at the same time
 
-subtest 'sixteen at once send one mail, and all get an answer' => sub {
+subtest 'sixteen calls at once send one mail, and all get an answer' => sub {
     my $before = $stub->count;
     my $job = fail_job();
     $stub->modes('stall', '202');
@@ -170,9 +170,9 @@ subtest 'sixteen at once send one mail, and all get an answer' => sub {
     is scalar @rows, 16, 'sixteen answers';
     my %outcomes;
     $outcomes{ $_->{outcome} }++ for @rows;
-    is_deeply \%outcomes, { accepted => 1, silent => 15 }, 'one of them of the mail';
+    is_deeply \%outcomes, { accepted => 1, silent => 15 }, 'one call returns the mail';
     is $stub->count, $before + 1, 'one request';
-    is_deeply named($before + 1), [$job], 'naming the failure';
+    is_deeply named($before + 1), [$job], 'the mail lists the failure';
 };
 
 subtest 'a call waits for the round in progress, and then does its own' => sub {
@@ -186,8 +186,8 @@ subtest 'a call waits for the round in progress, and then does its own' => sub {
     ok $second->running, 'it waits';
 
     $stub->release;
-    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'the first ends';
-    is +($second->rows)[0]{outcome}, 'accepted', 'the second too';
+    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'the outcome of the first call';
+    is +($second->rows)[0]{outcome}, 'accepted', 'the outcome of the second call';
     is_deeply [ named($stalled->{before} + 1), named($stalled->{before} + 2) ], [ [ $stalled->{job} ], [$new] ],
       'each with its own failures';
 };
@@ -204,9 +204,9 @@ for my $way ('cancel', 'terminate') {
         is JobAlerting::worker($node), $stalled->{worker}, 'the worker goes on';
         $stub->release;
         my $waiting = q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted');
-        ok JobAlerting::poll(sub { sql($waiting) eq '0' }, 10, 'the round to end'), 'and finishes';
+        ok JobAlerting::poll(sub { sql($waiting) eq '0' }, 10, 'the round to end'), 'the round finishes';
         is_silent();
-        is $stub->count, $stalled->{before} + 1, 'with one request';
+        is $stub->count, $stalled->{before} + 1, 'one request';
     };
 }
 
@@ -219,7 +219,7 @@ subtest 'statement_timeout ends the wait, not the round' => sub {
     is $stub->count, $stalled->{before} + 1, 'one request';
 };
 
-subtest 'callers who give up while a round is in progress leave no worker, and the round goes on' => sub {
+subtest 'callers that give up during a round leave no worker, and the round goes on' => sub {
     my $stalled = stall($stub);
     my $since = sql('SELECT clock_timestamp()');
     my @calls = map { JobAlerting::begin_digest($node, before => [q(SET statement_timeout = '500ms')]) } 1 .. 6;
@@ -228,14 +228,14 @@ subtest 'callers who give up while a round is in progress leave no worker, and t
     ok JobAlerting::poll(sub { sql($workers) == 1 }, 10, 'their workers to end'), 'their workers end';
     ok $stalled->{call}->running, 'the round goes on';
     $stub->release;
-    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'to its end';
+    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'it ends normally';
     is $stub->count, $stalled->{before} + 1, 'one request';
     is_silent();
 };
 
 # ---------------------------------------------------------------- settings
 
-subtest "the caller's session settings have no part in the round" => sub {
+subtest "the caller's session settings do not affect the round" => sub {
     my $before = $stub->count;
     my $job = fail_job();
     sql('CREATE SCHEMA decoy; CREATE TABLE decoy.research_jobs (LIKE public.research_jobs);'
@@ -274,7 +274,7 @@ subtest 'settings that would stop a session do not stop the round' => sub {
         row_security                        => 'off',
         synchronous_commit                  => 'off',
     );
-    # Against these, for our own sessions.
+# The test's own sessions need other values.
     local $ENV{PGOPTIONS} = join ' ', '-c default_transaction_read_only=off', map { "-c $_=0" }
       qw(statement_timeout lock_timeout idle_in_transaction_session_timeout idle_session_timeout);
     for my $whose ('DATABASE postgres', 'ROLE ALL', 'ROLE CURRENT_USER') {
@@ -285,7 +285,7 @@ subtest 'settings that would stop a session do not stop the round' => sub {
     }
 };
 
-subtest 'the settings of the server and the database count, and not those of a role' => sub {
+subtest 'settings of the server and the database count, settings of a role do not' => sub {
     my $before = $stub->count;
     my @job_url = map { "job_alerting.job_url = 'https://$_.example.com/'" } qw(role role-here database);
     sql("ALTER ROLE CURRENT_USER SET $job_url[0]; ALTER ROLE CURRENT_USER IN DATABASE postgres SET $job_url[1];"
@@ -301,17 +301,17 @@ subtest 'the settings of the server and the database count, and not those of a r
     is $json->{personalizations}[0]{to}[0]{email}, 'ops@example.com', 'mail_to: that of the server';
     like $text, qr{https://database\.example\.com/}, 'job_url: that of the database';
     like $text, qr/\+05:30/, 'TimeZone: that of the database';
-    is_deeply named($before + 1), [$job], 'and the failure is there';
+    is_deeply named($before + 1), [$job], 'the mail lists the failure';
     sql("ALTER $_ RESET ALL") for 'ROLE CURRENT_USER', 'ROLE CURRENT_USER IN DATABASE postgres', 'DATABASE postgres';
 };
 
-# ---------------------------------------------------------------- whom it refuses
+# ---------------------------------------------------------------- refused calls
 
 subtest 'refused: no queue is watched' => sub {
     sql(q(SELECT job_alerting.unwatch('research_jobs')));
     is_refused(JobAlerting::begin_digest($node), '55000', 'no queue is watched', qr/job_alerting\.watch\(/);
     sql(q(SELECT job_alerting.watch('public.research_jobs')));
-    is_silent('watched again, nothing is told twice');
+    is_silent('watched again, nothing is reported twice');
 };
 
 subtest 'refused: in the transaction that created the extension' => sub {
@@ -338,7 +338,7 @@ subtest 'refused: a role without EXECUTE' => sub {
     my $job = fail_job();
     my $before = $stub->count;
     is +(JobAlerting::begin_digest($node, before => $as_outsider)->rows)[0]{outcome}, 'accepted', 'with it, it works';
-    is_deeply named($before + 1), [$job], 'on what that role cannot read itself';
+    is_deeply named($before + 1), [$job], 'the round reads tables that the role cannot read';
 };
 
 subtest 'refused: during recovery' => sub {
@@ -353,14 +353,14 @@ subtest 'refused: during recovery' => sub {
 subtest 'refused: no free worker slot' => sub {
     $node->append_conf('postgresql.conf', "max_worker_processes = 3\nmax_logical_replication_workers = 0");
     JobAlerting::restart($node);
-    # The launcher has one slot; these have the others.
+# The launcher has one slot; these calls have the others.
     my $stalled = stall($stub);
     my $waiting = JobAlerting::begin_digest($node);
     wait_for_lock_wait();
 
     my $call = JobAlerting::begin_digest($node);
     is_refused($call, '53000', 'no background worker slot became free within 5 seconds', qr/max_worker_processes/);
-    cmp_ok $call->seconds, '>', 4, 'after it has waited';
+    cmp_ok $call->seconds, '>', 4, 'the call waits for a slot';
     cmp_ok $call->seconds, '<', 5 + 10, 'but not for long';
 
     my $patient = JobAlerting::begin_digest($node);
@@ -371,25 +371,25 @@ subtest 'refused: no free worker slot' => sub {
 
 # ---------------------------------------------------------------- beside logical replication
 
-subtest 'a publication of all tables keeps no round from its work' => sub {
+subtest 'a publication of all tables does not disturb rounds' => sub {
     sql('CREATE DATABASE published');
     sql('CREATE PUBLICATION everything FOR ALL TABLES', 'published');
     JobAlerting::create_jobs($node, 'published');
     my $job = JobAlerting::fail_job($node, db => 'published');
-    is_deeply [ JobAlerting::reported($node, $stub, db => 'published') ], [$job], 'the failure is told';
-    is_deeply [ JobAlerting::reported($node, $stub, db => 'published') ], [], 'once';
+    is_deeply [ JobAlerting::reported($node, $stub, db => 'published') ], [$job], 'the failure is reported';
+    is_deeply [ JobAlerting::reported($node, $stub, db => 'published') ], [], 'it is reported once';
 };
 
 # ---------------------------------------------------------------- without preloading
 
-subtest 'works without shared_preload_libraries' => sub {
+subtest 'run_digest() works without shared_preload_libraries' => sub {
     my $plain = JobAlerting::node('plain', stub => $stub, preload => 0);
     JobAlerting::create_jobs($plain);
     my $before = $stub->count;
     my $job = JobAlerting::fail_job($plain);
     is +(JobAlerting::run_digest($plain))[0]{outcome}, 'accepted', 'accepted';
-    is_deeply named($before + 1), [$job], 'with the failure';
-    is +(JobAlerting::run_digest($plain))[0]{outcome}, 'silent', 'then silence';
+    is_deeply named($before + 1), [$job], 'the mail lists the failure';
+    is +(JobAlerting::run_digest($plain))[0]{outcome}, 'silent', 'the next round is silent';
     $plain->stop;
 };
 

@@ -1,5 +1,5 @@
-# Databases of other encodings than UTF-8. Whatever bytes a job's error is made of, it is told, and
-# so are the others; a character that UTF-8 does not have becomes a question mark.
+# Databases with other encodings than UTF-8. A job is reported whatever bytes its error has, and so are the
+# other jobs. A character that UTF-8 does not have becomes a question mark.
 
 use strict;
 use warnings;
@@ -23,14 +23,14 @@ sub create_database {
     return $db;
 }
 
-# A failed job whose error is just these bytes, whatever they mean.
+# A failed job whose error is exactly these bytes.
 sub fail_with {
     my ($db, $bytes, %columns) = @_;
     my $literal = join '', map { sprintf '\\x%02x', ord } split //, $bytes;
     return JobAlerting::fail_job($node, db => $db, last_error => \"E'$literal'", %columns);
 }
 
-# One round through both channels: what they made of it, the mail that came, and what was logged.
+# One round through both channels. Returns their outcomes, the mail and the log.
 sub round {
     my ($db) = @_;
     my $before = $stub->count;
@@ -45,14 +45,14 @@ sub round {
     };
 }
 
-# Both channels told these jobs; the mail is one that SendGrid accepts.
+# Both channels reported these jobs, and SendGrid accepts the mail.
 sub tells {
     my ($round, $jobs, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $count = @$jobs;
     is $round->{outcomes}, "log:accepted:$count sendgrid:accepted:$count", "$name: both channels";
     is $round->{mails}, 1, "$name: one mail" or return;
-    is $round->{mail}{verdict}, '202 ok', "$name: which is as it must be";
+    is $round->{mail}{verdict}, '202 ok', "$name: SendGrid accepts it";
     ok defined eval { Encode::decode('UTF-8', "$round->{mail}{body}", Encode::FB_CROAK) }, "$name: valid UTF-8";
     unlike $round->{mail}{body}, qr/\xEF\xBF\xBD/, "$name: no replacement characters";
     is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($round->{mail}) ], $jobs, "$name: every job";
@@ -64,7 +64,7 @@ sub tells {
 sub is_silent {
     my ($db) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    return is round($db)->{outcomes}, 'log:silent:0 sendgrid:silent:0', 'then silence';
+    return is round($db)->{outcomes}, 'log:silent:0 sendgrid:silent:0', 'the next round is silent';
 }
 
 sub bytes_of {
@@ -84,7 +84,7 @@ sub html_part {
     return $html->{value};
 }
 
-subtest 'WIN1252: a byte that stands for no character is told as a question mark' => sub {
+subtest 'WIN1252: a byte that stands for no character becomes a question mark' => sub {
     my $db = create_database('WIN1252');
     my @jobs = (
         fail_with($db, bytes_of('cp1252', 'vorher Größe 5 €')),
@@ -93,19 +93,19 @@ subtest 'WIN1252: a byte that stands for no character is told as a question mark
         fail_with($db, 'danach'),
     );
     is $node->safe_psql($db, "SELECT length(last_error) FROM research_jobs WHERE id = $jobs[2]"), 5,
-      'the server has taken each of the bytes for a character';
+      'the server counts each of the bytes as a character';
     isnt $node->psql($db, "SET client_encoding = 'UTF8'; SELECT last_error FROM research_jobs"), 0,
-      'and has no UTF-8 for it';
+      'the server cannot convert them to UTF-8';
     my $round = round($db);
     tells($round, \@jobs, 'a digest');
     my $words = words($round);
-    like $words, qr/vorher Größe 5 €/, 'what has an equivalent is that';
-    like $words, qr/kaputt:\?:hier/, 'what has none is ?';
-    like $words, qr/ \?{5} /, 'each of them';
-    like html_part($round), qr/kaputt:\?:hier/, 'also in the other part';
-    like $round->{log}, qr/kaputt:\?:hier/, 'and in the log,';
+    like $words, qr/vorher Größe 5 €/, 'characters with an equivalent are converted';
+    like $words, qr/kaputt:\?:hier/, 'a character without an equivalent is ?';
+    like $words, qr/ \?{5} /, 'each such character is one ?';
+    like html_part($round), qr/kaputt:\?:hier/, 'the HTML has the same';
+    like $round->{log}, qr/kaputt:\?:hier/, 'the log has the same';
     my $logged = bytes_of('cp1252', 'vorher Größe 5 €');
-    like $round->{log}, qr/\Q$logged\E/, 'which has the encoding of the database';
+    like $round->{log}, qr/\Q$logged\E/, "the log has the database's encoding";
     is_silent($db);
 };
 
@@ -119,12 +119,12 @@ subtest 'WIN1252: such bytes in the other columns, in many places of a long erro
     );
     my $round = round($db);
     tells($round, \@jobs, 'a digest');
-    like words($round), qr/Apf\?el/, '? in the source';
-    like words($round), qr/Äpfel/, 'and an umlaut that is one';
+    like words($round), qr/Apf\?el/, 'the source has a ?';
+    like words($round), qr/Äpfel/, 'the umlaut of another source is converted';
     is_silent($db);
 };
 
-subtest 'WIN1252: a queue whose name has no equivalent is told, and stops no other' => sub {
+subtest 'WIN1252: a queue whose name has no equivalent is reported, and stops no other queue' => sub {
     my $db = 'win1252';
     $node->safe_psql($db, <<'SQL');
 SELECT job_alerting.watch_query(E'q\x81', $$SELECT E'j\x81' AS job_id, now() AS failed_at, 'x' AS occurrence$$);
@@ -132,13 +132,13 @@ SQL
     my $job = fail_with($db, 'auch da');
     my $round = round($db);
     is $round->{outcomes}, 'log:accepted:2 sendgrid:accepted:2', 'both channels';
-    like words($round), qr/job j\?,? in q\?/, 'the job and its queue';
-    is_deeply [ JobAlerting::named_jobs($round->{mail}) ], [$job], 'and the other';
+    like words($round), qr/job j\?,? in q\?/, 'the mail has the job and its queue';
+    is_deeply [ JobAlerting::named_jobs($round->{mail}) ], [$job], 'the mail lists the other job';
     is_silent($db);
     $node->safe_psql($db, q(SELECT job_alerting.unwatch(E'q\x81')));
 };
 
-subtest 'LATIN1: umlauts are umlauts' => sub {
+subtest 'LATIN1: umlauts are converted' => sub {
     my $db = create_database('LATIN1');
     my @jobs = (
         fail_with($db, bytes_of('iso-8859-1', 'Tür geöffnet: ÄÖÜ ß ÿ'), source => \q(E'M\xfcnchen')),
@@ -146,9 +146,9 @@ subtest 'LATIN1: umlauts are umlauts' => sub {
     );
     my $round = round($db);
     tells($round, \@jobs, 'a digest');
-    like words($round), qr/Tür geöffnet: ÄÖÜ ß ÿ/, 'in the text';
-    like words($round), qr/München/, 'of every column';
-    like html_part($round), qr/geöffnet/, 'in the other part';
+    like words($round), qr/Tür geöffnet: ÄÖÜ ß ÿ/, 'umlauts in the text';
+    like words($round), qr/München/, 'umlauts of other columns';
+    like html_part($round), qr/geöffnet/, 'umlauts in the HTML';
     like $round->{log}, qr/\Q${\ bytes_of('iso-8859-1', 'Tür geöffnet: ÄÖÜ ß ÿ') }\E/, 'in the log, as LATIN1';
     is_silent($db);
 };
@@ -161,13 +161,13 @@ subtest 'EUC_JP: a character of several bytes without an equivalent is one quest
     );
     my $round = round($db);
     tells($round, \@jobs, 'a digest');
-    like words($round), qr/日本語:\?:失敗/, 'between the others';
-    unlike words($round) =~ s/日本語:\?:失敗//r, qr/\?/, 'and no other is one';
+    like words($round), qr/日本語:\?:失敗/, 'the others are converted';
+    unlike words($round) =~ s/日本語:\?:失敗//r, qr/\?/, 'there is no other question mark';
     is_silent($db);
 };
 
-# The server has no conversion between it and UTF-8, and takes no client that speaks that.
-subtest 'MULE_INTERNAL: ASCII is told as it is, and any other character as a question mark' => sub {
+# The server has no conversion between MULE_INTERNAL and UTF-8, and refuses UTF-8 clients.
+subtest 'MULE_INTERNAL: ASCII is kept, and any other character becomes a question mark' => sub {
     local $ENV{PGCLIENTENCODING} = 'SQL_ASCII';
     my $db = create_database('MULE_INTERNAL');
     my $umlaut = "\x81\xfc"; # of LATIN1
@@ -176,13 +176,13 @@ subtest 'MULE_INTERNAL: ASCII is told as it is, and any other character as a que
     my $run = 'SELECT channel, outcome, failures FROM job_alerting.run_digest()';
     is $node->safe_psql($db, $run), "log|accepted|2\nsendgrid|accepted|2", 'both channels';
     my ($mail) = $came->();
-    is $mail->{verdict}, '202 ok', 'a mail as it must be';
-    is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($mail) ], \@jobs, 'with every job';
+    is $mail->{verdict}, '202 ok', 'SendGrid accepts the mail';
+    is_deeply [ sort { $a <=> $b } JobAlerting::named_jobs($mail) ], \@jobs, 'the mail lists every job';
     like words({ mail => $mail }), qr/M\?nchen ok\? ok\?/, 'each character in its place';
-    is $node->safe_psql($db, $run), "log|silent|0\nsendgrid|silent|0", 'then silence';
+    is $node->safe_psql($db, $run), "log|silent|0\nsendgrid|silent|0", 'the next round is silent';
 };
 
-subtest 'SQL_ASCII: bytes that are no UTF-8 do not spoil the mail' => sub {
+subtest 'SQL_ASCII: bytes that are not UTF-8 do not break the mail' => sub {
     my $db = create_database('SQL_ASCII');
     my @jobs = (
         fail_with($db, Encode::encode_utf8('gültig: 日本語')),
@@ -193,13 +193,13 @@ subtest 'SQL_ASCII: bytes that are no UTF-8 do not spoil the mail' => sub {
     );
     my $round = round($db);
     tells($round, \@jobs, 'a digest');
-    like words($round), qr/gültig: 日本語/, 'what is UTF-8 is left as it is';
-    like words($round), qr/kaputt:\?:hier/, 'what is not is replaced';
-    like words($round), qr/abgeschnitten:\?/, 'also at the end';
+    like words($round), qr/gültig: 日本語/, 'valid UTF-8 is kept';
+    like words($round), qr/kaputt:\?:hier/, 'other bytes are replaced';
+    like words($round), qr/abgeschnitten:\?/, 'also at the end of a text';
     is_silent($db);
 };
 
-subtest 'an answer is kept in ASCII, and a digest in doubt in its bytes, whatever the encoding' => sub {
+subtest 'in any encoding, an answer is stored as ASCII and a digest in doubt with its bytes' => sub {
     my $answer = Encode::encode_utf8('{"errors":[{"message":"Größe 日本 😀 zu viel"}]}');
     my $told = qr/HTTP 400: Gr\?+e \?+ \? zu viel/;
     my %bytes = (win1252 => "kaputt:\x81", latin1 => "\xfc", euc_jp => "\xA9\xA1", sql_ascii => "kaputt:\xff");
@@ -208,20 +208,20 @@ subtest 'an answer is kept in ASCII, and a digest in doubt in its bytes, whateve
         $stub->mode("400 $answer");
         my @rows = JobAlerting::run_digest($node, $db);
         is "$rows[0]{outcome} $rows[1]{outcome}", 'accepted pending', "$db: refused";
-        like $rows[1]{detail}, qr/$told/, "$db: the caller hears why";
+        like $rows[1]{detail}, qr/$told/, "$db: the detail says why";
         my ($digest) = JobAlerting::rows($node, $db, q(SELECT error FROM job_alerting.digest WHERE state = 'pending'));
-        like $digest->{error}, qr/$told/, "$db: and the ledger has it";
+        like $digest->{error}, qr/$told/, "$db: the digest has the same error";
         $stub->modes('close-after-read', '202');
         my $before = $stub->count;
         is((JobAlerting::run_digest($node, $db))[1]{outcome}, $_, "$db: then $_") for qw(in_doubt accepted);
         my @mails = ($stub->requests)[ $before .. $stub->count - 1 ];
-        is $mails[1]{body}, $mails[0]{body}, "$db: what was in doubt comes again, byte for byte";
-        is_deeply [ JobAlerting::named_jobs($mails[1]) ], [$job], "$db: with the failure";
-        like JobAlerting::text_part($mails[1]) =~ s/\s+/ /gr, qr/$told/, "$db: and why it is late";
+        is $mails[1]{body}, $mails[0]{body}, "$db: the digest in doubt comes again, byte for byte";
+        is_deeply [ JobAlerting::named_jobs($mails[1]) ], [$job], "$db: the mail lists the failure";
+        like JobAlerting::text_part($mails[1]) =~ s/\s+/ /gr, qr/$told/, "$db: the mail says why it is late";
     }
 };
 
-subtest 'of a job_id too long for an index, the digest is one of its bytes, whatever the encoding' => sub {
+subtest 'in any encoding, a job_id too long for an index is stored with a hash of its bytes' => sub {
     my %character = (win1252 => '81', latin1 => 'fc', euc_jp => 'a9a1', sql_ascii => 'ff');
     for my $db (sort keys %character) {
         my $id = sub { "convert_from(decode(repeat('$character{$db}', 3000) || '$_[0]', 'hex'), getdatabaseencoding())" };
@@ -229,8 +229,8 @@ subtest 'of a job_id too long for an index, the digest is one of its bytes, what
 CREATE TABLE endless AS SELECT id, now() AS failed_at FROM unnest(ARRAY[${\ $id->('31') }, ${\ $id->('32') }]) id;
 SELECT job_alerting.watch_query('endless', 'SELECT id AS job_id, failed_at FROM public.endless');
 SQL
-        is round($db)->{outcomes}, 'log:accepted:2 sendgrid:accepted:2', "$db: two that differ at the end are told";
-        is $node->safe_psql($db, <<'SQL'), 2, "$db: and known again";
+        is round($db)->{outcomes}, 'log:accepted:2 sendgrid:accepted:2', "$db: two that differ only at the end are reported";
+        is $node->safe_psql($db, <<'SQL'), 2, "$db: the ledger has the hash of each";
 SELECT count(*) FROM job_alerting.failure f JOIN endless e
 ON f.job_id = left(e.id, 200) || '... sha256 ' || encode(sha256(convert_to(e.id, getdatabaseencoding())), 'hex')
 SQL
@@ -239,12 +239,12 @@ SQL
     }
 };
 
-subtest 'UTF8: text is what it was' => sub {
+subtest 'UTF8: text is kept' => sub {
     JobAlerting::create_jobs($node);
     my $job = fail_with('postgres', Encode::encode_utf8('größer als € 5'));
     my $round = round('postgres');
     tells($round, [$job], 'a digest');
-    like words($round), qr/größer als € 5/, 'as it is';
+    like words($round), qr/größer als € 5/, 'the text is unchanged';
 };
 
 $node->stop;

@@ -1,6 +1,6 @@
-# The view status: false with a reason in each state that can keep a mail from arriving, after one
-# round at most, and true again when that is mended. And settle(), which mends one of them. Time
-# passes on a clock that the test sets.
+# The view `status`: unhealthy with a reason in each state that can keep a mail from arriving, at most one
+# round later, and healthy again when the problem is fixed; and settle(), which fixes one of these states.
+# The test sets the clock.
 
 use strict;
 use warnings;
@@ -16,7 +16,7 @@ my $hour = 3600;
 
 my $clock = JobAlerting::Clock->start;
 my $stub = JobAlerting::Stub->start;
-# A worker slot for the launcher, and one for a round.
+# One worker slot for the launcher, one for a round.
 my $node = JobAlerting::node('main', stub => $stub, preload => 0, streaming => 1, conf => <<'CONF');
 job_alerting.lock_timeout = '200ms'
 max_worker_processes = 2
@@ -38,30 +38,30 @@ sub is_healthy {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $status = status();
     ok $status->{healthy}, $name // 'healthy again' or diag $status->{reason};
-    is $status->{reason}, undef, 'without a reason';
+    is $status->{reason}, undef, 'no reason';
     return $status;
 }
 
-# One round by hand: its rows, or the error that ended it.
+# One round by hand. Returns its rows, or its error.
 sub run_digest {
     my @rows = eval { JobAlerting::run_digest($node) };
     return @rows ? @rows : $@;
 }
 
-# What doc/operations.md offers for postgres_exporter.
+# The query of doc/operations.md for postgres_exporter.
 sub exporter_query {
     my $doc = PostgreSQL::Test::Utils::slurp_file("$FindBin::Bin/../../doc/operations.md");
     my ($query) = $doc =~ /^  query: \|\n(.*?)^  metrics:/ms or die 'no query';
     return $query;
 }
 
-# A round has come by itself, or comes.
+# Waits for a round of the launcher that makes the status healthy.
 sub wait_until_healthy {
     my ($server) = @_;
     return JobAlerting::poll(sub { status($server)->{healthy} }, 20, 'a round');
 }
 
-# ---------------------------------------------------------------- rounds that do not come
+# ---------------------------------------------------------------- rounds that do not begin
 
 subtest 'not preloaded' => sub {
     JobAlerting::create_jobs($node);
@@ -92,7 +92,7 @@ subtest 'a standby says where to look' => sub {
     like $status->{reason}, qr/standby.*on the primary/, 'the reason';
     is $status->{launcher_pid}, undef, 'it has no launcher';
     $standby->promote;
-    ok wait_until_healthy($standby), 'promoted, it is healthy';
+    ok wait_until_healthy($standby), 'promoted, its status is healthy';
     $standby->stop;
 };
 
@@ -104,7 +104,7 @@ subtest 'the launcher is away' => sub {
     is $status->{next_round_at}, undef, 'no round is due';
     $clock->pass($node, 10);
     wait_until_healthy();
-    isnt is_healthy('back again')->{launcher_pid}, $old, 'another process';
+    isnt is_healthy('back again')->{launcher_pid}, $old, 'it is another process';
 };
 
 subtest 'the launcher is stuck' => sub {
@@ -116,8 +116,8 @@ subtest 'the launcher is stuck' => sub {
     $clock->pass($node, 35);
     my $after = status();
     kill CONT => $pid;
-    ok $before->{healthy}, 'a round that is due for less than 30 s: not yet' or diag $before->{reason};
-    ok !$after->{healthy}, 'for longer: not healthy';
+    ok $before->{healthy}, 'healthy while a round is less than 30 s late' or diag $before->{reason};
+    ok !$after->{healthy}, 'not healthy when it is later';
     like $after->{reason}, qr/the round that was due at 20.* has not begun: see the server's log/, 'the reason';
     wait_until_healthy();
     is_healthy('healthy when it goes on');
@@ -131,7 +131,7 @@ subtest 'no worker slot is free' => sub {
     JobAlerting::poll(sub { !status()->{healthy} }, 10, 'a round without a slot');
     is_unhealthy(qr/no background worker slot is free.*max_worker_processes/, 'none');
     $stub->release;
-    is +($call->rows)[0]{outcome}, 'accepted', 'it is freed';
+    is +($call->rows)[0]{outcome}, 'accepted', 'the other round ends';
     wait_until_healthy();
     is_healthy();
     sql('DROP DATABASE other');
@@ -144,10 +144,10 @@ subtest 'the database is a template' => sub {
     is_healthy();
 };
 
-# ---------------------------------------------------------------- rounds that do not come to their end
+# ---------------------------------------------------------------- rounds that do not begin to their end
 
 subtest 'rounds fail' => sub {
-    # The view itself can be read meanwhile.
+# This lock does not block reading the view.
     my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.digest IN EXCLUSIVE MODE');
     like run_digest(), qr/lock timeout/, 'a round fails';
     is_unhealthy(qr/the round failed: .*lock timeout; mend that, then call job_alerting\.run_digest\(\)/, 'one failed');
@@ -169,16 +169,16 @@ subtest 'rounds are cut off' => sub {
         sql("SELECT pg_terminate_backend($worker)");
         JobAlerting::wait_for_end($worker);
     }
-    is +(run_digest())[0]{outcome}, 'accepted', 'a round that comes to its end';
+    is +(run_digest())[0]{outcome}, 'accepted', 'a round succeeds';
     is_healthy();
 };
 
-# ---------------------------------------------------------------- what is watched
+# ---------------------------------------------------------------- queues
 
 subtest 'no queue' => sub {
     sql(q(SELECT job_alerting.unwatch('research_jobs')));
     is_unhealthy(qr/no queue is watched: call job_alerting\.watch\('/, 'none');
-    like run_digest(), qr/no queue is watched/, 'a round says so too';
+    like run_digest(), qr/no queue is watched/, 'a round fails with the same reason';
     is_unhealthy(qr/no queue is watched: call job_alerting\.watch\('/, 'after it');
     sql(q(SELECT job_alerting.watch('research_jobs')));
     is_healthy('healthy with one, at once');
@@ -188,40 +188,40 @@ subtest 'a queue that cannot be read' => sub {
     sql('ALTER TABLE research_jobs RENAME finished_at TO ended_at');
     run_digest();
     my $status = is_unhealthy(qr/queue research_jobs cannot be read: column .*job_alerting\.unwatch\('research_jobs'\)/, 'broken');
-    is $status->{queues_broken}, 1, 'one is';
+    is $status->{queues_broken}, 1, 'one queue is broken';
     sql('ALTER TABLE research_jobs RENAME ended_at TO finished_at');
     run_digest();
-    is is_healthy()->{queues_broken}, 0, 'none is';
+    is is_healthy()->{queues_broken}, 0, 'no queue is broken';
 };
 
-subtest 'a queue whose row somebody holds' => sub {
+subtest 'a queue whose row is locked' => sub {
     my $held = JobAlerting::hold($node, 'SELECT FROM job_alerting.queue FOR UPDATE');
     my ($row) = run_digest();
     is_unhealthy(qr/queue research_jobs cannot be read: another session holds its row; mend that/, 'held');
-    like $row->{detail}, qr/queue research_jobs cannot be read/, 'as the caller is told';
+    like $row->{detail}, qr/queue research_jobs cannot be read/, 'the detail has the same reason';
     JobAlerting::let_go($held);
     run_digest();
     is_healthy();
 };
 
-# ---------------------------------------------------------------- faults before there is anything to send
+# ---------------------------------------------------------------- faults without anything to send
 
-# What is wrong is said after a silent round, by it and by the view.
+# A silent round and the view report the fault.
 sub is_fault {
     my ($channel, $why, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my ($row) = grep { $_->{channel} eq $channel } run_digest();
     is $row->{outcome}, 'silent', "$name: nothing is new";
-    like $row->{detail}, $why, "$name: but the detail says why";
+    like $row->{detail}, $why, "$name: the detail reports the fault";
     is_unhealthy(qr/channel $channel: $why.*; mend that, then call job_alerting\.run_digest\(\)/, $name);
     return;
 }
 
-sub is_mended {
+sub is_fixed {
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my ($row) = run_digest();
-    is $row->{detail}, undef, 'mended: no detail';
-    is_healthy('and healthy');
+    is $row->{detail}, undef, 'fixed: no detail';
+    is_healthy('fixed: healthy');
     return;
 }
 
@@ -233,7 +233,7 @@ subtest 'addresses' => sub {
         }
         sql("ALTER DATABASE postgres RESET job_alerting.$name");
     }
-    is_mended();
+    is_fixed();
 };
 
 subtest 'the key' => sub {
@@ -250,23 +250,23 @@ subtest 'the key' => sub {
     chmod 0644, $file;
     is_fault('sendgrid', qr/key file of job_alerting\.sendgrid_api_key_file is open to others.*0600/, 'open to others');
     chmod 0600, $file;
-    is_mended();
+    is_fixed();
 };
 
 subtest 'certificate authorities' => sub {
     JobAlerting::configure($node, ca_file => '/nowhere/ca.pem');
     is_fault('sendgrid', qr{the file of job_alerting\.ca_file cannot be read: No such file}, 'unreadable');
     JobAlerting::configure($node, ca_file => '');
-    is_mended();
+    is_fixed();
 };
 
 subtest "a server's log without digests" => sub {
-    # The first digest of a channel would have what stands.
+# The first digest of a channel would have all standing failures.
     sql('DELETE FROM research_jobs');
     sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'log'; ALTER DATABASE postgres SET log_min_messages = fatal));
     is_fault('log', qr/log_min_messages/, 'log_min_messages = fatal');
     sql(q(ALTER DATABASE postgres RESET log_min_messages; ALTER DATABASE postgres RESET job_alerting.channels));
-    is_mended();
+    is_fixed();
 };
 
 subtest 'no channel' => sub {
@@ -274,7 +274,7 @@ subtest 'no channel' => sub {
     run_digest();
     is_unhealthy(qr/nobody is told: set job_alerting\.channels/, 'none');
     JobAlerting::configure($node, channels => 'sendgrid');
-    is_mended();
+    is_fixed();
 };
 
 subtest 'values that are found at server start' => sub {
@@ -290,12 +290,12 @@ subtest 'values that are found at server start' => sub {
     JobAlerting::configure($node, sendgrid_url => $proper);
     is_fault('sendgrid', qr/job_alerting\.proxy cannot be used/, 'a bad proxy');
     JobAlerting::configure($node, proxy => '');
-    is_mended();
+    is_fixed();
 };
 
-# ---------------------------------------------------------------- digests that do not arrive
+# ---------------------------------------------------------------- digests that are not accepted
 
-# The digest that waits.
+# The oldest digest that is not accepted.
 sub waiting {
     my ($digest) = JobAlerting::rows($node, undef, <<'SQL');
         SELECT * FROM job_alerting.digest WHERE state <> 'accepted' ORDER BY id LIMIT 1
@@ -313,7 +313,7 @@ subtest 'refused' => sub {
     my $accepted = status()->{last_accepted_at};
     $stub->mode('401');
     JobAlerting::fail_job($node) for 1 .. 2;
-    # By the launcher, so that it is what says when the next one comes.
+# The launcher makes this round, so that it knows the time of the next.
     $clock->pass($node, $hour + 1);
     JobAlerting::poll(sub { waiting() && waiting()->{error} }, 10, 'the refusal');
     JobAlerting::poll(sub { !JobAlerting::worker($node) }, 10, 'the end of the round');
@@ -322,8 +322,8 @@ subtest 'refused' => sub {
         qr/digest $digest->{id} could not be delivered through sendgrid: HTTP 401.*key.*by itself at 20.*job_alerting\.run_digest/,
         'refused');
     is $status->{failures_waiting}, 2, 'two failures wait';
-    is $status->{digests_waiting}, 1, 'in one digest';
-    is $status->{oldest_waiting_since}, recorded_first(), 'since the first was recorded';
+    is $status->{digests_waiting}, 1, 'one digest waits';
+    is $status->{oldest_waiting_since}, recorded_first(), 'oldest_waiting_since is the time of the first record';
     is $status->{last_accepted_at}, $accepted, 'nothing was accepted';
     ok sql("SELECT next_round_at BETWEEN '$digest->{next_attempt_at}' AND '$digest->{next_attempt_at}'::timestamptz + interval '3 s'"
           . ' FROM job_alerting.status') eq 't', 'the next round is when it is due';
@@ -331,17 +331,17 @@ subtest 'refused' => sub {
     run_digest();
     $status = is_healthy('accepted, and healthy');
     is $status->{failures_waiting}, 0, 'nothing waits';
-    is $status->{digests_waiting}, 0, 'in no digest';
-    is $status->{oldest_waiting_since}, undef, 'since never';
+    is $status->{digests_waiting}, 0, 'no digest waits';
+    is $status->{oldest_waiting_since}, undef, 'oldest_waiting_since is NULL';
     ok $status->{last_accepted_at} gt $accepted, 'a digest was accepted';
 };
 
-subtest 'told to wait' => sub {
+subtest 'asked for a wait' => sub {
     $stub->mode('429 retry-after=600');
     JobAlerting::fail_job($node);
     run_digest();
     my $status = is_unhealthy(qr/HTTP 429.*by itself at 20/, '429');
-    unlike $status->{reason}, qr/run_digest/, 'and not by hand';
+    unlike $status->{reason}, qr/run_digest/, 'the reason does not advise a round by hand';
     $stub->mode('202');
     $clock->pass($node, 601);
     wait_until_healthy();
@@ -358,15 +358,15 @@ subtest 'in doubt' => sub {
     my $status = is_unhealthy(
         qr/digest $digest->{id} through sendgrid is in doubt: HTTP 503.*; it is sent again by itself at 20.*settle\($digest->{id}, true\)/,
         'in doubt');
-    is $status->{failures_waiting}, 3, 'its failure waits, and two behind it';
+    is $status->{failures_waiting}, 3, 'its failure and two later ones wait';
     is $status->{digests_waiting}, 1, 'one digest';
-    is $status->{oldest_waiting_since}, recorded_first(), 'since the first was recorded';
+    is $status->{oldest_waiting_since}, recorded_first(), 'oldest_waiting_since is the time of the first record';
     $stub->mode('202');
     run_digest();
     is_healthy('accepted, and healthy');
 };
 
-# A round by hand is terminated. It is an hour until the next by the interval, and nobody calls.
+# Terminates a round by hand, an hour before the next round by the interval. The launcher must take it up.
 sub is_taken_up {
     my ($came, $times, $reason, $held) = @_;
     my $worker = JobAlerting::worker($node);
@@ -378,12 +378,12 @@ sub is_taken_up {
     $clock->pass($node, 11);
     wait_until_healthy();
     my @requests = $came->();
-    is scalar @requests, $times, 'the launcher has taken it up';
-    is $requests[-1]{body}, $requests[0]{body}, 'each time with the same bytes';
+    is scalar @requests, $times, 'the launcher has taken the round up';
+    is $requests[-1]{body}, $requests[0]{body}, 'the requests have the same bytes';
     return;
 }
 
-subtest 'a round by hand is ended while its digest is on its way' => sub {
+subtest 'a round by hand is terminated during its request' => sub {
     $stub->modes('stall', '202');
     my $came = $stub->from_now;
     JobAlerting::fail_job($node);
@@ -394,10 +394,10 @@ subtest 'a round by hand is ended while its digest is on its way' => sub {
         qr/digest $id through sendgrid was being sent when its round was cut off: the next round, due at 20.*, sends it again/);
 };
 
-subtest 'a round by hand is ended between record and compose' => sub {
+subtest 'a round by hand is terminated between record and compose' => sub {
     my $came = $stub->from_now;
     JobAlerting::fail_job($node);
-    # Another open digest that is not committed: the round waits whether it may have its own.
+# Another uncommitted open digest makes the round wait on the unique index.
     my $held = JobAlerting::hold($node,
         q(UPDATE job_alerting.digest SET state = 'pending' WHERE id = (SELECT max(id) FROM job_alerting.digest)));
     my $call = JobAlerting::begin_digest($node);
@@ -432,28 +432,28 @@ subtest 'two channels wait for the same failures' => sub {
     is_healthy();
 };
 
-subtest 'before the first digest of a channel, what it will tell waits' => sub {
+subtest 'before the first digest of a channel, the failures that it will have wait' => sub {
     sql('CREATE DATABASE fresh');
     sql(q(ALTER DATABASE fresh SET job_alerting.channels = ''), 'fresh');
     JobAlerting::create_jobs($node, 'fresh');
     my @jobs = map { JobAlerting::fail_job($node, db => 'fresh') } 1 .. 4;
     JobAlerting::run_digest($node, 'fresh');
-    # The first is gone, and the third lies between those that stand.
+# The first failure is gone, and the third lies between standing ones.
     sql("DELETE FROM research_jobs WHERE id IN ($jobs[0], $jobs[2])", 'fresh');
     JobAlerting::run_digest($node, 'fresh');
     $stub->mode('401');
     sql('ALTER DATABASE fresh RESET job_alerting.channels', 'fresh');
     my ($row) = JobAlerting::run_digest($node, 'fresh');
-    is sql('SELECT failures_waiting FROM job_alerting.status', 'fresh'), $row->{failures}, 'as many as the digest has';
+    is sql('SELECT failures_waiting FROM job_alerting.status', 'fresh'), $row->{failures}, 'as many failures wait as the digest has';
     sql('DELETE FROM job_alerting.digest', 'fresh');
-    is sql('SELECT failures_waiting FROM job_alerting.status', 'fresh'), $row->{failures}, 'and will have';
+    is sql('SELECT failures_waiting FROM job_alerting.status', 'fresh'), $row->{failures}, 'as many as the first digest will have';
     $stub->mode('202');
     sql('DROP DATABASE fresh');
 };
 
 # ---------------------------------------------------------------- settle()
 
-# A digest in doubt, and a function that returns the requests that have come since.
+# Returns the id of a digest in doubt, a function that returns the requests since, and the job.
 sub doubt {
     my $before = $stub->count;
     $stub->mode('close-after-read');
@@ -465,8 +465,8 @@ sub doubt {
     return ($digest->{id}, $came, $job);
 }
 
-# Nothing can be composed of it while another digest is open, so the next round is due with that.
-subtest 'what stands again before an open digest waits as long as that' => sub {
+# Such a failure cannot be composed while another digest is open, so the next round is due with that digest.
+subtest 'a failure that stands again before an open digest waits as long as the digest' => sub {
     my $db = 'again';
     my $on = sub { $node->safe_psql($db, $_[0]) };
     my $round_through = sub {
@@ -483,49 +483,49 @@ subtest 'what stands again before an open digest waits as long as that' => sub {
     $stub->mode('401');
     $round_through->('sendgrid', q(INSERT INTO jobs VALUES ('c', true)));
     my ($row) = $round_through->('sendgrid', 'UPDATE jobs SET failed = true');
-    is "$row->{outcome} $row->{failures}", 'pending 1', 'the open digest is as it was';
+    is "$row->{outcome} $row->{failures}", 'pending 1', 'the open digest is unchanged';
     is $on->('SELECT failures_waiting FROM job_alerting.status'), 2, 'two failures wait';
-    is $on->(q(SELECT next_round_at > now() + interval '30 s' FROM job_alerting.status)), 't', 'and no round comes sooner than its wait';
+    is $on->(q(SELECT next_round_at > now() + interval '30 s' FROM job_alerting.status)), 't', 'no round is due before that digest';
     $stub->mode('202');
-    is join(' ', map { "$_->{outcome} $_->{failures}" } JobAlerting::run_digest($node, $db)), 'accepted 1 accepted 1', 'then both are told';
+    is join(' ', map { "$_->{outcome} $_->{failures}" } JobAlerting::run_digest($node, $db)), 'accepted 1 accepted 1', 'both are reported in the end';
     $node->safe_psql('postgres', "DROP DATABASE $db WITH (FORCE)");
 };
 
-subtest 'settle(..., true): it is accepted, and not sent again' => sub {
+subtest 'settle(..., true): the digest is accepted, and not sent again' => sub {
     my ($id, $came) = doubt();
-    is sql("SELECT job_alerting.settle($id, true)"), 'accepted', 'the state that follows';
+    is sql("SELECT job_alerting.settle($id, true)"), 'accepted', 'the state that settle() returns';
     is is_healthy('healthy at once')->{failures_waiting}, 0, 'nothing waits';
     $stub->mode('202');
     is +(run_digest())[0]{outcome}, 'silent', 'the next round is silent';
     is scalar $came->(), 1, 'one request in all';
 };
 
-subtest 'settle(..., false): it is sent again, also where doubt is held' => sub {
+subtest 'settle(..., false): the digest is sent again, also with on_in_doubt = hold' => sub {
     JobAlerting::configure($node, on_in_doubt => 'hold');
     my ($id, $came, $job) = doubt();
     is_unhealthy(qr/digest $id .* is in doubt: .* is held until you call job_alerting\.settle\($id, true\) .*settle\($id, false\)/, 'held');
-    is JobAlerting::digest($node, $id)->{held}, 'in doubt', 'and why';
+    is JobAlerting::digest($node, $id)->{held}, 'in doubt', 'the digest is held as in doubt';
     $clock->pass($node, $hour + 1);
     run_digest();
     is scalar $came->(), 1, 'it is not sent';
 
     for my $mode ('close-after-read', '202') {
-        is sql("SELECT job_alerting.settle($id, false)"), 'in_doubt', 'the state that follows';
-        is JobAlerting::digest($node, $id)->{held}, undef, 'released, whatever the setting says';
+        is sql("SELECT job_alerting.settle($id, false)"), 'in_doubt', 'the state that settle() returns';
+        is JobAlerting::digest($node, $id)->{held}, undef, 'settle() releases it in spite of the setting';
         is_unhealthy(qr/digest $id .* is in doubt: .*again by itself/, 'settled');
-        like JobAlerting::digest($node, $id)->{note}, qr/it did not arrive, said role /, 'who said so';
+        like JobAlerting::digest($node, $id)->{note}, qr/it did not arrive, said role /, 'the note names the role';
         $stub->mode($mode);
         run_digest();
         next if $mode eq '202';
-        is_unhealthy(qr/is held until you call/, 'its answer lost, it is held again');
+        is_unhealthy(qr/is held until you call/, 'after a lost answer it is held again');
         run_digest();
         is scalar $came->(), 2, 'and not sent';
     }
     is_healthy('accepted, and healthy');
     my @requests = $came->();
-    is scalar @requests, 3, 'sent once for each verdict';
-    is $requests[$_]{body}, $requests[0]{body}, 'byte for byte the same, its Message-ID too' for 1, 2;
-    is_deeply [ JobAlerting::named_jobs($requests[2]) ], [$job], 'with the failure';
+    is scalar @requests, 3, 'one request for each verdict';
+    is $requests[$_]{body}, $requests[0]{body}, 'the same bytes, with the same Message-ID' for 1, 2;
+    is_deeply [ JobAlerting::named_jobs($requests[2]) ], [$job], 'the mail lists the failure';
     JobAlerting::configure($node, on_in_doubt => 'resend');
 };
 
@@ -539,30 +539,30 @@ subtest 'settle() in an open transaction: the round goes on without that digest'
     like $row->{detail}, qr/lock timeout/, 'the detail says why';
     cmp_ok $call->seconds, '<', 10, 'after lock_timeout';
     is scalar $came->(), 1, 'nothing is sent';
-    is_unhealthy(qr/channel sendgrid: .*lock timeout/, 'as the view says');
+    is_unhealthy(qr/channel sendgrid: .*lock timeout/, 'the view has the reason');
     JobAlerting::let_go($held);
-    is waiting()->{id}, $id, 'rolled back, it has settled nothing';
+    is waiting()->{id}, $id, 'settle() that is rolled back has no effect';
     sql("SELECT job_alerting.settle($id, true)");
-    is +(run_digest())[0]{outcome}, 'silent', 'committed, it has';
-    is scalar $came->(), 1, 'and was not sent again';
+    is +(run_digest())[0]{outcome}, 'silent', 'settle() that is committed has';
+    is scalar $came->(), 1, 'the digest was not sent again';
     is_healthy();
 };
 
-# ---------------------------------------------------------------- who, and how fast
+# ---------------------------------------------------------------- privileges and speed
 
-subtest 'pg_monitor reads it, and nothing else; others do not' => sub {
+subtest 'pg_monitor can read status and nothing else; other roles cannot' => sub {
     sql('CREATE ROLE monitor IN ROLE pg_monitor; CREATE ROLE other');
-    is sql('SET ROLE monitor; SELECT healthy FROM job_alerting.status'), 't', 'it reads status';
+    is sql('SET ROLE monitor; SELECT healthy FROM job_alerting.status'), 't', 'pg_monitor reads status';
     like sql('SET ROLE monitor; ' . exporter_query()), qr/^postgres\|1\|\d+\.\d+\|\d*\.?\d*\|0\|0\|0$/,
-        'so does the query for postgres_exporter';
+        'the query for postgres_exporter works';
     my @others = qw(queue failure digest installation digest_failure);
     for my $what (map { "TABLE job_alerting.$_" } @others) {
         like error_of("SET ROLE monitor; $what"), qr/permission denied/, "not: $what";
     }
     like error_of("SET ROLE monitor; SELECT job_alerting.$_"), qr/permission denied/, "not: $_"
       for 'run_digest()', 'settle(1, true)', q(unwatch('research_jobs'));
-    like error_of('SET ROLE other; TABLE job_alerting.status'), qr/permission denied/, 'others do not';
-    like error_of('SET ROLE other; SELECT job_alerting.server_state()'), qr/permission denied/, 'nor what it calls';
+    like error_of('SET ROLE other; TABLE job_alerting.status'), qr/permission denied/, 'other roles cannot read status';
+    like error_of('SET ROLE other; SELECT job_alerting.server_state()'), qr/permission denied/, 'other roles cannot call server_state()';
 };
 
 sub error_of {
@@ -571,7 +571,7 @@ sub error_of {
     return $error;
 }
 
-# Milliseconds, the best of a few.
+# The best time of three, in milliseconds.
 sub milliseconds {
     my ($query) = @_;
     my @plans = map { sql("EXPLAIN (ANALYZE, TIMING off) $query") } 1 .. 3;
@@ -579,7 +579,7 @@ sub milliseconds {
     return $best;
 }
 
-subtest 'it is cheap with 100,000 failures in the ledger' => sub {
+subtest 'status is cheap with 100,000 failures in the ledger' => sub {
     sql(<<'SQL');
 INSERT INTO job_alerting.failure (queue, job_id, occurrence, status)
     SELECT 'research_jobs', 'told ' || n, '', 'dead' FROM generate_series(1, 100000) n;
@@ -587,15 +587,15 @@ INSERT INTO job_alerting.digest (channel, first_failure, last_failure, state)
     SELECT 'sendgrid', min(id), max(id), 'accepted' FROM job_alerting.failure WHERE job_id LIKE 'told %';
 VACUUM ANALYZE job_alerting.failure;
 SQL
-    is is_healthy('nothing waits')->{failures_waiting}, 0, 'by its count too';
+    is is_healthy('nothing waits')->{failures_waiting}, 0, 'no failure waits';
     my $view = milliseconds('SELECT * FROM job_alerting.status');
     my $count = milliseconds('SELECT count(*) FROM job_alerting.failure');
     note "status: $view ms; count(*) of the ledger: $count ms";
-    cmp_ok $view, '<', $count, 'it takes less than to count the ledger';
+    cmp_ok $view, '<', $count, 'status takes less time than counting the ledger';
 };
 
-subtest 'a name that is no channel, found at server start, stops no other' => sub {
-    # Not even one that is no text in the encoding of the database.
+subtest 'an unknown channel found at server start does not stop the others' => sub {
+# The name is not even valid in the database's encoding.
     sql('ALTER SYSTEM RESET job_alerting.channels');
     $node->adjust_conf('postgresql.conf', 'job_alerting.channels', "'sendgird\xFC, sendgrid'");
     $node->restart;
@@ -603,12 +603,12 @@ subtest 'a name that is no channel, found at server start, stops no other' => su
     is_unhealthy(qr/job_alerting\.channels names "sendgird\?", which is no channel; mend that/, 'told');
     my $job = JobAlerting::fail_job($node);
     my ($row, @more) = run_digest();
-    is_deeply [ "$row->{channel}: $row->{outcome}", @more ], ['sendgrid: accepted'], 'the other goes on';
-    is_deeply [ JobAlerting::named_jobs(($stub->requests)[-1]) ], [$job], 'what failed is told';
-    like $row->{detail}, qr/names "sendgird\?", which is no channel/, 'and the name is not passed over';
+    is_deeply [ "$row->{channel}: $row->{outcome}", @more ], ['sendgrid: accepted'], 'the other channel goes on';
+    is_deeply [ JobAlerting::named_jobs(($stub->requests)[-1]) ], [$job], 'the failure is reported';
+    like $row->{detail}, qr/names "sendgird\?", which is no channel/, 'the detail reports the name';
     my ($found) = grep { $_->{item} eq 'channels' } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()');
     is "$found->{state}: $found->{hint}", "error: ALTER SYSTEM SET job_alerting.channels = 'sendgrid'; SELECT pg_reload_conf();",
-      'nor by check()';
+      'check() reports the name';
 };
 
 $node->stop;

@@ -1,5 +1,5 @@
-# The launcher: whom it gives rounds and when, what it leaves alone, and what it survives. Nothing
-# here calls run_digest() but where a subtest says so: the rounds come by themselves.
+# The launcher: the databases that get rounds and when, those that it leaves alone, and the errors that it
+# survives. The rounds come by themselves, unless a subtest says that it calls run_digest().
 
 use strict;
 use warnings;
@@ -16,11 +16,11 @@ my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
 job_alerting.http_timeout = '60s'
 job_alerting.lock_timeout = '1s'
 autovacuum = off
-# Tells of each worker that is started.
+# Logs the start of each worker.
 log_min_messages = debug1
 CONF
 
-# The sessions that are connected to a database.
+# The number of sessions in a database.
 sub connected_to {
     my ($db) = @_;
     return sql("SELECT count(*) FROM pg_stat_activity WHERE datname = '$db'");
@@ -38,7 +38,7 @@ sub workers {
     return sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting worker%'));
 }
 
-# How many workers were started for a database.
+# The number of workers that were started for a database.
 sub looks {
     my ($db, $logged) = @_;
     my @looks = $logged->() =~ /starting background worker process "job_alerting worker for \Q$db\E"/g;
@@ -51,7 +51,7 @@ sub is_quiet {
     return is_deeply([ problems($logged->()) ], [], $name // 'and the log is quiet');
 }
 
-# The database that a mail is about, and the jobs that it lists.
+# The database and the jobs of a mail.
 sub mail {
     my ($number) = @_;
     my $request = ($stub->requests)[ $number - 1 ];
@@ -59,14 +59,14 @@ sub mail {
     return [ $db, JobAlerting::named_jobs($request) ];
 }
 
-# A database with the extension that no round has seen.
+# Creates a database with the extension.
 sub create_database {
     my ($name, $options) = @_;
     sql("CREATE DATABASE $name TEMPLATE watched " . ($options // ''));
     return;
 }
 
-# A failure whose request, one of a round of the launcher, the stub holds; later ones it answers.
+# A failure in a round of the launcher whose request the stub holds. The stub answers later requests.
 sub stall {
     my ($db) = @_;
     $stub->modes('stall', '202');
@@ -77,7 +77,7 @@ sub stall {
     return \%stalled;
 }
 
-# Rounds go on and deliver.
+# The launcher's rounds go on and deliver.
 sub is_going_on {
     my ($name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -87,7 +87,7 @@ sub is_going_on {
     return is_deeply(mail($before + 1), [ 'postgres', $job ], $name // 'rounds go on');
 }
 
-# What the others are copied from. A template itself, it has no rounds.
+# The template of the other databases, which itself has no rounds.
 sql('CREATE DATABASE watched');
 JobAlerting::create_jobs($node, 'watched');
 sql('ALTER DATABASE watched IS_TEMPLATE true');
@@ -95,7 +95,7 @@ JobAlerting::create_jobs($node);
 
 # ---------------------------------------------------------------- rounds
 
-subtest 'a round when the server starts, and then nothing is connected to a database' => sub {
+subtest 'a round comes at server start, and then nothing is connected to a database' => sub {
     my $job = fail_job();
     $node->stop;
     my $logged = log_from_now();
@@ -104,12 +104,12 @@ subtest 'a round when the server starts, and then nothing is connected to a data
     is_deeply mail(1), [ 'postgres', $job ], 'the failure is reported';
     wait_until_idle();
     my $launcher = launcher();
-    like $launcher->{backend_type}, qr/\Ajob_alerting launcher/, 'the launcher by its backend_type';
-    like $launcher->{application_name}, qr/\Ajob_alerting launcher/, 'and by its application_name';
+    like $launcher->{backend_type}, qr/\Ajob_alerting launcher/, 'the backend_type names the launcher';
+    like $launcher->{application_name}, qr/\Ajob_alerting launcher/, 'the application_name names the launcher';
     is $launcher->{$_}, undef, "$_ is NULL" for qw(datid datname xact_start backend_xmin);
     is sql("SELECT count(*) FROM pg_locks WHERE pid = $launcher->{pid}"), 0, 'it holds no lock';
     is sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting%' AND datid IS NOT NULL)), 0,
-      'nothing else of ours is there';
+      'no process of ours is connected to a database';
     is_quiet($logged);
 };
 
@@ -129,25 +129,25 @@ subtest 'between rounds nothing hinders DROP DATABASE, CREATE DATABASE ... TEMPL
     is_quiet($logged);
 };
 
-subtest 'interval: shortened by a reload it counts at once, and lengthened too' => sub {
+subtest 'a shorter or longer interval takes effect at a reload' => sub {
     my $before = $stub->count;
     my $job = fail_job();
-    ok always(sub { $stub->count == $before }, 1.5), 'nothing comes within an hour';
+    ok always(sub { $stub->count == $before }, 1.5), 'no round comes before the interval is over';
     JobAlerting::configure($node, interval => '1s');
     $stub->wait_for($before + 1);
-    is_deeply mail($before + 1), [ 'postgres', $job ], 'shortened, the round comes at once';
-    is_going_on('and then the next');
+    is_deeply mail($before + 1), [ 'postgres', $job ], 'with a shorter interval, the round comes at once';
+    is_going_on('the next round follows');
 
     JobAlerting::configure($node, interval => '1h');
     wait_until_idle();
-    # One that was due by the old interval may still come.
+# A round that was due by the old interval may still come.
     always(sub { 1 }, 1.2);
     wait_until_idle();
     $before = $stub->count;
     my $logged = log_from_now();
     fail_job();
-    ok always(sub { $stub->count == $before }, 1.5), 'lengthened, nothing comes';
-    is looks('postgres', $logged), 0, 'and no worker is started';
+    ok always(sub { $stub->count == $before }, 1.5), 'with a longer interval, no request comes';
+    is looks('postgres', $logged), 0, 'no worker is started';
     JobAlerting::configure($node, interval => '1s');
     $stub->wait_for($before + 1);
 };
@@ -157,7 +157,7 @@ subtest 'a renamed database keeps its rounds, a dropped one has none' => sub {
     my $before = $stub->count;
     my $job = fail_job(db => 'anew');
     $stub->wait_for($before + 1);
-    is_deeply mail($before + 1), [ 'anew', $job ], 'under its new name';
+    is_deeply mail($before + 1), [ 'anew', $job ], 'the mail has the new name';
     wait_for_round('anew');
     is looks($_, $logged), 0, "no worker for $_" for qw(unused renamed);
     is_quiet($logged);
@@ -172,23 +172,23 @@ subtest 'each database has its rounds, with one worker at a time in the cluster'
     my %job = map { $_ => fail_job(db => $_) } qw(postgres second copied);
     $stub->wait_for($before + 1);
     is workers(), 1, 'one worker';
-    ok always(sub { workers() eq '1' && $stub->count == $before + 1 }, 1.5), 'while it waits, no other';
+    ok always(sub { workers() eq '1' && $stub->count == $before + 1 }, 1.5), 'no other worker runs while it waits';
     $stub->release;
     $stub->wait_for($before + 3);
     my %told = map { @{ mail($before + $_) } } 1 .. 3;
-    is_deeply \%told, \%job, 'then those of the others come';
+    is_deeply \%told, \%job, 'then the mails of the other databases come';
     wait_for_round('copied');
-    is $stub->count, $before + 3, 'each once';
+    is $stub->count, $before + 3, 'each mail comes once';
     is_quiet($logged);
     sql("DROP DATABASE $_") for qw(second copy copied anew);
 };
 
-subtest 'a database without the extension is looked into seldom' => sub {
+subtest 'a database without the extension gets a worker at most every 10 s' => sub {
     my $logged = log_from_now();
     my $start = Time::HiRes::time();
     sql('CREATE DATABASE bare');
     JobAlerting::create_jobs_table($node, 'bare');
-    # It looks like ours, but is not.
+# This schema looks like the extension's, but is not.
     sql('CREATE DATABASE planted');
     sql('CREATE SCHEMA job_alerting; CREATE TABLE job_alerting.queue (name text);'
           . 'CREATE FUNCTION job_alerting.run_digest() RETURNS void LANGUAGE plpgsql AS '
@@ -200,15 +200,15 @@ subtest 'a database without the extension is looked into seldom' => sub {
     wait_for_round() for 1 .. 2;
     my $most = 1 + (Time::HiRes::time() - $start) / 10;
     cmp_ok looks($_, $logged), '<=', $most, "$_: at most every 10 s" for qw(bare planted);
-    cmp_ok looks('postgres', $logged), '>=', 2, 'while others have their rounds';
+    cmp_ok looks('postgres', $logged), '>=', 2, 'other databases have their rounds';
     is $stub->count, $before, 'nothing is sent';
     is_quiet($logged);
-    # It will have been found by the time of a later subtest.
+# A later subtest expects rounds in this database.
     sql('CREATE EXTENSION job_alerting', 'bare');
     sql('DROP DATABASE planted');
 };
 
-subtest 'a template, one that takes no connections, one dropped halfway are left alone' => sub {
+subtest 'a template, a database without connections and one dropped halfway get no workers' => sub {
     my $logged = log_from_now();
     my $before = $stub->count;
     my $job = fail_job(db => 'watched');
@@ -224,7 +224,7 @@ subtest 'a template, one that takes no connections, one dropped halfway are left
     sql(q(UPDATE pg_database SET datconnlimit = -1 WHERE datname = 'broken'));
     $stub->wait_for($before + 2, 10);
     is_deeply [ sort { $a->[0] cmp $b->[0] } map { mail($before + $_) } 1 .. 2 ], [ [ 'broken', $job ], [ 'closed', $job ] ],
-      'they are not, once that is over';
+      'they get rounds once they can be connected to';
     sql('DELETE FROM research_jobs', 'watched');
     sql("DROP DATABASE $_") for qw(closed broken);
 };
@@ -240,10 +240,10 @@ subtest 'DROP DATABASE of another database does not wait for a round' => sub {
     is JobAlerting::worker($node), $stalled->{worker}, 'it is dropped while the request is held';
     $stub->release;
     wait_for_round();
-    is_quiet($logged, 'and nobody looks for it afterwards');
+    is_quiet($logged, 'the log has no problem with the dropped database');
 };
 
-subtest 'DROP DATABASE ... WITH (FORCE) ends a round under way, and harms no other' => sub {
+subtest 'DROP DATABASE ... WITH (FORCE) ends a round in progress, and affects no other database' => sub {
     create_database('doomed');
     my $launcher = launcher()->{pid};
     my $stalled = stall('doomed');
@@ -253,12 +253,12 @@ subtest 'DROP DATABASE ... WITH (FORCE) ends a round under way, and harms no oth
     is_going_on();
     is launcher()->{pid}, $launcher, 'the launcher is the same';
     my @gone = grep { /FATAL: .*does not exist/ } problems($logged->());
-    cmp_ok scalar @gone, '<=', 1, 'at most one worker came too late' or diag explain \@gone;
+    cmp_ok scalar @gone, '<=', 1, 'at most one worker was started too late' or diag explain \@gone;
     my @others = grep { !/does not exist|terminating background worker/ } problems($logged->());
-    is_deeply \@others, [], 'no other trouble';
+    is_deeply \@others, [], 'no other problem';
 };
 
-subtest 'DROP EXTENSION does not wait for a request under way, and nothing follows it' => sub {
+subtest 'DROP EXTENSION does not wait for a request, and no request follows' => sub {
     create_database('dropped');
     my $stalled = stall('dropped');
     my $logged = log_from_now();
@@ -269,15 +269,15 @@ subtest 'DROP EXTENSION does not wait for a request under way, and nothing follo
     JobAlerting::poll(sub { (JobAlerting::worker($node) // 0) != $stalled->{worker} }, 20, 'the worker to end');
     wait_for_round();
     is $stub->count, $stalled->{before} + 1, 'no request follows';
-    cmp_ok scalar(problems($logged->())), '<=', 1, 'no storm in the log' or diag explain [ problems($logged->()) ];
+    cmp_ok scalar(problems($logged->())), '<=', 1, 'at most one problem in the log' or diag explain [ problems($logged->()) ];
     sql('DROP DATABASE dropped');
 };
 
-subtest 'DROP EXTENSION that is rolled back: the answer is settled after it' => sub {
+subtest 'after a DROP EXTENSION that is rolled back, the answer is settled' => sub {
     my $stalled = stall('postgres');
     my $logged = log_from_now();
     my $digest = sql('SELECT max(id) FROM job_alerting.digest');
-    # It goes on when the worker has been seen to wait for it.
+# The transaction goes on when the worker waits for its lock.
     my $call = JobAlerting::Call->start($node, 'postgres', 'BEGIN', 'DROP EXTENSION job_alerting', <<"SQL", 'ROLLBACK');
         DO \$\$ BEGIN
             FOR i IN 1 .. 1000 LOOP
@@ -296,21 +296,21 @@ SQL
     my $state = sub { sql("SELECT state FROM job_alerting.digest WHERE id = $digest") };
     ok JobAlerting::poll(sub { $state->() eq 'accepted' }, 10, 'the answer'), 'the answer is settled';
     is_going_on();
-    is $stub->count, $stalled->{before} + 2, 'nothing came twice';
+    is $stub->count, $stalled->{before} + 2, 'nothing was sent twice';
     is_quiet($logged);
 };
 
-subtest 'a database that has got the extension has its rounds' => sub {
+subtest 'a database that gets the extension gets rounds' => sub {
     my $before = $stub->count;
     my $job = fail_job(db => 'bare');
     $stub->wait_for($before + 1, 15);
-    is_deeply mail($before + 1), [ 'bare', $job ], 'they have begun by themselves';
+    is_deeply mail($before + 1), [ 'bare', $job ], 'its failure is reported';
     sql('DROP DATABASE bare');
 };
 
 # ---------------------------------------------------------------- retries
 
-subtest 'a retry wakes it before the interval is over' => sub {
+subtest 'a retry wakes the launcher before the interval is over' => sub {
     JobAlerting::configure($node, interval => '1h');
     always(sub { 1 }, 1.2);
     wait_until_idle();
@@ -318,20 +318,21 @@ subtest 'a retry wakes it before the interval is over' => sub {
     my $before = $stub->count;
     my $job = fail_job();
     my ($row) = JobAlerting::run_digest($node);
-    is $row->{outcome}, 'pending', 'told to wait';
-    # The shortest wait is a minute. A round by hand keeps it, and leaves to the launcher when it ends.
+    is $row->{outcome}, 'pending', 'the answer asks for a wait';
+# The shortest wait is a minute, so it is shortened here. A round by hand keeps it, and the launcher sends
+    # the digest when it is due.
     sql("UPDATE job_alerting.digest SET next_attempt_at = now() + '4 s' WHERE id = $row->{digest_id}");
     JobAlerting::run_digest($node);
     is $stub->count, $before + 1, 'nothing is sent by hand';
     $stub->wait_for($before + 2, 20);
-    is_deeply mail($before + 2), [ 'postgres', $job ], 'it does, and not in an hour';
+    is_deeply mail($before + 2), [ 'postgres', $job ], 'the launcher sends it, long before the interval is over';
     wait_until_idle();
     is sql("SELECT state || ' ' || attempts FROM job_alerting.digest WHERE id = $row->{digest_id}"), 'accepted 2',
       'accepted at the second try';
-    ok always(sub { $stub->count == $before + 2 && workers() eq '0' }, 1), 'and that is all';
+    ok always(sub { $stub->count == $before + 2 && workers() eq '0' }, 1), 'no further request or worker';
 };
 
-subtest 'what could not be delivered is delivered when the receiver is there again' => sub {
+subtest 'an undelivered digest is delivered when the receiver is back' => sub {
     my $port = $stub->port;
     $stub->stop;
     JobAlerting::configure($node, interval => '1s');
@@ -349,18 +350,18 @@ SQL
     is_deeply mail(1), [ 'postgres', $job ], 'it is delivered';
     wait_for_round();
     is $digest->()->{state}, 'accepted', 'accepted';
-    is $stub->count, 1, 'once';
+    is $stub->count, 1, 'one request';
 };
 
-# ---------------------------------------------------------------- what it survives
+# ---------------------------------------------------------------- signals and crashes
 
-subtest 'terminated it comes back, and the cluster stays up' => sub {
+subtest 'a terminated launcher comes back, and the cluster stays up' => sub {
     my $since = sql('SELECT pg_postmaster_start_time()');
     my $old = launcher()->{pid};
     my $start = Time::HiRes::time();
     sql("SELECT pg_terminate_backend($old)");
     my $new = JobAlerting::poll(sub { my $it = launcher(); $it && $it->{pid} != $old && $it->{pid} }, 30, 'a new launcher');
-    cmp_ok Time::HiRes::time() - $start, '<', 10, 'within 10 s';
+    cmp_ok Time::HiRes::time() - $start, '<', 10, 'the launcher is back within 10 s';
     is_going_on();
     is sql('SELECT pg_postmaster_start_time()'), $since, 'the server was not restarted';
 };
@@ -382,7 +383,7 @@ subtest 'a fast shutdown does not wait for the receiver' => sub {
     cmp_ok Time::HiRes::time() - $start, '<', 20, 'the server stops long before http_timeout';
     $node->start;
     my @requests = $stub->wait_for($stalled->{before} + 2);
-    is $requests[-1]{body}, $requests[-2]{body}, 'what is in doubt comes again';
+    is $requests[-1]{body}, $requests[-2]{body}, 'the digest in doubt comes again';
 };
 
 subtest 'when the postmaster is killed, worker and launcher end' => sub {
@@ -392,15 +393,15 @@ subtest 'when the postmaster is killed, worker and launcher end' => sub {
     ok JobAlerting::poll(sub { !grep { kill 0, $_ } @pids }, 20, 'their end'), 'both end long before http_timeout';
     JobAlerting::start_again($node);
     my @requests = $stub->wait_for($stalled->{before} + 2);
-    is $requests[-1]{body}, $requests[-2]{body}, 'what is in doubt comes again';
+    is $requests[-1]{body}, $requests[-2]{body}, 'the digest in doubt comes again';
 };
 
-subtest 'without a free worker slot it says so once, and the round comes when there is one' => sub {
+subtest 'without a free worker slot there is one warning, and the round comes when a slot is free' => sub {
     $node->append_conf('postgresql.conf', "max_worker_processes = 2\nmax_logical_replication_workers = 0");
     JobAlerting::configure($node, interval => '1h');
     $node->restart;
     wait_until_idle();
-    # The launcher has one slot; a round by hand, elsewhere, has the other.
+# The launcher has one slot, and a round by hand in another database has the other.
     create_database('elsewhere');
     my $by_hand = JobAlerting::stall($stub, db => 'elsewhere');
     my ($before, $call) = @$by_hand{qw(before call)};
@@ -409,12 +410,12 @@ subtest 'without a free worker slot it says so once, and the round comes when th
     my $job = fail_job();
     JobAlerting::configure($node, interval => '1s');
     JobAlerting::poll($warnings, 10, 'the warning');
-    ok always(sub { $warnings->() == 1 && $stub->count == $before + 1 }, 1.2), 'it says so once, and waits';
-    like $logged->(), qr/HINT: +Increase max_worker_processes/, 'with a hint';
+    ok always(sub { $warnings->() == 1 && $stub->count == $before + 1 }, 1.2), 'one warning, and no round';
+    like $logged->(), qr/HINT: +Increase max_worker_processes/, 'the warning has a hint';
     $stub->release;
-    is +($call->rows)[0]{outcome}, 'accepted', 'the slot is freed';
+    is +($call->rows)[0]{outcome}, 'accepted', 'the round by hand ends';
     $stub->wait_for($before + 2, 20);
-    is_deeply mail($before + 2), [ 'postgres', $job ], 'and the round comes';
+    is_deeply mail($before + 2), [ 'postgres', $job ], 'the round comes';
     is $warnings->(), 1, 'one warning in all';
 };
 

@@ -1,6 +1,6 @@
-# Failover: a standby takes over, knowing all that the primary did, or lacking its last commits; then
-# the old primary follows the new one and takes over again. Nothing is lost; what was told is not told
-# again, but for what the new primary cannot know.
+# Failover: a standby takes over, with all commits of the primary or without the last ones. Then the old
+# primary follows the new one and takes over again. Nothing is lost, and no failure is reported again unless
+# the new primary lacks the commit.
 
 use strict;
 use warnings;
@@ -12,13 +12,12 @@ use lib "$FindBin::Bin/../support";
 use JobAlerting;
 
 my $stub = JobAlerting::Stub->start;
-# Without a launcher, which would try again by itself what is in doubt; with the WAL that pg_rewind
-# looks for.
+# Not preloaded: a launcher would resend digests in doubt. pg_rewind needs the kept WAL.
 my $primary = JobAlerting::node('primary', stub => $stub, streaming => 1, preload => 0, conf => 'wal_keep_size = 64MB');
 
-my %old;    # what became of the jobs on the first primary
+my %old;    # the jobs and requests of the first primary
 
-# One round: what it says of the channel, and the mails.
+# One round. Returns its row of the channel, and the mails.
 sub round {
     my ($node, $db) = @_;
     my $before = $stub->count;
@@ -26,7 +25,7 @@ sub round {
     return ($row, ($stub->requests)[ $before .. $stub->count - 1 ]);
 }
 
-# A failure, and a round that meets this answer: the job, and the request.
+# A failure, and a round that gets this answer. Returns the job and the request.
 sub fail_into {
     my ($mode, $db, $outcome) = @_;
     $stub->mode($mode);
@@ -63,7 +62,7 @@ sub launchers {
     return $node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'job_alerting%'));
 }
 
-# It takes over, and its launcher has made a round in each of these databases.
+# Promotes a server, and waits for a round of its launcher in each of these databases.
 sub promote {
     my ($node, @dbs) = @_;
     my $scans = sub { $node->safe_psql($_[0], 'SELECT last_scan_at FROM job_alerting.queue') };
@@ -71,7 +70,7 @@ sub promote {
     $node->promote;
     for my $db (@dbs) {
         JobAlerting::poll(sub { $scans->($db) ne $before{$db} }, 30, "a round in $db");
-        # Its scan is over; this one comes after it.
+# The scan is over; this round waits for the end of that one.
         round($node, $db);
     }
     return;
@@ -89,7 +88,7 @@ $standby->init_from_backup($primary, 'backup', has_streaming => 1);
 $standby->append_conf('postgresql.conf', "shared_preload_libraries = 'job_alerting'");
 $standby->start;
 
-subtest 'what happens on the primary' => sub {
+subtest 'failures and digests on the primary' => sub {
     $old{$_}{told} = fail_into('202', $_, 'accepted') for qw(postgres lost);
     $old{postgres}{unseen} = JobAlerting::fail_job($primary);
     $old{lost}{unseen} = JobAlerting::fail_job($primary, db => 'lost');
@@ -104,7 +103,7 @@ subtest 'what happens on the primary' => sub {
     $primary->wait_for_catchup($standby, 'replay');
 };
 
-subtest 'the standby is silent, and says that it is one' => sub {
+subtest 'the standby is silent, and its status says that it is a standby' => sub {
     is launchers($standby), 0, 'no launcher';
     my ($status) = JobAlerting::rows($standby, undef, 'SELECT * FROM job_alerting.status');
     ok !$status->{healthy}, 'not healthy';
@@ -118,59 +117,59 @@ subtest 'the primary ends with commits that the standby lacks' => sub {
     JobAlerting::poll(sub { $standby->safe_psql('postgres', 'SELECT count(*) FROM pg_stat_wal_receiver') eq '0' }, 30,
         'the end of the replication');
     my ($row, @mails) = round($primary, 'lost');
-    is_deeply jobs(@mails), [ [ $old{lost}{unseen} ] ], 'one failure is told meanwhile';
+    is_deeply jobs(@mails), [ [ $old{lost}{unseen} ] ], 'one failure is reported meanwhile';
     $old{lost}{mail} = $mails[0];
     ($row, @mails) = round($primary, 'pending');
-    is_deeply jobs(@mails), [ [ $old{pending}{refused}{job} ] ], 'another one is told at last';
+    is_deeply jobs(@mails), [ [ $old{pending}{refused}{job} ] ], 'the pending one is reported in the end';
     $old{pending}{mail} = $mails[0];
     $primary->stop('immediate');
 };
 
-subtest 'promoted, it has a launcher without a restart' => sub {
+subtest 'a promoted standby has a launcher without a restart' => sub {
     $stub->release;
     promote($standby, @dbs);
     ok launchers($standby) > 0, 'a launcher';
 };
 
-subtest 'what the primary had told, and the standby knows of, is not told again' => sub {
-    is_deeply jobs(mails_from($standby, 'postgres')), [ [ $old{postgres}{unseen} ] ], 'one mail, of what was new';
+subtest 'failures that the primary reported, and the standby knows, are not reported again' => sub {
+    is_deeply jobs(mails_from($standby, 'postgres')), [ [ $old{postgres}{unseen} ] ], 'one mail with the new failure';
     my ($first) = mails_from($standby, 'postgres');
-    ok says_promoted($first), 'which says that the server was promoted';
+    ok says_promoted($first), 'the mail says that the server was promoted';
     my $job = JobAlerting::fail_job($standby);
     my ($row, @mails) = round($standby, 'postgres');
-    is_deeply jobs(@mails), [ [$job] ], 'what fails next is told';
-    ok !says_promoted($mails[0]), 'without these words';
+    is_deeply jobs(@mails), [ [$job] ], 'the next failure is reported';
+    ok !says_promoted($mails[0]), 'its mail does not mention a promotion';
     ($row, @mails) = round($standby, 'postgres');
-    is $row->{outcome}, 'silent', 'then silence';
+    is $row->{outcome}, 'silent', 'the next round is silent';
 };
 
-subtest 'what was on its way, or in doubt, is sent again byte for byte' => sub {
+subtest 'digests in state sending or in doubt are sent again byte for byte' => sub {
     my $copies = sub {
         my ($request) = @_;
         return [ map { $_->{body} eq $request->{body} ? 'same' : 'other' }
               grep { $_->{number} > $old{pending}{mail}{number} && message_id($_) eq message_id($request) } $stub->requests ];
     };
-    is_deeply $copies->($old{sending}{request}), ['same'], 'once, what was on its way';
-    is_deeply $copies->($old{blocked}{doubtful}{request}), ['same'], 'once, what was in doubt';
-    is_deeply jobs(mails_from($standby, 'sending')), [], 'and no other mail';
-    is_deeply jobs(mails_from($standby, 'blocked')), [ [ $old{blocked}{behind}{job} ] ], 'but of what was behind it';
+    is_deeply $copies->($old{sending}{request}), ['same'], 'the digest in state sending is sent again once';
+    is_deeply $copies->($old{blocked}{doubtful}{request}), ['same'], 'the digest in doubt is sent again once';
+    is_deeply jobs(mails_from($standby, 'sending')), [], 'there is no other mail';
+    is_deeply jobs(mails_from($standby, 'blocked')), [ [ $old{blocked}{behind}{job} ] ], 'the failure behind the digest in doubt is reported';
     is $standby->safe_psql($_, q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted')), 0, "$_: all accepted"
       for qw(sending blocked);
 };
 
-subtest 'what was told in commits that are lost is told again in another digest, which says so' => sub {
+subtest 'failures reported in lost commits are reported again in another digest, which says so' => sub {
     for my $db (qw(lost pending)) {
         my @mails = mails_from($standby, $db);
-        is_deeply jobs(@mails), jobs($old{$db}{mail}), "$db: once";
+        is_deeply jobs(@mails), jobs($old{$db}{mail}), "$db: one mail";
         ok says_promoted($mails[0]), 'it says that the server was promoted';
-        isnt message_id($mails[0]), message_id($old{$db}{mail}), 'under another Message-ID';
-        isnt number($mails[0]), number($old{$db}{mail}), 'and another number';
+        isnt message_id($mails[0]), message_id($old{$db}{mail}), 'it has another Message-ID';
+        isnt number($mails[0]), number($old{$db}{mail}), 'it has another number';
         my $job = JobAlerting::fail_job($standby, db => $db);
         my ($row, @next) = round($standby, $db);
-        is_deeply jobs(@next), [ [$job] ], 'what fails next is told';
-        ok !says_promoted($next[0]), 'without these words';
+        is_deeply jobs(@next), [ [$job] ], 'the next failure is reported';
+        ok !says_promoted($next[0]), 'its mail does not mention a promotion';
         ($row, @next) = round($standby, $db);
-        is $row->{outcome}, 'silent', 'then silence';
+        is $row->{outcome}, 'silent', 'the next round is silent';
     }
 };
 
@@ -180,7 +179,7 @@ subtest 'the old primary, rewound, is silent as a standby' => sub {
     $standby->safe_psql('postgres', 'CHECKPOINT');
     PostgreSQL::Test::Utils::system_or_bail('pg_rewind', '--no-sync', '--target-pgdata', $primary->data_dir,
         '--source-server', $standby->connstr('postgres'));
-    # pg_rewind has brought the settings of the other server.
+# pg_rewind has copied the settings of the other server.
     unlink $conf or die "cannot remove $conf: $!";
     PostgreSQL::Test::Utils::append_to_file($conf, $settings);
     $primary->append_conf('postgresql.conf', "shared_preload_libraries = 'job_alerting'");
@@ -192,17 +191,17 @@ subtest 'the old primary, rewound, is silent as a standby' => sub {
     is $stub->count, $before, 'no mail';
 };
 
-subtest 'promoted again, it tells what is new, and nothing that the other one told' => sub {
+subtest 'promoted again, the old primary reports only failures that the other server did not' => sub {
     my $told = JobAlerting::fail_job($standby);
     my ($row, @mails) = round($standby, 'postgres');
-    is_deeply jobs(@mails), [ [$told] ], 'the other one tells a failure';
+    is_deeply jobs(@mails), [ [$told] ], 'the other server reports a failure';
     my $new = JobAlerting::fail_job($standby);
     $standby->wait_for_catchup($primary, 'replay');
     $standby->stop;
     my $before = $stub->count;
     promote($primary, @dbs);
     @mails = ($stub->requests)[ $before .. $stub->count - 1 ];
-    is_deeply jobs(@mails), [ [$new] ], 'one mail in all databases, of what was not told';
+    is_deeply jobs(@mails), [ [$new] ], 'one mail in all databases, with the unreported failure';
     ok says_promoted($mails[0]), 'it says that the server was promoted';
     $primary->restart;
     JobAlerting::poll(sub { launchers($primary) > 0 }, 15, 'its launcher');
@@ -211,8 +210,8 @@ subtest 'promoted again, it tells what is new, and nothing that the other one to
     ($row, @mails) = round($primary, 'postgres');
     JobAlerting::poll(sub { $stub->count > $before }, 15, 'a mail');
     @mails = ($stub->requests)[ $before .. $stub->count - 1 ];
-    is_deeply jobs(@mails), [ [$last] ], 'after a restart, too, only what is new';
-    ok !says_promoted($mails[0]), 'without these words';
+    is_deeply jobs(@mails), [ [$last] ], 'after a restart only a new failure is reported';
+    ok !says_promoted($mails[0]), 'its mail does not mention a promotion';
 };
 
 $primary->stop;

@@ -1,6 +1,6 @@
-# Under load: other extensions that look at every statement or have workers of their own, fifty callers at
-# once, calls from loops and triggers, a storm of signals, shutdowns at bad moments, no connection, process
-# or memory left, many databases.
+# Load: other extensions that inspect every statement or have workers, fifty callers at once, calls in loops
+# and triggers, many signals, shutdowns at bad moments, no free connection, process or memory, and many
+# databases.
 
 use strict;
 use warnings;
@@ -37,7 +37,7 @@ sub started {
     return sql('SELECT pg_postmaster_start_time()');
 }
 
-# How long a fast shutdown takes, in seconds.
+# The time of a fast shutdown, in seconds.
 sub seconds_to_stop {
     my $start = Time::HiRes::time();
     $node->stop('fast');
@@ -46,11 +46,11 @@ sub seconds_to_stop {
 
 # ---------------------------------------------------------------- many databases
 
-# They are made, and have their rounds, while the rest of this test goes on.
+# They are created, and have their rounds, during the rest of this test.
 my $many_stub = JobAlerting::Stub->start;
 my $many = JobAlerting::node('many', stub => $many_stub, interval => '1s', conf => <<'CONF');
 autovacuum = off
-# Tells of each worker that is started, and of its end.
+# Logs the start and the end of each worker.
 log_min_messages = debug1
 CONF
 my @watched = qw(postgres first second);
@@ -61,14 +61,14 @@ my $making = JobAlerting::Call->start($many, 'postgres', map { "CREATE DATABASE 
 
 # ---------------------------------------------------------------- beside other extensions
 
-# Statements that they have seen in this database.
+# The number of statements that pg_stat_statements has of this database.
 sub statements {
     return sql('SELECT count(*) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())');
 }
 
 subtest 'beside pg_stat_statements, auto_explain and pg_cron, in any order' => sub {
     my @cron = JobAlerting::Server::has_extension('pg_cron') ? 'pg_cron' : ();
-    diag 'pg_cron is not installed, so that the others are tried without it' if !@cron;
+    diag 'pg_cron is not installed: testing without it' if !@cron;
     $node->append_conf('postgresql.conf', <<'CONF');
 pg_stat_statements.track = all
 auto_explain.log_min_duration = 0
@@ -89,9 +89,9 @@ CONF
         JobAlerting::restart($node);
         my $job = fail_job();
         is_deeply told(), [$job], $order;
-        like $logged->(), qr/\[job_alerting worker\].*LOG: +duration: .*plan:/, 'the statements of a round are explained';
-        my @trouble = grep { /\b(?:WARNING|ERROR|PANIC): |\Q$JobAlerting::KEY\E/ } split /\n/, $logged->();
-        is_deeply \@trouble, [], 'and nothing else is said, nor the key';
+        like $logged->(), qr/\[job_alerting worker\].*LOG: +duration: .*plan:/, 'auto_explain logs the statements of a round';
+        my @problems = grep { /\b(?:WARNING|ERROR|PANIC): |\Q$JobAlerting::KEY\E/ } split /\n/, $logged->();
+        is_deeply \@problems, [], 'the log has no problem and no key';
     }
     $node->append_conf('postgresql.conf', 'auto_explain.log_min_duration = -1');
     $node->reload;
@@ -102,7 +102,7 @@ CONF
     statements();
     my $before = statements();
     is $twenty->(), 20, 'twenty rounds in one statement' for 1 .. 5;
-    is statements(), $before, 'after a hundred more, pg_stat_statements has no more statements';
+    is statements(), $before, 'after a hundred more rounds, pg_stat_statements has no more statements';
     $node->append_conf('postgresql.conf', "shared_preload_libraries = 'job_alerting'");
     JobAlerting::restart($node);
 };
@@ -118,11 +118,11 @@ subtest 'fifty callers at once: one mail, and each gets an answer' => sub {
     my ($out, $error) = ('', '');
     IPC::Run::run(\@pgbench, '>', \$out, '2>', \$error, IPC::Run::timeout(60));
     my ($answered) = $out =~ m{number of transactions actually processed: (\d+)/50};
-    # There are eight slots. Who finds none for 5 s, on a slow machine, is told so.
+# There are eight slots. On a slow machine, a caller that finds none for 5 s gets an error.
     my $refused = () = $error =~ /ERROR:  no background worker slot became free/g;
-    is $answered + $refused, 50, "$answered have done a round, $refused are refused" or diag $error;
+    is $answered + $refused, 50, "$answered calls have made a round, $refused calls are refused" or diag $error;
     is $stub->count, $before + 1, 'one mail';
-    is_deeply named($before + 1), [$job], 'of the failure';
+    is_deeply named($before + 1), [$job], 'the mail lists the failure';
 };
 
 subtest 'calls in a loop, in a trigger, in an exception block' => sub {
@@ -141,18 +141,18 @@ DO $$ BEGIN
 END $$
 SQL
     is $stub->count, $before + 1, 'ten rounds in a loop: one mail';
-    is_deeply named($before + 1), [$job], 'of the failure';
+    is_deeply named($before + 1), [$job], 'the mail lists the failure';
     sql(<<'SQL');
 CREATE FUNCTION alert() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM job_alerting.run_digest(); RETURN NULL; END $$;
 CREATE TRIGGER alert AFTER INSERT ON research_jobs FOR EACH ROW EXECUTE FUNCTION alert();
 SQL
     my $unseen = fail_job();
-    is $stub->count, $before + 1, 'a trigger is before the commit: nothing yet';
+    is $stub->count, $before + 1, 'the round of a trigger comes before the commit and sends nothing';
     my $next = fail_job();
-    is_deeply named($before + 2), [$unseen], 'the next tells it';
+    is_deeply named($before + 2), [$unseen], 'the next round reports it';
     sql('DROP TRIGGER alert ON research_jobs');
-    is_deeply told(), [$next], 'and a round after the trigger was dropped the last';
+    is_deeply told(), [$next], 'a round after DROP TRIGGER reports the last';
 };
 
 subtest 'refused: in a parallel plan, and where a materialized view is filled' => sub {
@@ -172,47 +172,47 @@ SQL
         my $call = JobAlerting::Call->start($node, 'postgres', $statement);
         like $call->error, qr/ERROR:  $refused{$statement}/, $statement;
     }
-    is_deeply told(), [$job], 'nothing was told by them';
+    is_deeply told(), [$job], 'they have reported nothing';
     sql('DROP MATERIALIZED VIEW filled; DROP TABLE many; DROP FUNCTION lies');
 };
 
-subtest 'a caller that has written what the round wants to write gets an answer' => sub {
+subtest 'a caller whose transaction has written the same row gets an answer' => sub {
     my $job = fail_job(finished_at => '2026-01-01 00:00:00+00');
     my $row = "INSERT INTO job_alerting.failure (queue, job_id, occurrence)"
       . " VALUES ('research_jobs', '$job', '2026-01-01 00:00:00')";
     my $call = JobAlerting::begin_digest($node, before => [ 'BEGIN', $row ], after => ['ROLLBACK']);
     my ($answer) = $call->rows;
-    like $answer->{detail}, qr/failures cannot be recorded: .*lock timeout/, 'which says that the ledger was locked';
+    like $answer->{detail}, qr/failures cannot be recorded: .*lock timeout/, 'the detail says that the ledger was locked';
     cmp_ok $call->seconds, '<', 1 + 10, 'after lock_timeout';
-    is_deeply told(), [$job], 'the next round tells the failure';
+    is_deeply told(), [$job], 'the next round reports the failure';
 };
 
-subtest 'a caller that is gone: its round ends, and its session too' => sub {
+subtest 'the round and the session of a killed caller end' => sub {
     my $stalled = stall($stub);
     my $callers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid());
-    is sql($callers), 1, 'it waits';
+    is sql($callers), 1, 'the call waits';
     $stalled->{call}{psql}->signal('KILL');
     $stalled->{call}->finish;
-    is JobAlerting::worker($node), $stalled->{worker}, 'the round goes on without it';
+    is JobAlerting::worker($node), $stalled->{worker}, 'the round goes on without the caller';
     $stub->release;
     ok JobAlerting::poll(sub { sql($callers) eq '0' }, 10, 'the end of its session'), 'its session ends';
     wait_until_idle();
     is sql(q(SELECT count(*) FROM job_alerting.digest WHERE state <> 'accepted')), 0, 'the mail is accepted';
-    is_deeply told(), [], 'once';
+    is_deeply told(), [], 'nothing is reported twice';
 };
 
 # ---------------------------------------------------------------- signals
 
-subtest 'a storm of signals loses nothing' => sub {
+subtest 'many signals lose nothing' => sub {
     my $started = started();
     my $stalled = stall($stub);
     my @pids = (launcher(), $stalled->{worker});
     for (1 .. 500) {
         kill $_ => @pids for 'HUP', 'USR1';
     }
-    is_deeply [ launcher(), JobAlerting::worker($node) ], \@pids, 'both live on after a thousand that should end nothing';
+    is_deeply [ launcher(), JobAlerting::worker($node) ], \@pids, 'both processes live on after a thousand signals that end nothing';
     $stub->release;
-    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'and the round ends well';
+    is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'the round is accepted';
 
     $stalled = stall($stub);
     @pids = (launcher(), $stalled->{worker});
@@ -221,10 +221,10 @@ subtest 'a storm of signals loses nothing' => sub {
         kill $signal => @pids;
     }
     $stalled->{call}->finish;
-    ok JobAlerting::poll(sub { launcher() }, 15, 'the launcher'), 'ended by more, the launcher comes back';
-    is_deeply told(), [ $stalled->{job} ], 'what was in doubt comes again';
+    ok JobAlerting::poll(sub { launcher() }, 15, 'the launcher'), 'terminated, the launcher comes back';
+    is_deeply told(), [ $stalled->{job} ], 'the digest in doubt comes again';
     is +($stub->requests)[-1]{body}, ($stub->requests)[-2]{body}, 'byte for byte';
-    is_deeply told(), [], 'once';
+    is_deeply told(), [], 'nothing is reported twice';
     is started(), $started, 'the server was not restarted';
 };
 
@@ -233,35 +233,35 @@ subtest 'a storm of signals loses nothing' => sub {
 subtest 'a fast shutdown while a digest waits for its next try' => sub {
     my $job = fail_job();
     $stub->modes('401', '202');
-    is +(JobAlerting::run_digest($node))[0]{outcome}, 'pending', 'it waits';
+    is +(JobAlerting::run_digest($node))[0]{outcome}, 'pending', 'the call waits';
     cmp_ok seconds_to_stop(), '<', 20, 'the server stops, and does not wait a minute for that try';
     $node->start;
-    is_deeply told(), [$job], 'and it is delivered after the start';
+    is_deeply told(), [$job], 'the digest is delivered after the start';
 };
 
-subtest 'a synchronous standby that does not answer holds up no round, and no shutdown' => sub {
+subtest 'a silent synchronous standby holds up neither rounds nor a shutdown' => sub {
     $node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
     $node->reload;
-    # Other sessions do wait for it.
+# Other sessions wait for it.
     my $probe = JobAlerting::Call->start($node, undef, q(SELECT pg_logical_emit_message(true, 'probe', '')));
     my $waits = q(SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep');
     JobAlerting::poll(sub { sql($waits) eq '1' }, 10, 'a session to wait for the standby');
-    # The job's own transaction does not, or it would not commit.
+# The job's transaction must not wait, or it would not commit.
     my $job = sql(q(SET synchronous_commit = local; INSERT INTO research_jobs (source, job_type, status, finished_at)
         VALUES ('apple', 'refresh_catalog', 'dead', now()) RETURNING id));
-    is_deeply told(), [$job], 'a round ends, and tells the failure';
+    is_deeply told(), [$job], 'a round ends, and reports the failure';
     is sql($waits), 1, 'the other session still waits';
     cmp_ok seconds_to_stop(), '<', 20, 'the server stops';
     $probe->finish;
     $node->append_conf('postgresql.conf', "synchronous_standby_names = ''");
     $node->start;
-    is sql('SELECT state FROM job_alerting.digest ORDER BY id DESC LIMIT 1'), 'accepted', 'the answer is kept';
-    is_deeply told(), [], 'so that nothing is told twice';
+    is sql('SELECT state FROM job_alerting.digest ORDER BY id DESC LIMIT 1'), 'accepted', 'the answer is settled';
+    is_deeply told(), [], 'nothing is reported twice';
 };
 
-# ---------------------------------------------------------------- nothing left
+# ---------------------------------------------------------------- exhausted resources
 
-subtest 'clients that have all connections take none from the rounds' => sub {
+subtest 'clients that use all connections do not stop rounds' => sub {
     $node->append_conf('postgresql.conf', 'max_connections = 8');
     JobAlerting::restart($node);
     JobAlerting::configure($node, interval => '1s');
@@ -269,13 +269,13 @@ subtest 'clients that have all connections take none from the rounds' => sub {
     my @others = map { JobAlerting::Call->start($node, undef, 'SELECT pg_sleep(600)') } 1 .. 7;
     JobAlerting::poll(sub { $session->query_safe(q(SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep')) eq '7' },
         10, 'the connections');
-    like +JobAlerting::Call->start($node, undef, 'SELECT 1')->error, qr/too many clients/, 'no other gets one';
+    like +JobAlerting::Call->start($node, undef, 'SELECT 1')->error, qr/too many clients/, 'another client is refused';
     my $before = $stub->count;
     my $job = $session->query_safe(<<'SQL');
 INSERT INTO research_jobs (source, job_type, status, finished_at) VALUES ('x', 'y', 'dead', now()) RETURNING id
 SQL
     $stub->wait_for($before + 1);
-    is_deeply named($before + 1), [$job], 'a failure is told all the same';
+    is_deeply named($before + 1), [$job], 'a failure is reported';
     $session->query_safe(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'));
     $session->quit;
     $_->finish for @others;
@@ -290,7 +290,7 @@ sub address_space {
     return $kilobytes * 1024;
 }
 
-# What the postmaster starts from now on has no more than that of a resource; all there is, if nothing is said.
+# Limits a resource of the processes that the postmaster starts from now on. Without a limit: the maximum.
 sub limit {
     my ($resource, $limit) = @_;
     my ($postmaster) = PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
@@ -300,7 +300,7 @@ sub limit {
     return PostgreSQL::Test::Utils::system_or_bail(@limits, "--$resource=$limit:");
 }
 
-subtest 'where no process can be started, a caller is told, and the launcher tries again' => sub {
+subtest 'where no process can be started, a caller gets an error, and the launcher tries again' => sub {
     my $session = $node->background_psql('postgres', on_error_stop => 0);
     my $before = $stub->count;
     my $logged = log_from_now();
@@ -310,7 +310,7 @@ subtest 'where no process can be started, a caller is told, and the launcher tri
 INSERT INTO research_jobs (source, job_type, status, finished_at) VALUES ('x', 'y', 'dead', now()) RETURNING id
 SQL
     $session->query('SELECT job_alerting.run_digest()');
-    like $session->{stderr}, qr/ERROR: +the round was ended before it was over/, 'a call by hand';
+    like $session->{stderr}, qr/ERROR: +the round was ended before it was over/, 'a call by hand gets an error';
     $session->{stderr} = '';
     my $by_hand = $failed_starts->();
     $session->query_safe(q(ALTER SYSTEM SET job_alerting.interval = '1s'));
@@ -318,13 +318,13 @@ SQL
     JobAlerting::poll(sub { $failed_starts->() > $by_hand }, 10, 'the launcher to try');
     limit('nproc');
     $stub->wait_for($before + 1);
-    is_deeply named($before + 1), [$job], 'when one can, the failure is told';
+    is_deeply named($before + 1), [$job], 'the failure is reported when a process can be started';
     $session->quit;
     JobAlerting::configure($node, interval => '1h');
     wait_until_idle();
 };
 
-subtest 'a worker that gets no more memory gives up that queue only' => sub {
+subtest 'a worker that runs out of memory gives up only that queue' => sub {
     my $started = started();
     my $stalled = stall($stub);
     my $usual = address_space($stalled->{worker});
@@ -336,23 +336,23 @@ SELECT job_alerting.watch_query('huge', 'SELECT job_id, now() AS failed_at
     FROM unnest((SELECT array_agg(h.job_id) FROM public.huge h)) job_id');
 SQL
     JobAlerting::run_digest($node);
-    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'huge')), 30000, 'a round that can have memory';
-    # The query has 25 MB in memory. All else that a round does needs less.
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'huge')), 30000, 'a round with enough memory records all';
+# The query needs 25 MB, and everything else in a round less.
     limit('as', $usual + 12 * 1024 * 1024);
     my $job = fail_job();
     my $before = $stub->count;
     my ($row) = JobAlerting::run_digest($node);
-    like $row->{detail}, qr/queue huge cannot be read: out of memory/, 'and one that cannot: it says so';
+    like $row->{detail}, qr/queue huge cannot be read: out of memory/, 'the detail of a round without memory says so';
     is $stub->count, $before + 1, 'one mail';
-    is_deeply [ grep { /^\d+$/ } @{ named($before + 1) } ], [$job], 'of what failed elsewhere';
+    is_deeply [ grep { /^\d+$/ } @{ named($before + 1) } ], [$job], 'it lists the failure of the other queue';
     limit('as');
-    is_deeply told(), [], 'with memory again, nothing is told twice';
-    is sql(q(SELECT count(*) FROM job_alerting.queue WHERE broken_since IS NOT NULL)), 0, 'and the queue is whole';
+    is_deeply told(), [], 'with memory again, nothing is reported twice';
+    is sql(q(SELECT count(*) FROM job_alerting.queue WHERE broken_since IS NOT NULL)), 0, 'the queue can be read';
     is started(), $started, 'the server was not restarted';
     sql(q(SELECT job_alerting.unwatch('huge', true); DROP TABLE huge));
 };
 
-# ---------------------------------------------------------------- nothing to do
+# ---------------------------------------------------------------- idle time
 
 subtest 'between rounds there is no statement, no connection, and no wake-up' => sub {
     sql('CREATE DATABASE idle');
@@ -369,12 +369,12 @@ subtest 'between rounds there is no statement, no connection, and no wake-up' =>
     JobAlerting::poll(sub { $activity->() =~ /\A0\|/ }, 10, 'the end of all sessions');
     my $before = $activity->();
     Time::HiRes::sleep(3);
-    is $activity->(), $before, 'for three seconds';
+    is $activity->(), $before, 'nothing for three seconds';
 };
 
-# ---------------------------------------------------------------- what began above
+# ---------------------------------------------------------------- the many databases, begun above
 
-# Seconds since midnight, database, and whether its worker starts or, without a database, one ends.
+# Starts of workers (time in seconds since midnight, database) and ends of workers (time only).
 sub worker_events {
     my @events;
     for (split /\n/, PostgreSQL::Test::Utils::slurp_file($many->logfile)) {
@@ -391,7 +391,7 @@ sub looks {
     return map { $_->{time} } grep { ($_->{database} // '') eq $database } worker_events();
 }
 
-subtest 'twenty databases: rounds where they are wanted, one worker at a time, and little to do' => sub {
+subtest 'twenty databases: rounds in those with the extension, one worker at a time, and little work' => sub {
     is $making->error, '', 'twenty databases';
     JobAlerting::poll(sub { looks($bare[-1]) >= 2 }, 30, 'the launcher to have looked at the last of them twice');
     my %job = map { $_ => JobAlerting::fail_job($many, db => $_) } @watched;
@@ -400,7 +400,7 @@ subtest 'twenty databases: rounds where they are wanted, one worker at a time, a
         my ($database) = $_->{json}{subject} =~ m{ failed in many/(\w+):};
         ($database => JobAlerting::named_jobs($_))
     } $many_stub->requests;
-    is_deeply \%told, \%job, 'the failures of the three that are watched are told';
+    is_deeply \%told, \%job, 'the failures of the three watched databases are reported';
 
     my ($most, $now) = (0, 0);
     for my $event (worker_events()) {
@@ -412,7 +412,7 @@ subtest 'twenty databases: rounds where they are wanted, one worker at a time, a
         my @looks = looks($_);
         map { my $gap = $looks[$_] - $looks[ $_ - 1 ]; $gap < 0 ? $gap + 86400 : $gap } 1 .. $#looks
     } @bare;
-    cmp_ok $shortest, '>', 9, 'where there is no extension, at most every 10 s';
+    cmp_ok $shortest, '>', 9, 'a database without the extension gets a worker at most every 10 s';
 
     my ($launcher) = JobAlerting::rows($many, undef, <<'SQL');
         SELECT pid, extract(epoch FROM now() - backend_start) AS age FROM pg_stat_activity
@@ -421,7 +421,7 @@ SQL
     my @stat = split / /, PostgreSQL::Test::Utils::slurp_file("/proc/$launcher->{pid}/stat") =~ s/.*\) //sr;
     my $busy = ($stat[11] + $stat[12]) / POSIX::sysconf(POSIX::_SC_CLK_TCK());
     cmp_ok $busy, '<', 0.05 * $launcher->{age}, sprintf 'the launcher was busy for %.2f s of %.0f', $busy, $launcher->{age};
-    is_deeply [ problems(PostgreSQL::Test::Utils::slurp_file($many->logfile)) ], [], 'and the log is quiet';
+    is_deeply [ problems(PostgreSQL::Test::Utils::slurp_file($many->logfile)) ], [], 'the log has no problem';
 };
 
 $many->stop;

@@ -1,4 +1,4 @@
-# What holds up the rounds of one database, and of no other: somebody who has locked the database itself,
+# Problems that hold up the rounds of one database must not hold up others: a lock on the database itself,
 # and foreign servers that do not answer.
 
 use strict;
@@ -22,7 +22,7 @@ job_alerting.http_timeout = '5s'
 autovacuum = off
 CONF
 
-# Two intervals, what a worker may take to get into a database and to read, and slack for a slow machine.
+# Two intervals, the time of a worker to connect and to scan, and slack for a slow machine.
 my $soon = 2 + 1 + 2 + 2 + 8;
 
 sub workers_for {
@@ -32,7 +32,7 @@ SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'job_alerting worker'
 SQL
 }
 
-# A failure in a database is told by a round that comes by itself, and within `$soon` seconds.
+# A round of the launcher reports a failure in a database within `$soon` seconds.
 sub is_told {
     my ($db, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -76,17 +76,17 @@ subtest 'an open ALTER DATABASE ... RENAME holds up the rounds of that database 
     my $held = JobAlerting::hold($node, 'ALTER DATABASE locked RENAME TO other');
     JobAlerting::poll(sub { $logged->() =~ $told }, $soon, 'a round that cannot begin');
     is_told($_, "$_ goes on") for qw(postgres well);
-    ok status()->{healthy}, 'they are not late' or diag status()->{reason};
+    ok status()->{healthy}, 'they are healthy' or diag status()->{reason};
     my @lines = $logged->() =~ /$told/g;
-    is scalar @lines, 1, 'the log says it once';
-    is $logged->() =~ /outlives its limits/, '', 'and nothing that is not so';
+    is scalar @lines, 1, 'the log has one warning';
+    is $logged->() =~ /outlives its limits/, '', 'the log has no warning of a worker that outlives its limits';
     JobAlerting::let_go($held);
     is_told('locked', 'let go, its rounds come again');
     JobAlerting::poll(sub { status('locked')->{healthy} }, 20, 'it to be well');
     sql('DROP DATABASE locked');
 };
 
-subtest 'databases whose rounds cannot begin leave the others of their kind their turn' => sub {
+subtest 'among databases whose rounds cannot begin, each has its turn' => sub {
     my @locked = map { "locked$_" } 1 .. 4;
     create_database($_) for @locked;
     my $logged = log_from_now();
@@ -105,7 +105,7 @@ subtest 'databases whose rounds cannot begin leave the others of their kind thei
 
 # ---------------------------------------------------------------- foreign servers
 
-# Each returns where it listens, and what must live as long as it is to.
+# Each returns the port, and an object that keeps the server alive.
 
 sub listener {
     my ($queue) = @_;
@@ -116,10 +116,10 @@ sub listener {
     return ($port, $listener);
 }
 
-# The kernel makes the connection, and nobody reads from it.
+# The kernel accepts connections, and no process reads from them.
 sub accepts_only { return listener(50) }
 
-# Its queue is full: the connection is not made.
+# Its queue is full, so that connections are not completed.
 sub never_connects {
     my ($port, $listener) = listener(0);
     my @full = map {
@@ -131,7 +131,7 @@ sub never_connects {
     return ($port, [ $listener, @full ]);
 }
 
-# It lets a client in, and answers no statement.
+# It completes the login, and answers no statement.
 sub lets_in_only {
     my ($port, $listener) = listener(50);
     my $parent = $$;
@@ -145,7 +145,7 @@ sub lets_in_only {
             push @clients, $client;
             my $bytes;
             sysread $client, $bytes, 8;
-            # It is asked to cancel a statement.
+# A cancel request.
             next if unpack('x4 N', $bytes) == 80877102;
             if (unpack('x4 N', $bytes) == 80877103) {
                 # No TLS.
@@ -178,7 +178,7 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER far;
 CREATE FOREIGN TABLE public.far (id text, at timestamptz) SERVER far;
 CREATE VIEW public.far_jobs AS SELECT id AS job_id, at AS failed_at FROM public.far;
 SQL
-    # Watched while nothing is asked of it.
+# watch_query() runs the query once, so the view is replaced afterwards.
     sql(q(CREATE OR REPLACE VIEW public.seen AS SELECT ''::text AS job_id, now() AS failed_at WHERE false), 'remote');
     sql(q(SELECT job_alerting.watch_query('far', 'SELECT * FROM public.seen')), 'remote');
     sql(q(CREATE OR REPLACE VIEW public.seen AS SELECT * FROM public.far_jobs), 'remote');
@@ -196,9 +196,9 @@ create_database('remote');
 sql('CREATE EXTENSION postgres_fdw', 'remote');
 
 for my $way ([ 'accepts and never answers', \&accepts_only ], [ 'does not complete a connection', \&never_connects ],
-    [ 'lets a client in and answers no statement', \&lets_in_only ]) {
+    [ 'completes the login and answers no statement', \&lets_in_only ]) {
     my ($does, $begin) = @$way;
-    subtest "a foreign server that $does holds up nobody else" => sub {
+    subtest "a foreign server that $does holds up no other database or queue" => sub {
         my ($port, $keep) = $begin->();
         my $logged = log_from_now();
         watch_remote($port);
@@ -207,21 +207,21 @@ for my $way ([ 'accepts and never answers', \&accepts_only ], [ 'does not comple
         JobAlerting::poll(sub { sql($in_scan, 'remote') eq 't' }, 30, 'a round to wait for the foreign server');
         is_told('well', 'another database goes on');
         JobAlerting::poll(sub { !status('remote')->{healthy} }, 60, 'the status to say so');
-        cmp_ok Time::HiRes::time() - $start, '<', 60, 'the status says so within a minute';
+        cmp_ok Time::HiRes::time() - $start, '<', 60, 'status is unhealthy within a minute';
         is_told('remote', 'other queues of the database go on, too');
         my $queue = sub { (JobAlerting::rows($node, 'remote', q(SELECT * FROM job_alerting.queue WHERE name = 'far')))[0] };
         JobAlerting::poll(sub { ($queue->()->{last_error} // '') =~ /took longer than job_alerting\.scan_timeout \(2000 ms\)/ },
             30, 'the queue to say why');
         is_told('postgres', 'and other databases later');
-        cmp_ok workers_for('remote'), '<=', 1, 'one worker at most is in the database';
-        unlike $logged->(), qr/outlives its limits/, 'none outlives its limits';
+        cmp_ok workers_for('remote'), '<=', 1, 'at most one worker is in the database';
+        unlike $logged->(), qr/outlives its limits/, 'no worker outlives its limits';
         is sql('SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';
         unwatch_remote();
         JobAlerting::poll(sub { status('remote')->{healthy} }, 30, 'the database to be well again');
     };
 }
 
-# The worker that waits for a foreign server; `$is_waiting` says when it does.
+# Waits until `$is_waiting` says that the worker waits for the foreign server. Returns its process id.
 sub waiting_worker {
     my ($is_waiting) = @_;
     my $workers = q(SELECT pid, wait_event_type FROM pg_stat_activity
@@ -232,7 +232,7 @@ sub waiting_worker {
     }, 30, 'the worker to wait');
 }
 
-# A connection that was made and not looked at.
+# Whether a client has connected since the last call.
 sub has_connected {
     my ($listener) = @_;
     IO::Select->new($listener)->can_read(0) or return 0;
@@ -241,10 +241,10 @@ sub has_connected {
     return 1;
 }
 
-for my $way ([ 'before it lets it in', \&accepts_only, \&has_connected ],
-    [ 'after', \&lets_in_only, sub { ($_[1]{wait_event_type} // '') eq 'Extension' } ]) {
+for my $way ([ 'before its login', \&accepts_only, \&has_connected ],
+    [ 'after its login', \&lets_in_only, sub { ($_[1]{wait_event_type} // '') eq 'Extension' } ]) {
     my ($when, $begin, $waits) = @$way;
-    subtest "a worker that waits for a foreign server, $when, ends when it is told to" => sub {
+    subtest "a worker that waits for a foreign server, $when, can be terminated" => sub {
         JobAlerting::configure($node, scan_timeout => '10min', interval => '1h');
         my $started = sql('SELECT pg_postmaster_start_time()');
         my ($port, $keep) = $begin->();
@@ -253,27 +253,27 @@ for my $way ([ 'before it lets it in', \&accepts_only, \&has_connected ],
         my $call = JobAlerting::begin_digest($node, db => 'remote');
         my $worker = waiting_worker($is_waiting);
         is sql("SELECT pg_terminate_backend($worker, 10000)"), 't', 'terminated, it ends';
-        like $call->error, qr/was ended before it was over/, 'as its caller is told';
+        like $call->error, qr/was ended before it was over/, 'its caller gets an error';
         is sql('SELECT pg_postmaster_start_time()'), $started, 'the server did not restart';
 
         my $preview = JobAlerting::Call->start($node, 'remote', q(SET statement_timeout = '2s'), 'SELECT * FROM job_alerting.preview()');
         $worker = waiting_worker($is_waiting);
-        like $preview->error, qr/57014/, 'a preview that is cancelled';
+        like $preview->error, qr/57014/, 'preview() is cancelled';
         JobAlerting::wait_for_end($worker);
-        pass 'ends its worker';
+        pass 'its worker ends';
 
         $call = JobAlerting::begin_digest($node, db => 'remote');
         waiting_worker($is_waiting);
         my $start = Time::HiRes::time();
         $node->stop('fast');
-        cmp_ok Time::HiRes::time() - $start, '<', 20, 'and a fast shutdown succeeds';
+        cmp_ok Time::HiRes::time() - $start, '<', 20, 'a fast shutdown succeeds';
         $call->finish;
         $node->start;
         unwatch_remote();
     };
 }
 
-subtest 'a worker ends, too, where a foreign server falls silent amid a statement' => sub {
+subtest 'a worker that waits for a foreign server, silent amid a statement, can be terminated' => sub {
     my $far = PostgreSQL::Test::Cluster->new('far');
     $far->init;
     $far->start;
@@ -284,12 +284,12 @@ subtest 'a worker ends, too, where a foreign server falls silent amid a statemen
     my $is_waiting = sub { $far->safe_psql('postgres', $sleeps) eq '1' };
     my $call = JobAlerting::begin_digest($node, db => 'remote');
     my $worker = waiting_worker($is_waiting);
-    # Nobody takes what asks it to cancel the statement.
+# The stopped postmaster cannot accept the cancel request.
     kill STOP => $postmaster;
     my $ends = eval { sql("SELECT pg_terminate_backend($worker, 10000)") };
     kill CONT => $postmaster;
     is $ends, 't', 'terminated, it ends';
-    like $call->error, qr/was ended before it was over/, 'as its caller is told';
+    like $call->error, qr/was ended before it was over/, 'its caller gets an error';
     unwatch_remote();
     $far->stop('immediate');
 };

@@ -1,6 +1,5 @@
-# An error in the round's own statements (a commit that fails, a ledger that is damaged or locked) is
-# told as what it is. It is not taken for the queue's fault, nor for a scan without an end; and once it
-# is mended, everything is told.
+# An error in the round's own statements (a failed commit, a damaged or locked ledger) is reported as such. It
+# is not taken for an error of the queue or for an endless scan. Once it is fixed, every failure is reported.
 
 use strict;
 use warnings;
@@ -18,7 +17,7 @@ my $node = JobAlerting::node('main', stub => $stub, conf => 'job_alerting.lock_t
 JobAlerting::create_jobs($node);
 my $started = sql('SELECT pg_postmaster_start_time()');
 
-# A round by hand, and its error; empty when it came to its end.
+# A round by hand. Returns its error, empty after success.
 sub error_of_round {
     my ($status, $out, $error) = $node->psql('postgres', 'SELECT * FROM job_alerting.run_digest()');
     return $error;
@@ -29,8 +28,8 @@ sub is_mailed {
     return scalar grep { $_ eq $job } map { JobAlerting::named_jobs($_) } $stub->requests;
 }
 
-# Every write to a table fails when its transaction commits. The deep recursion and the long error use
-# much of the memory that the transaction has freed by then.
+# Lets every write to a table fail when its transaction commits. The deep recursion and the long error reuse
+# memory that the transaction has freed by then.
 sub fail_commits_of {
     my ($table) = @_;
     sql(<<"SQL");
@@ -47,33 +46,33 @@ SQL
     return;
 }
 
-# A round that meets the error, and one after it is mended, as it is told to be.
-sub told_as_it_is {
-    my ($error, $mend) = @_;
+# Two rounds meet the error, and one comes after the statement that fixes it.
+sub is_reported_as {
+    my ($error, $fix) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $job = JobAlerting::fail_job($node);
     for my $round ('', ', in the next round too') {
         my @rows = eval { JobAlerting::run_digest($node) };
         like $@ || join(' ', map { $_->{detail} // '' } @rows), $error, "the round says so$round";
         my $reason = sql('SELECT reason FROM job_alerting.status');
-        like $reason, $error, "and the status$round";
+        like $reason, $error, "the status says so$round";
         my @said = $reason =~ /$error/g;
-        is scalar @said, 1, "once$round";
-        unlike $reason, qr/never ended|cannot be read/, "as what it is$round";
+        is scalar @said, 1, "the status says it once$round";
+        unlike $reason, qr/never ended|cannot be read/, "the status does not blame a queue$round";
         is sql('SELECT count(*) FROM job_alerting.queue WHERE broken_since IS NOT NULL'), 0, "no queue is broken$round";
     }
-    sql($mend);
+    sql($fix);
     JobAlerting::run_digest($node);
-    ok is_mailed($job), 'once it is mended, the failure is told';
-    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE status = 'unreadable')), 0, 'and no queue was said to be broken';
+    ok is_mailed($job), 'once it is fixed, the failure is reported';
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE status = 'unreadable')), 0, 'no queue was reported as broken';
     return;
 }
 
 for my $table (qw(digest failure queue installation)) {
-    subtest "a commit that fails, of the table $table" => sub {
-        sql('DELETE FROM job_alerting.installation'); # it is written only where something changed
+    subtest "a commit that fails because of table $table" => sub {
+        sql('DELETE FROM job_alerting.installation'); # the round writes this row only when something changed
         fail_commits_of($table);
-        told_as_it_is(qr/refused at commit: x/, "DROP TRIGGER refuse ON job_alerting.$table");
+        is_reported_as(qr/refused at commit: x/, "DROP TRIGGER refuse ON job_alerting.$table");
     };
 }
 
@@ -83,7 +82,7 @@ SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint
 WHERE conrelid = 'job_alerting.failure'::regclass AND contype = 'u'
 SQL
     sql("ALTER EXTENSION job_alerting DROP TABLE job_alerting.failure; ALTER TABLE job_alerting.failure DROP CONSTRAINT $name");
-    told_as_it_is(qr/no unique or exclusion constraint matching the ON CONFLICT/,
+    is_reported_as(qr/no unique or exclusion constraint matching the ON CONFLICT/,
         "ALTER TABLE job_alerting.failure ADD CONSTRAINT $name $definition");
 };
 
@@ -91,7 +90,7 @@ subtest 'a ledger that may not be written to' => sub {
     sql('CREATE FUNCTION public.full() RETURNS trigger LANGUAGE plpgsql AS '
           . q($$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'disk_full', HINT = 'Check free disk space.'; END $$));
     sql('CREATE TRIGGER full_disk BEFORE INSERT ON job_alerting.failure FOR EACH ROW EXECUTE FUNCTION public.full()');
-    told_as_it_is(qr/could not extend file/, 'DROP TRIGGER full_disk ON job_alerting.failure');
+    is_reported_as(qr/could not extend file/, 'DROP TRIGGER full_disk ON job_alerting.failure');
 };
 
 subtest 'a ledger that may not be written to, and a detail that cannot be read' => sub {
@@ -100,12 +99,12 @@ CREATE TABLE public.odd AS SELECT 'a' AS id, now() AS failed_at, 0 AS n;
 SELECT job_alerting.watch_query('odd', 'SELECT id AS job_id, failed_at, 1 / n AS max_attempts FROM public.odd');
 SQL
     sql('CREATE TRIGGER full_disk BEFORE INSERT ON job_alerting.failure FOR EACH ROW EXECUTE FUNCTION public.full()');
-    told_as_it_is(qr/could not extend file/, 'DROP TRIGGER full_disk ON job_alerting.failure');
-    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'odd')), 1, 'that of the odd queue, too';
+    is_reported_as(qr/could not extend file/, 'DROP TRIGGER full_disk ON job_alerting.failure');
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'odd')), 1, 'the failure of the odd queue is recorded';
     sql(q(SELECT job_alerting.unwatch('odd')));
 };
 
-subtest 'a ledger that somebody locks after a queue could not be read' => sub {
+subtest 'a ledger that is locked after a queue could not be read' => sub {
     sql(<<'SQL');
 CREATE TABLE public.switch AS SELECT 1 AS n;
 SELECT job_alerting.watch_query('broken', $$SELECT (1 / s.n)::text AS job_id, NULL::timestamptz AS failed_at
@@ -121,14 +120,14 @@ SQL
     $call->finish;
     is sql(q(SELECT coalesce(last_error, 'none') FROM job_alerting.queue WHERE name = 'research_jobs')), 'none',
       'the other queue is not blamed';
-    like sql('SELECT reason FROM job_alerting.status'), qr/failures cannot be recorded: .*lock timeout/, 'the status says what it is';
+    like sql('SELECT reason FROM job_alerting.status'), qr/failures cannot be recorded: .*lock timeout/, 'the status has the reason';
     JobAlerting::let_go($held);
     sql(q(SELECT job_alerting.unwatch('broken', true)));
     JobAlerting::run_until_silent($node);
-    ok is_mailed($job), 'then the failure is told';
+    ok is_mailed($job), 'the failure is reported in the end';
 };
 
-subtest 'a ledger that somebody has locked' => sub {
+subtest 'a locked ledger' => sub {
     sql(q(SELECT job_alerting.watch('public.research_jobs', 'other ' || n)) . ' FROM generate_series(1, 19) n');
     my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.failure IN SHARE MODE');
     my $start = Time::HiRes::time();
@@ -138,10 +137,10 @@ subtest 'a ledger that somebody has locked' => sub {
     JobAlerting::let_go($held);
     sql(q(SELECT job_alerting.unwatch('other ' || n, true) FROM generate_series(1, 19) n));
     JobAlerting::run_until_silent($node);
-    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE status = 'unreadable')), 0, 'and no queue was said to be broken';
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE status = 'unreadable')), 0, 'no queue was reported as broken';
 };
 
-subtest 'the same trouble with several channels, and several times in a round, is said once' => sub {
+subtest 'a problem of several channels is reported once' => sub {
     my $webhook = Cwd::abs_path(PostgreSQL::Test::Utils::tempdir('webhook')) . '/secret';
     JobAlerting::put_secret($webhook, $stub->url . '/services/T0/B0/canary');
     JobAlerting::configure($node, channels => 'sendgrid,slack', slack_webhook_url_file => $webhook);
@@ -151,12 +150,12 @@ subtest 'the same trouble with several channels, and several times in a round, i
     my $reason = sql('SELECT reason FROM job_alerting.status');
     my @said = $reason =~ /job_alerting\.ca_file/g;
     is scalar @said, 1, 'once' or diag $reason;
-    like $reason, qr/^channel sendgrid, channel slack: /, 'with the channels';
+    like $reason, qr/^channel sendgrid, channel slack: /, 'with the names of the channels';
 };
 
 is sql('SELECT pg_postmaster_start_time()'), $started, 'the server never restarted';
 unlike PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/terminated by signal|PANIC|TRAP:/,
-  'and no process of it was killed';
+  'no process of the server crashed';
 
 $node->stop;
 done_testing();

@@ -1,5 +1,5 @@
-# A ledger that is large, and a digest that is: each statement of a round holds, whatever the
-# statistics say. What only adorns a mail never keeps it back.
+# A large ledger and a large digest: each statement of a round is fast enough, whatever the statistics are.
+# Optional parts never delay a mail for long.
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => "autovacuum = off\nfsync = off\nmax_wal_size = 4GB");
 JobAlerting::create_jobs($node);
 
-# So many jobs that finally failed, each of another kind where that is a column of `i`.
+# So many jobs that finally failed. `kind` is an SQL expression, which may use the row number `i`.
 sub fail_jobs {
     my ($count, $kind) = @_;
     sql(<<"SQL");
@@ -25,7 +25,7 @@ SQL
     return;
 }
 
-# One round: its outcome, its seconds, and the mail's text.
+# One round. Returns its outcome, its time in seconds, and the mail's text.
 sub round {
     my $start = Time::HiRes::time();
     my ($row) = JobAlerting::run_digest($node);
@@ -34,38 +34,38 @@ sub round {
 
 my $note = qr/looking for earlier failures took too long/;
 
-subtest 'a large digest over a large ledger, which was analysed meanwhile, comes' => sub {
+subtest 'a large digest over a large, analysed ledger is sent' => sub {
     fail_jobs(40_000, q('step'));
-    is +(round())[0], 'accepted', 'many of one kind are told';
+    is +(round())[0], 'accepted', 'many failures of one kind are reported';
     $stub->mode('401');
     fail_jobs(250_000, q('other ' || i % 7));
-    is +(round())[0], 'pending', 'many of other kinds wait';
+    is +(round())[0], 'pending', 'many failures of other kinds wait';
     sql('ANALYZE job_alerting.failure, job_alerting.digest');
     $stub->mode('202');
     my ($outcome, $seconds, $text) = round();
-    is $outcome, 'accepted', 'the catch-up mail comes';
-    cmp_ok $seconds, '<', 40, 'soon';
-    unlike $text, $note, 'with all that adorns it';
-    like $text, qr/250000 jobs failed/, 'and with all its failures';
+    is $outcome, 'accepted', 'the catch-up mail is sent';
+    cmp_ok $seconds, '<', 40, 'in less than 40 s';
+    unlike $text, $note, 'with its optional parts';
+    like $text, qr/250000 jobs failed/, 'with all failures';
 };
 
-subtest 'a small digest over a large ledger says what is known' => sub {
+subtest 'a small digest over a large ledger has its optional parts' => sub {
     fail_jobs(1, q('step'));
     my ($outcome, $seconds, $text) = round();
-    is $outcome, 'accepted', 'the mail comes';
-    like $text, qr/apple\/step: 1 job failed, AGAIN/, 'and says that this was told before';
+    is $outcome, 'accepted', 'the mail is sent';
+    like $text, qr/apple\/step: 1 job failed, AGAIN/, 'it says that the cause was reported before';
     fail_jobs(1, q('step'));
     $stub->mode('401');
-    is +(round())[0], 'pending', 'one waits';
+    is +(round())[0], 'pending', 'a digest waits';
     $stub->mode('202');
 };
 
-subtest 'what only adorns a mail has a limit, past which the mail goes without' => sub {
+subtest 'a mail is sent without optional parts that take too long' => sub {
     JobAlerting::configure($node, scan_timeout => '1ms');
     my ($outcome, $seconds, $text) = round();
-    is $outcome, 'accepted', 'the mail comes';
-    like $text, $note, 'and says what it lacks';
-    unlike $text, qr/failed, (?:NEW|AGAIN)/, 'which is not guessed';
+    is $outcome, 'accepted', 'the mail is sent';
+    like $text, $note, 'it says which part is missing';
+    unlike $text, qr/failed, (?:NEW|AGAIN)/, 'no cause is marked as NEW or AGAIN';
 };
 
 $node->stop;

@@ -1,5 +1,5 @@
-# A failure query is somebody else's code, run by a superuser's process. Here it is hostile: whatever
-# its owner tries, she gains nothing, and the failures of others arrive.
+# A failure query is code of another role, run by a superuser's process. Here it is hostile: its owner gains
+# nothing by any attack, and the failures of others are reported.
 
 use strict;
 use warnings;
@@ -54,7 +54,8 @@ SQL
 my $started = sql('SELECT pg_postmaster_start_time()');
 my $before = possessions();
 
-# Statements of a role's own session, and their error; mallory() dies of one.
+# Runs a statement in a session of the role. Returns its error, in list context also its output. mallory()
+# dies of an error.
 sub attempt_as {
     my ($role, $statement) = @_;
     local $ENV{PGOPTIONS} = '';
@@ -91,7 +92,7 @@ sub queue {
     return $queue;
 }
 
-# What a role could have gained, and where it could have written.
+# Everything that a role could have gained or written.
 sub possessions {
     return sql(<<'SQL');
 SELECT (SELECT string_agg(format('%s %s %s %s', rolname, rolsuper, rolcreaterole, rolbypassrls), ', ' ORDER BY rolname)
@@ -106,9 +107,9 @@ SELECT (SELECT string_agg(format('%s %s %s %s', rolname, rolsuper, rolcreaterole
 SQL
 }
 
-# The innocent's new failure arrives in this round, or in the next when this one is ended; so does
-# that of the round after. `rounds`: at most so many.
-sub innocent_is_heard {
+# The innocent role's new failure is reported by this round, or by the next when this one is ended, and so is
+# the failure after it. `launcher`: the launcher makes the rounds. `unlisted`: the mail need not list the job.
+sub innocent_is_reported {
     my ($attack, %options) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     for my $round ('', ', in the next round too') {
@@ -146,7 +147,7 @@ sub nothing_is_gained {
     return is possessions(), $before, "$attack: nothing is gained";
 }
 
-# The errors that the ledger has of a queue, by job.
+# The errors of a queue in the ledger, by job.
 sub met {
     my ($queue) = @_;
     return map { $_->{job_id} => $_->{error} }
@@ -155,7 +156,7 @@ sub met {
 
 my $launcher = JobAlerting::poll(sub { launcher() }, 30, 'the launcher');
 
-# Statements, and what each must meet.
+# Statements, and the pattern of the result of each.
 my $denied = qr/^ERROR: (?:permission denied|must be|cannot execute .* in a read-only transaction)/;
 my $restricted = qr/^ERROR: cannot .*(?:security-restricted operation|security-definer function)/;
 my $read_only = qr/^ERROR: cannot execute .* in a read-only transaction/;
@@ -236,7 +237,7 @@ my @attacks = (
     [ 'LISTEN hostile' => $restricted ],
     [ 'PREPARE made AS SELECT 1' => $restricted ],
     [ 'DECLARE made CURSOR WITH HOLD FOR SELECT 1' => $any_error ],
-    # Allowed, and undone with the sandbox.
+# These are allowed, and rolled back with the sandbox.
     [ 'NOTIFY hostile' => $harmless ],
     [ q(SELECT pg_notify('hostile', 'hello')) => $harmless ],
     [ 'SELECT lo_create(0)' => qr/^(?:no error|ERROR: cannot)/ ],
@@ -256,7 +257,7 @@ my @attacks = (
     [ 'RESET ALL' => $harmless ],
 );
 
-# What a queue sees of the round that it is scanned in.
+# Watches a query that reports the settings of its scan.
 sub watch_surroundings {
     my ($name) = @_;
     my @settings = qw(search_path lock_timeout statement_timeout idle_in_transaction_session_timeout DateStyle TimeZone
@@ -270,19 +271,19 @@ sub watch_surroundings {
     return;
 }
 
-subtest 'nothing that a failure query tries succeeds, and nothing leaks into the round or other queues' => sub {
+subtest 'no attack of a failure query succeeds, and nothing leaks into the round or other queues' => sub {
     sql('CREATE TABLE surroundings AS SELECT 1 AS n; ALTER TABLE surroundings OWNER TO innocent');
     watch_surroundings('zz surroundings');
-    innocent_is_heard('before any attack');
+    innocent_is_reported('before any attack');
     my %normal = met('zz surroundings');
     my $listener = $node->background_psql('postgres', on_error_stop => 1);
     $listener->query_safe('LISTEN hostile');
-    # Tried while there is nothing to attack: in her own session she may well end herself.
+# The trial of watch_query() must find no attacks: some would end her own session.
     watch_query('aa hostile',
         'SELECT id::text AS job_id, failed_at, m.attempt(what) AS error FROM m.attacks ORDER BY id');
     mallory(join '; ', map { 'INSERT INTO m.attacks (what) VALUES (' . quoted($_->[0]) . ')' } @attacks);
     sql('UPDATE surroundings SET n = 2');
-    innocent_is_heard('every statement');
+    innocent_is_reported('every statement');
     my %met = met('aa hostile');
     for my $i (0 .. $#attacks) {
         my ($what, $expected) = @{ $attacks[$i] };
@@ -292,13 +293,13 @@ subtest 'nothing that a failure query tries succeeds, and nothing leaks into the
     is $now{2}, $normal{1}, 'another queue is scanned under the same settings as before';
     unlike $listener->query_safe('SELECT 1'), qr/Asynchronous notification/, 'no notification arrives';
     $listener->quit;
-    is sql('SELECT last_value, is_called FROM m.seq'), '1|f', 'her sequence has not moved';
+    is sql('SELECT last_value, is_called FROM m.seq'), '1|f', 'her sequence is unchanged';
     nothing_is_gained('every statement');
-    is queue('aa hostile')->{last_error}, undef, 'and her queue was read to its end';
+    is queue('aa hostile')->{last_error}, undef, 'her queue was read to its end';
     unwatch('aa hostile');
 };
 
-# The ways by which her code gets into a query that looks plain.
+# The ways for her code into a plain query.
 my %doors = (
     view => 'CREATE VIEW m.door AS SELECT m.report() AS error',
     domain => <<'SQL',
@@ -339,7 +340,7 @@ CREATE VIEW m.door AS SELECT 'all refused'::text AS error FROM m.own ORDER BY m.
 SQL
 );
 
-subtest 'no door lets her code do more' => sub {
+subtest 'her code gains nothing by any way into a query' => sub {
     mallory(<<"SQL");
 CREATE FUNCTION m.report() RETURNS text LANGUAGE plpgsql AS \$\$
 DECLARE
@@ -369,10 +370,10 @@ SQL
         my $kind = $door eq 'row-level security' ? 'TABLE' : 'VIEW';
         mallory("DROP $kind m.door");
     }
-    innocent_is_heard('after all doors');
+    innocent_is_reported('after all doors');
 };
 
-subtest 'a cast of hers runs as she, in watch() and in every round, whoever calls' => sub {
+subtest 'her cast runs with her rights, in watch() and in every round, for any caller' => sub {
     mallory(<<'SQL');
 CREATE TYPE m.color AS ENUM ('dead', 'failed', 'queued');
 CREATE TYPE m.pair AS (n int);
@@ -389,13 +390,13 @@ CREATE TABLE m.cast_jobs (id serial PRIMARY KEY, status m.color, attempts int, m
 INSERT INTO m.cast_jobs (status, finished_at, source) VALUES ('dead', now(), ROW(1));
 SQL
     sql('ALTER ROLE mallory SET search_path = m, pg_catalog; ALTER DATABASE postgres SET search_path = m, pg_catalog');
-    # The test's own sessions are not what is tried.
+# The test's own sessions must not use these settings.
     local $ENV{PGOPTIONS} = '-c search_path=pg_catalog,public';
     is sql(q(SELECT job_alerting.watch('m.cast_jobs', 'aa superuser'))), 'aa superuser', 'called by a superuser';
     is mallory(q(SELECT job_alerting.watch('m.cast_jobs', 'aa cast'))), 'aa cast', 'called by herself';
     is queue('aa superuser')->{owner}, 'mallory', 'the query is the table owner\'s, not the caller\'s';
-    innocent_is_heard('a cast');
-    is sql(<<'SQL'), "aa cast|dead|all refused\naa superuser|dead|all refused", 'her casts ran, and got nowhere';
+    innocent_is_reported('a cast');
+    is sql(<<'SQL'), "aa cast|dead|all refused\naa superuser|dead|all refused", 'her casts ran, and were refused everything';
 SELECT queue, status, source FROM job_alerting.failure WHERE queue ~ '^aa' ORDER BY 1
 SQL
     unwatch('aa cast', 'aa superuser');
@@ -403,9 +404,9 @@ SQL
     nothing_is_gained('a cast');
 };
 
-subtest 'what a scan does to its own meaning ends the scan, not the server' => sub {
-    # The input of a domain runs a function of hers while the query is parsed: once to learn its
-    # columns, and once to run it, when the names of the query already mean something else.
+subtest 'a scan that changes the meaning of its own query ends, and the server goes on' => sub {
+# The input of a domain runs her function while the query is parsed: first for its columns, then for its
+    # execution, when names in the query already have another meaning.
     mallory(<<'SQL');
 CREATE TABLE m.turns (armed boolean);
 CREATE FUNCTION m.turn(int) RETURNS boolean LANGUAGE plpgsql AS
@@ -427,8 +428,8 @@ SQL
         watch_query('aa turn', "SELECT $query{$attack} WHERE '(1)'::m.turned IS NOT NULL");
         mallory('INSERT INTO m.turns VALUES (true)');
         my $logged = log_from_now();
-        innocent_is_heard($attack);
-        # A column that is only told is left out, and that is logged.
+        innocent_is_reported($attack);
+# An optional column is left out, which is logged.
         like queue('aa turn')->{last_error} // $logged->(), qr/does not (?:match|exist)/, "$attack: refused";
         mallory('DELETE FROM m.turns');
         unwatch('aa turn');
@@ -437,22 +438,22 @@ SQL
     nothing_is_gained('changed meanings');
 };
 
-subtest 'a query that reads otherwise in a round than in her session is refused' => sub {
+subtest 'a query with another meaning in a round than in her session is refused' => sub {
     my $query = q(SELECT 'a\' INTO m.made --' AS job_id, now() AS failed_at);
     if ($JobAlerting::Server::HAS_BACKSLASH_STRINGS) {
         my $error = attempt_as('mallory', 'SET escape_string_warning = off; SET standard_conforming_strings = off;'
               . " SELECT job_alerting.watch_query('aa strings', \$q\$$query\$q\$)");
         like $error, qr/ERROR/, 'by watch_query()';
     }
-    # As a dump from elsewhere could bring it.
+# A dump from another server could have such a row.
     sql("INSERT INTO job_alerting.queue (name, failure_query, owner) VALUES ('aa strings', \$q\$$query\$q\$, 'mallory')");
-    innocent_is_heard('a query that is no SELECT');
-    like queue('aa strings')->{last_error}, qr/not a single plain SELECT/, 'and by a round';
+    innocent_is_reported('a query that is no SELECT');
+    like queue('aa strings')->{last_error}, qr/not a single plain SELECT/, 'by a round';
     unwatch('aa strings');
     nothing_is_gained('a query that is no SELECT');
 };
 
-subtest 'writes that get round the read-only transaction are undone' => sub {
+subtest 'writes in spite of the read-only transaction are rolled back' => sub {
     mallory(<<'SQL');
 CREATE FUNCTION m.unlock(what text) RETURNS text LANGUAGE plpgsql AS
     $$ BEGIN
@@ -469,20 +470,20 @@ INSERT INTO m.attacks (what) VALUES ('INSERT INTO m.own VALUES (2)'), ('DELETE F
     ('ALTER FUNCTION m.attempt(text) DEPENDS ON EXTENSION job_alerting');
 SQL
     watch_query('aa unlocked', 'SELECT id::text AS job_id, failed_at, m.unlock(what) AS error FROM m.attacks');
-    innocent_is_heard('writes');
+    innocent_is_reported('writes');
     nothing_is_gained('writes');
     is sql(q(SELECT string_agg(name, ',' ORDER BY name) FROM job_alerting.queue)),
-      'aa unlocked,research_jobs,zz surroundings', 'no queue came or went';
-    is queue('research_jobs')->{owner}, 'innocent', 'nor changed hands';
-    is scalar(met('aa unlocked')), 2 * sql('SELECT count(*) FROM m.attacks'), 'each was tried';
+      'aa unlocked,research_jobs,zz surroundings', 'no queue was added or removed';
+    is queue('research_jobs')->{owner}, 'innocent', 'the owner of the queue is unchanged';
+    is scalar(met('aa unlocked')), 2 * sql('SELECT count(*) FROM m.attacks'), 'each statement was tried';
     unwatch('aa unlocked');
 };
 
-subtest 'the lock of the round is not hers to release' => sub {
+subtest "she cannot release the round's lock" => sub {
     watch_query('aa unlock', q(SELECT pg_advisory_unlock_all()::text || 'j' AS job_id, now() AS failed_at));
-    innocent_is_heard('pg_advisory_unlock_all()');
-    is queue('aa unlock')->{last_error}, undef, 'it does nothing, and her queue is read';
-    # A round by hand that waits for the lock gets it at the end of the round, and not in the middle.
+    innocent_is_reported('pg_advisory_unlock_all()');
+    is queue('aa unlock')->{last_error}, undef, 'the call has no effect, and her queue is read';
+# A waiting round by hand must get the lock at the end of the round, not in the middle.
     mallory('CREATE TABLE m.gate ()');
     mallory(q(CREATE OR REPLACE FUNCTION m.unlock_and_wait() RETURNS text LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_advisory_unlock_all(); PERFORM pg_sleep(0.3); RETURN 'j'; END $$));
@@ -496,28 +497,28 @@ subtest 'the lock of the round is not hers to release' => sub {
         $most = $holders if $holders > $most;
         return !sql(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'job_alerting worker'));
     }, 30, 'the end of both rounds');
-    is_deeply [ map { $_->error } @rounds ], [ '', '' ], 'two rounds at once come to their end, one after the other';
-    is $most, 1, 'and never both held the lock';
+    is_deeply [ map { $_->error } @rounds ], [ '', '' ], 'two rounds at once succeed, one after the other';
+    is $most, 1, 'they never held the lock both';
     JobAlerting::configure($node, scan_timeout => '500ms');
     unwatch('aa unlock');
 };
 
-subtest 'session advisory locks of hers are released, and her queue is named' => sub {
+subtest 'her session advisory locks are released, and the log names her queue' => sub {
     mallory(q(CREATE FUNCTION m.lock_many(many int) RETURNS text LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_advisory_lock(n) FROM generate_series(1, many) n; RETURN 'j'; END $$));
     JobAlerting::configure($node, scan_timeout => '30s');
     my $few = q(SELECT m.lock_many(10) AS job_id, now() AS failed_at);
     like attempt_as('mallory', "SELECT job_alerting.watch_query('aa few locks', \$q\$$few\$q\$)"),
       qr/WARNING:  the failure query left 10 advisory locks to its session, which are released/,
-      'those of the trial are released, too';
+      'the locks of the trial are released, too';
     my $logged = log_from_now();
-    innocent_is_heard('ten locks');
-    like $logged->(), qr/WARNING:  the failure query of queue "aa few locks" left 10 advisory locks to its session/, 'named';
-    is queue('aa few locks')->{last_error}, undef, 'and her queue is read';
+    innocent_is_reported('ten locks');
+    like $logged->(), qr/WARNING:  the failure query of queue "aa few locks" left 10 advisory locks to its session/, 'the log names the queue';
+    is queue('aa few locks')->{last_error}, undef, 'her queue is read';
     unwatch('aa few locks');
     mallory('CREATE VIEW m.many_locks AS SELECT 1 AS many');
     watch_query('aa many locks', q(SELECT m.lock_many(many) AS job_id, now() AS failed_at FROM m.many_locks));
-    # Read after hers in the same session, and with more locks than a session has places of its own for.
+# This queue is read after hers in the same session, and needs more locks than the fast path has slots.
     sql(<<'SQL');
 CREATE TABLE parts (id int, failed_at timestamptz DEFAULT now()) PARTITION BY HASH (id);
 SELECT format('CREATE TABLE part_%1$s PARTITION OF parts FOR VALUES WITH (MODULUS 200, REMAINDER %1$s)', n)
@@ -527,19 +528,19 @@ SELECT job_alerting.watch_query('zz parts', 'SELECT id::text AS job_id, failed_a
 INSERT INTO parts VALUES (1);
 SQL
     mallory('CREATE OR REPLACE VIEW m.many_locks AS SELECT 1000000 AS many');
-    innocent_is_heard('a million locks');
-    is queue('zz parts')->{last_error}, undef, 'a queue of many partitions is read after it';
-    is sql(q(SELECT job_id FROM job_alerting.failure WHERE queue = 'zz parts')), 1, 'and its failure is recorded';
+    innocent_is_reported('a million locks');
+    is queue('zz parts')->{last_error}, undef, 'a queue of many partitions is read after hers';
+    is sql(q(SELECT job_id FROM job_alerting.failure WHERE queue = 'zz parts')), 1, 'its failure is recorded';
     sql(q(SELECT job_alerting.unwatch('zz parts', true); DROP TABLE parts));
     like queue('aa many locks')->{last_error}, qr/out of shared memory/, 'her queue is broken, and says why';
-    is queue('research_jobs')->{last_error}, undef, 'and the innocent is not';
-    like $logged->(), qr/WARNING:  the failure query of queue "aa many locks" left \d+ advisory locks/, 'she is named';
+    is queue('research_jobs')->{last_error}, undef, "the innocent role's queue is not broken";
+    like $logged->(), qr/WARNING:  the failure query of queue "aa many locks" left \d+ advisory locks/, 'the log names the queue';
     unwatch('aa many locks');
     JobAlerting::configure($node, scan_timeout => '500ms');
     nothing_is_gained('advisory locks');
 };
 
-subtest 'a flood of messages is one line in the log' => sub {
+subtest 'of many messages only the first is logged' => sub {
     mallory(q(CREATE FUNCTION m.chatter(level text, lines int) RETURNS text LANGUAGE plpgsql AS
         $$ BEGIN
             FOR i IN 1 .. lines LOOP
@@ -559,29 +560,29 @@ subtest 'a flood of messages is one line in the log' => sub {
     my @lines = $log =~ /(?:LOG|WARNING):  chatter/g;
     is scalar @lines, 1, 'the first message';
     like $log, qr/WARNING:  the failure query of queue "aa chatter" raised \d+ more messages, which are not logged/,
-      'and how many more there were';
-    cmp_ok length $log, '<', 100_000, 'and nothing else';
+      'the number of the others is logged';
+    cmp_ok length $log, '<', 100_000, 'nothing else is logged';
     is queue('aa chatter')->{last_error}, undef, 'her queue is read';
     my $trial = attempt_as('mallory', q(SELECT job_alerting.watch_query('aa chatter 2',
         'SELECT m.chatter(''warning'', 3) AS job_id, now() AS failed_at')));
-    like $trial, qr/WARNING:  chatter 1 .*WARNING:  chatter 3 /s, 'in her own session she sees what her query says';
+    like $trial, qr/WARNING:  chatter 1 .*WARNING:  chatter 3 /s, 'her own session gets all messages of her query';
     unwatch('aa chatter', 'aa chatter 2');
     JobAlerting::configure($node, scan_timeout => '500ms');
 };
 
-subtest 'a query that ends at its limit is told after two rounds' => sub {
+subtest 'a query that exceeds its limit is reported after two rounds' => sub {
     mallory('CREATE VIEW m.slow AS SELECT false AS slow');
     watch_query('aa sleep', q(SELECT 'j' AS job_id, now() AS failed_at FROM m.slow WHERE slow));
     mallory('CREATE OR REPLACE VIEW m.slow AS SELECT pg_sleep(60) IS NOT NULL AS slow');
-    innocent_is_heard('sleep');
+    innocent_is_reported('sleep');
     my $queue = queue('aa sleep');
     like $queue->{last_error}, qr/longer than job_alerting\.scan_timeout \(500 ms\)/, 'the queue says why';
-    ok $queue->{broken_since}, 'and since when';
-    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'aa sleep' AND status = 'unreadable')), 1, 'told';
+    ok $queue->{broken_since}, 'broken_since is set';
+    is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'aa sleep' AND status = 'unreadable')), 1, 'the queue is reported';
     unwatch('aa sleep');
 };
 
-# Ends no sooner than its process, once it is armed.
+# Watches a query that, once armed, ends only with its process.
 sub watch_endless {
     my ($name, $swallowed) = @_;
     mallory(<<"SQL");
@@ -613,44 +614,44 @@ SQL
     return;
 }
 
-subtest 'a query that never ends is ended, tried last, told after two such scans, and left alone for a while' => sub {
+subtest 'a query that never ends is ended, tried last, reported after two such scans, and skipped for a while' => sub {
     watch_endless('aa endless', 'query_canceled');
     my $job = JobAlerting::fail_job($node);
     my ($status, $out, $error) = $node->psql('postgres', 'SELECT job_alerting.run_digest()');
     like $error, qr/the round was ended before it was over/, 'the first such round is ended';
-    innocent_is_heard('an endless query');
-    ok is_mailed($job), 'what the ended round had before it is heard of too';
+    innocent_is_reported('an endless query');
+    ok is_mailed($job), 'the failure that the ended round had recorded is reported, too';
     my $queue = queue('aa endless');
     like $queue->{last_error}, qr/never ended/, 'the queue says why';
-    ok $queue->{broken_since}, 'and since when';
+    ok $queue->{broken_since}, 'broken_since is set';
     my $told = sub { sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'aa endless' AND status = 'unreadable')) };
-    is $told->(), 1, 'told, once';
+    is $told->(), 1, 'the queue is reported once';
     my $scanned = $queue->{scan_started_at};
     my ($row) = JobAlerting::run_digest($node);
-    like $row->{detail}, qr/queue aa endless is left alone/, 'not tried again at once';
-    is queue('aa endless')->{scan_started_at}, $scanned, 'not even by hand';
-    is $told->(), 1, 'nor told again';
+    like $row->{detail}, qr/queue aa endless is left alone/, 'it is not tried again at once';
+    is queue('aa endless')->{scan_started_at}, $scanned, 'it is not scanned, not even by hand';
+    is $told->(), 1, 'it is not reported again';
 };
 
-subtest 'under the launcher too' => sub {
+subtest 'a query that never ends, under the launcher' => sub {
     mallory('DELETE FROM m.armed');
     unwatch('aa endless');
     watch_endless('aa endless', 'query_canceled');
     JobAlerting::configure($node, interval => '1s');
-    innocent_is_heard('an endless query under the launcher', launcher => 1) for 1 .. 2;
+    innocent_is_reported('an endless query under the launcher', launcher => 1) for 1 .. 2;
     JobAlerting::poll(sub { (queue('aa endless')->{last_error} // '') =~ /never ended/ }, 30, 'the end of its scan');
-    pass 'the endless query was met';
+    pass 'the endless query was scanned';
     mallory('DELETE FROM m.armed');
     JobAlerting::poll(sub { !defined queue('aa endless')->{last_error} }, 60, 'the queue to be read again');
-    pass 'mended, it is read again';
+    pass 'repaired, it is read again';
     JobAlerting::configure($node, interval => '1h');
     is launcher(), $launcher, 'the launcher lives on';
     unwatch('aa endless');
     nothing_is_gained('endless queries');
 };
 
-# Watches an endless query anew all the time, by its old name and by new ones, so that no mark of what
-# it did stays with it.
+# Watches an endless query again and again, under its old name and under new ones, so that its rows have no
+# mark of earlier scans.
 sub start_watching_anew {
     mallory(<<'SQL');
 CREATE OR REPLACE FUNCTION m.endless() RETURNS boolean LANGUAGE plpgsql AS $$
@@ -687,15 +688,15 @@ SQL
     return $call;
 }
 
-subtest 'who watches an endless query anew before each round is no sooner tried' => sub {
+subtest 'an endless query that is watched anew before each round is not tried earlier' => sub {
     my $call = start_watching_anew();
-    innocent_is_heard('watched anew');
+    innocent_is_reported('watched anew');
     JobAlerting::configure($node, interval => '1s');
-    innocent_is_heard('watched anew, under the launcher', launcher => 1) for 1 .. 2;
-    # A digest that waits, with nothing new behind it, is no sign of a round that was cut off.
+    innocent_is_reported('watched anew, under the launcher', launcher => 1) for 1 .. 2;
+# A waiting digest without later failures is no sign of an interrupted round.
     for my $answer ('close-after-read', '401') {
         $stub->modes($answer, '202');
-        innocent_is_heard("watched anew, first answered $answer", launcher => 1);
+        innocent_is_reported("watched anew, first answered $answer", launcher => 1);
     }
     JobAlerting::configure($node, interval => '1h');
     sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'anew'));
@@ -704,20 +705,20 @@ subtest 'who watches an endless query anew before each round is no sooner tried'
     nothing_is_gained('watched anew');
 };
 
-subtest 'huge results are contained' => sub {
+subtest 'huge results are clipped' => sub {
     JobAlerting::configure($node, scan_timeout => '1h');
     watch_query('aa many', <<'SQL');
 SELECT n::text AS job_id, '2026-01-01'::timestamptz AS failed_at, repeat(rpad(n::text, 1000, ' word'), 100) AS error,
     'type ' || n AS job_type
 FROM generate_series(1, 50000) n
 SQL
-    innocent_is_heard('50,000 rows of 100 kB', unlisted => 1);
+    innocent_is_reported('50,000 rows of 100 kB', unlisted => 1);
     is sql(q(SELECT count(*), max(length(error)) FROM job_alerting.failure WHERE queue = 'aa many')), '50000|4000',
       'all recorded, all clipped';
     unwatch('aa many');
     watch_query('aa long', q(SELECT 'j' AS job_id, now() AS failed_at, repeat('x', 5000000) AS error,
         repeat('s', 5000000) AS source, repeat('c', 5000000) AS chain));
-    innocent_is_heard('5 MB in a row');
+    innocent_is_reported('5 MB in a row');
     is sql(q(SELECT max(length(error)), max(length(source)), max(length(chain))
         FROM job_alerting.failure WHERE queue = 'aa long')), '4000|1000|1000', 'clipped';
     unwatch('aa long');
@@ -725,16 +726,16 @@ SQL
         $$ BEGIN IF EXISTS (SELECT FROM m.armed) THEN RAISE '%', repeat('x', 5000000); END IF; RETURN 'j'; END $$));
     watch_query('aa loud', q(SELECT m.shout() AS job_id, now() AS failed_at));
     mallory('INSERT INTO m.armed VALUES (true)');
-    innocent_is_heard('an error of 5 MB');
+    innocent_is_reported('an error of 5 MB');
     cmp_ok length(queue('aa loud')->{last_error}), '<=', 4000, 'clipped';
     my ($longest) = sort { $b <=> $a } map { length } split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile);
-    cmp_ok $longest, '<', 10_000, 'in the log too';
+    cmp_ok $longest, '<', 10_000, 'no line of the log is longer';
     mallory('DELETE FROM m.armed');
     unwatch('aa loud');
     JobAlerting::configure($node, scan_timeout => '500ms');
 };
 
-subtest 'a table that is swapped or altered after watch() breaks its own queue only' => sub {
+subtest 'a table that is replaced or altered after watch() breaks only its own queue' => sub {
     my $create = q(CREATE TABLE m.jobs (id serial PRIMARY KEY, status text, attempts int, max_attempts int,
         finished_at timestamptz, last_error text));
     my %changes = (
@@ -750,11 +751,11 @@ subtest 'a table that is swapped or altered after watch() breaks its own queue o
         mallory("$create; INSERT INTO m.jobs (status, finished_at) VALUES ('dead', now())");
         mallory(q(SELECT job_alerting.watch('m.jobs', 'aa jobs')));
         mallory($changes{$change});
-        innocent_is_heard($change);
+        innocent_is_reported($change);
         my $queue = queue('aa jobs');
         if ($change =~ /view/) {
             my %met = met('aa jobs');
-            is $met{1}, 'all refused', "$change: its code gets nowhere";
+            is $met{1}, 'all refused', "$change: its code is refused everything";
         }
         ok $queue->{last_error} || $change =~ /view|error|attempts/, "$change: broken where it cannot be read";
         unwatch('aa jobs');
@@ -763,7 +764,7 @@ subtest 'a table that is swapped or altered after watch() breaks its own queue o
     nothing_is_gained('a swapped table');
 };
 
-subtest 'a queue is its owner\'s' => sub {
+subtest 'only members of its owner can change a queue' => sub {
     mallory(q(CREATE TABLE m.jobs (id serial PRIMARY KEY, status text, attempts int, max_attempts int,
         finished_at timestamptz)));
     my $query = q($q$SELECT '1' AS job_id, now() AS failed_at$q$);
@@ -793,15 +794,15 @@ subtest 'a queue is its owner\'s' => sub {
         like attempt_as('mallory', $statement), qr/ERROR:  (?:permission denied|must be owner)/, $statement;
     }
     is attempt_as('mallory', q(GRANT mallory TO innocent)) =~ /ERROR/ ? 'refused' : '', 'refused',
-      'membership is not hers to give';
+      'she cannot grant membership';
     sql('GRANT innocent TO mallory');
     is mallory(q(SELECT job_alerting.watch('public.research_jobs', 'aa member'))), 'aa member', 'a member may watch';
-    is queue('aa member')->{owner}, 'innocent', 'and the query runs as the owner';
-    is mallory(q(SELECT job_alerting.unwatch('aa member', true))), 't', 'and unwatch';
-    # Before the grant, which decides it from PostgreSQL 16 on.
+    is queue('aa member')->{owner}, 'innocent', 'the query runs as the owner';
+    is mallory(q(SELECT job_alerting.unwatch('aa member', true))), 't', 'a member may unwatch';
+# From PostgreSQL 16 on, the grant keeps the attribute of its time.
     sql('REVOKE innocent FROM mallory; ALTER ROLE mallory NOINHERIT; GRANT innocent TO mallory');
     like attempt_as('mallory', q(SELECT job_alerting.unwatch('research_jobs'))), qr/permission denied for queue/,
-      'one that does not inherit may not';
+      'a member that does not inherit may not';
     sql('ALTER ROLE mallory INHERIT; REVOKE innocent FROM mallory');
     for my $call ("watch('public.research_jobs')", "watch_query('q', $query)", q(unwatch('research_jobs')), 'run_digest()') {
         like attempt_as('innocent', "SELECT job_alerting.$call"), qr/permission denied for schema job_alerting/,
@@ -811,13 +812,13 @@ subtest 'a queue is its owner\'s' => sub {
     like attempt_as('innocent', q(SELECT job_alerting.unwatch('research_jobs'))), qr/permission denied for function/,
       'with USAGE alone';
     sql('REVOKE USAGE ON SCHEMA job_alerting FROM innocent');
-    is queue('research_jobs')->{owner}, 'innocent', 'the innocent queue is as it was';
+    is queue('research_jobs')->{owner}, 'innocent', 'the innocent queue is unchanged';
     mallory('DROP TABLE m.jobs');
-    innocent_is_heard('all refused calls');
+    innocent_is_reported('all refused calls');
     nothing_is_gained('refused calls');
 };
 
-subtest 'a name that somebody else takes meanwhile is not overwritten' => sub {
+subtest 'a name that another role takes meanwhile is not overwritten' => sub {
     my $gate = $node->background_psql('postgres', on_error_stop => 1);
     $gate->query_safe('SELECT pg_advisory_lock(77)');
     mallory(q(CREATE FUNCTION m.wait() RETURNS text LANGUAGE sql AS
@@ -830,24 +831,24 @@ subtest 'a name that somebody else takes meanwhile is not overwritten' => sub {
     $gate->query_safe('SELECT pg_advisory_unlock(77)');
     $gate->quit;
     like $call->error, qr/ERROR/, 'her call is refused';
-    is queue('aa race')->{owner}, 'innocent', 'and the queue is his';
+    is queue('aa race')->{owner}, 'innocent', 'the queue belongs to the other role';
     sql(q(SELECT job_alerting.unwatch('aa race', true)));
 };
 
-subtest 'an open transaction of hers holds up no round' => sub {
+subtest 'her open transaction holds up no round' => sub {
     my $held = JobAlerting::Call->start($node, undef, 'SET ROLE mallory', "SET application_name = 'held'",
         'BEGIN', 'ALTER FUNCTION m.report() DEPENDS ON EXTENSION job_alerting',
         q(SELECT job_alerting.watch_query('aa held', 'SELECT ''j'' AS job_id, now() AS failed_at')),
         'SELECT pg_sleep(600)');
     JobAlerting::poll(sub { sql(q(SELECT count(*) FROM pg_stat_activity
         WHERE application_name = 'held' AND wait_event = 'PgSleep')) }, 30, 'her transaction');
-    innocent_is_heard('an open transaction');
+    innocent_is_reported('an open transaction');
     sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'held'));
     $held->finish;
     nothing_is_gained('an open transaction');
 };
 
-subtest 'many queues whose rows she holds cost a round no more than one' => sub {
+subtest 'a round waits only once for many queues whose rows she has locked' => sub {
     my $watch = q(SELECT job_alerting.watch_query('aa held ' || n, $q$SELECT 'j' AS job_id, now() AS failed_at$q$)
         FROM generate_series(1, 30) n);
     mallory($watch);
@@ -857,21 +858,21 @@ subtest 'many queues whose rows she holds cost a round no more than one' => sub 
         WHERE application_name = 'held' AND wait_event = 'PgSleep')) }, 30, 'her transaction');
     my $start = Time::HiRes::time();
     my ($row) = JobAlerting::run_digest($node);
-    cmp_ok Time::HiRes::time() - $start, '<', 10, 'a round waits for her once';
-    like $row->{detail}, qr/queue aa held 1 cannot be read: another session holds its row/, 'and says so';
-    innocent_is_heard('many queues that are held');
+    cmp_ok Time::HiRes::time() - $start, '<', 10, 'a round waits once';
+    like $row->{detail}, qr/queue aa held 1 cannot be read: another session holds its row/, 'the detail says so';
+    innocent_is_reported('many queues that are held');
     sql(q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'held'));
     $held->finish;
-    innocent_is_heard('let go');
+    innocent_is_reported('let go');
     is sql(q(SELECT count(DISTINCT queue) FROM job_alerting.failure WHERE queue LIKE 'aa held%' AND status IS NULL)), 30,
-      'let go, they are read again';
+      'after the lock, they are read again';
     is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue LIKE 'aa held%' AND status = 'unreadable')), 0,
-      'and were never said to be broken';
+      'they were never reported as broken';
     sql(q(SELECT job_alerting.unwatch(name, true) FROM job_alerting.queue WHERE name LIKE 'aa held%'));
     nothing_is_gained('many queues that are held');
 };
 
-subtest 'an index or a trigger of hers makes a superuser call nothing' => sub {
+subtest 'her index cannot make a superuser call our functions' => sub {
     sql('GRANT EXECUTE ON FUNCTION job_alerting.run_digest TO mallory');
     mallory(<<'SQL');
 CREATE FUNCTION m.index_digest(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
@@ -889,16 +890,16 @@ SQL
     like $error, qr/run_digest: ERROR: .*security-restricted operation/, 'run_digest()';
     like $error, qr/watch: ERROR: must be owner/, 'watch()';
     like $error, qr/unwatch: ERROR: permission denied/, 'unwatch()';
-    is $stub->count, $mails, 'no mail went out';
-    is queue('aa index'), undef, 'no queue came';
+    is $stub->count, $mails, 'no mail was sent';
+    is queue('aa index'), undef, 'no queue was added';
     sql('REVOKE EXECUTE ON FUNCTION job_alerting.run_digest FROM mallory');
-    innocent_is_heard('an index');
+    innocent_is_reported('an index');
     nothing_is_gained('an index');
 };
 
 is sql('SELECT pg_postmaster_start_time()'), $started, 'the server never restarted';
 unlike PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/terminated by signal|PANIC|TRAP:/,
-  'and no process of it was killed';
+  'no process of the server crashed';
 
 $node->stop;
 done_testing();

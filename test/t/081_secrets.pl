@@ -1,6 +1,5 @@
-# Where the key must not be: whoever looks, at whatever the server shows or writes, does not find it
-# there, however much is logged and whatever an answer quotes. And what the settings and their files
-# can be beyond 052: links, devices, other people's files, an address that is wrong from the start.
+# Nothing that the server shows or writes has the key, at any log level and whatever an answer quotes. Also
+# key files beyond those of 052: links, devices, files of others; and a bad sendgrid_url at server start.
 
 use strict;
 use warnings;
@@ -37,7 +36,7 @@ JobAlerting::create_jobs($node);
 my $key_file = $node->safe_psql('postgres', 'SHOW job_alerting.sendgrid_api_key_file');
 my $place = PostgreSQL::Test::Utils::tempdir('keys');
 
-# Keys as such, and as the constants of a query are printed at debug1.
+# Keys as text, and as the bytes that debug_print_parse prints.
 sub canaries {
     my (@keys) = @_;
     return map { $_, join ' ', unpack 'C*', $_ } @keys;
@@ -56,7 +55,7 @@ sub write_key {
     return "$place/$name";
 }
 
-# The key file becomes a link.
+# Replaces the key file by a link.
 sub link_key_to {
     my ($target) = @_;
     unlink $key_file;
@@ -80,29 +79,29 @@ sub is_refused {
     return;
 }
 
-# What the status says after a round, whether there was anything to send or not.
+# One round. Returns the reason of the status.
 sub reason {
     JobAlerting::run_digest($node);
     return sql('SELECT reason FROM job_alerting.status');
 }
 
-# The key that the next mail is sent with.
+# The key in the request of the next mail.
 sub key_sent {
     my $before = $stub->count;
     JobAlerting::fail_job($node);
     my ($row) = JobAlerting::run_digest($node);
     is $row->{outcome}, 'accepted', 'accepted' or diag explain $row;
-    is $stub->count, $before + 1, 'by one request';
+    is $stub->count, $before + 1, 'one request';
     return ($stub->requests)[$before]{headers}{authorization} =~ s/\ABearer //r;
 }
 
-# Of each canary: that it is in none of the places, name => text.
+# None of these texts, name => text, has a canary.
 sub is_nowhere {
     my (%places) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     for my $name (sort keys %places) {
         my @found = grep { index($places{$name}, $_) >= 0 } @CANARIES;
-        ok length $places{$name}, "$name: looked at";
+        ok length $places{$name}, "$name: not empty";
         is_deeply \@found, [], "$name: no key";
     }
     return;
@@ -110,12 +109,12 @@ sub is_nowhere {
 
 # ---------------------------------------------------------------- key files
 
-subtest 'a file that is no key file is refused, and not read' => sub {
+subtest 'a file that is not a key file is refused' => sub {
     JobAlerting::fail_job($node);
     my $socket = IO::Socket::UNIX->new(Local => "$place/socket", Listen => 1) or die "no socket: $!";
     my $huge = write_key('huge', $KEY);
     truncate $huge, 1024**3 or die "cannot make it larger: $!";
-    # What else there is on every Debian. Whether we may read the last one is the machine's affair.
+# Files of every Debian. /etc/shadow is readable in some containers.
     my $shadow = -r '/etc/shadow' ? qr/second line/ : qr/cannot be opened: Permission denied/;
     my @links = (
         [ "$place/nothing"     => qr/cannot be opened: No such file/ ],
@@ -138,14 +137,14 @@ subtest 'a file that is no key file is refused, and not read' => sub {
     }
 };
 
-subtest 'a key that was put where the name of its file belongs is not told on' => sub {
+subtest 'a key that was set as the name of its file is not repeated in messages' => sub {
     JobAlerting::configure($node, sendgrid_api_key_file => 'SG.not-a-file');
     is_refused(qr/\Akey file of job_alerting\.sendgrid_api_key_file, which is not named by an absolute path, cannot be opened: No such file/, 'the key itself');
     is sql(q(SELECT count(*) FROM job_alerting.digest d WHERE d::text LIKE '%SG.not-a-file%')), 0, 'no digest quotes it';
     JobAlerting::configure($node, sendgrid_api_key_file => $key_file);
 };
 
-subtest 'a key that is mounted by way of links is changed by changing a link' => sub {
+subtest 'a key that is mounted through links is changed by changing a link' => sub {
     mkdir "$place/$_" or die "cannot make $_: $!" for qw(today tomorrow);
     write_key('today/key', $KEY);
     write_key('tomorrow/key', $NEXT_KEY);
@@ -154,32 +153,32 @@ subtest 'a key that is mounted by way of links is changed by changing a link' =>
     is key_sent(), $KEY, 'the key';
     symlink 'tomorrow', "$place/then" or die "cannot link: $!";
     rename "$place/then", "$place/now" or die "cannot rename: $!";
-    is key_sent(), $NEXT_KEY, 'the next one, from the next mail on';
+    is key_sent(), $NEXT_KEY, 'the next key, from the next mail on';
 };
 
-# Only root can put such a file there, and does for tools/check.
+# Only root can create such a file, which tools/check does.
 SKIP: {
     my $mounted = $ENV{MOUNTED_KEY_FILE} or skip 'no MOUNTED_KEY_FILE, of root and readable by our group', 1;
-    subtest 'a key that root mounted, for its group to read' => sub {
+    subtest "a key file of root, readable by the server's group" => sub {
         my $key = PostgreSQL::Test::Utils::slurp_file($mounted) =~ s/\n\z//r;
         push @CANARIES, canaries($key);
-        is sprintf('%d %04o', (stat $mounted)[4], (stat _)[2] & 07777), '0 0640', 'it is root\'s';
+        is sprintf('%d %04o', (stat $mounted)[4], (stat _)[2] & 07777), '0 0640', 'the file belongs to root';
         link_key_to($mounted);
-        is key_sent(), $key, 'it is sent';
+        is key_sent(), $key, 'the request has this key';
     };
 }
 
-subtest 'a key that cannot be used is told before there is anything to send' => sub {
+subtest 'an unusable key is reported before there is anything to send' => sub {
     my $before = $stub->count;
-    is reason(), '', 'all is well';
+    is reason(), '', 'no reason at first';
     link_key_to('/etc/passwd');
-    like reason(), qr/key file of job_alerting\.sendgrid_api_key_file is open to others/, 'a silent round says what is wrong';
+    like reason(), qr/key file of job_alerting\.sendgrid_api_key_file is open to others/, 'after a silent round, the status has the reason';
     link_key_to("$place/now/key");
-    is reason(), '', 'and that it no longer is';
+    is reason(), '', 'fixed, there is no reason';
     is $stub->count, $before, 'nothing was sent';
 };
 
-subtest 'what is in doubt is sent again with the key of the day' => sub {
+subtest 'a digest in doubt is sent again with the current key' => sub {
     $stub->modes('close-after-read', '202');
     my $before = $stub->count;
     JobAlerting::fail_job($node);
@@ -187,16 +186,16 @@ subtest 'what is in doubt is sent again with the key of the day' => sub {
     link_key_to("$place/today/key");
     is +(JobAlerting::run_digest($node))[0]{outcome}, 'accepted', 'accepted';
     my @requests = ($stub->requests)[ $before, $before + 1 ];
-    is_deeply [ map { $_->{headers}{authorization} } @requests ], [ "Bearer $NEXT_KEY", "Bearer $KEY" ], 'each with its key';
+    is_deeply [ map { $_->{headers}{authorization} } @requests ], [ "Bearer $NEXT_KEY", "Bearer $KEY" ], 'each request has the key of its time';
     is $requests[1]{body}, $requests[0]{body}, 'the same mail';
 };
 
 # ---------------------------------------------------------------- answers that quote the key
 
-subtest 'what an answer quotes of its request is neither kept nor told' => sub {
+subtest 'a key that an answer quotes is neither stored nor reported' => sub {
     my $escaped = $KEY =~ s/\./\\u002e/gr;
     my @parts = map { substr $KEY, $_, 8 } 0 .. length($KEY) - 8;
-    # Kept of the headers are 16000 bytes, which end within the key.
+# The worker keeps 16000 bytes of the headers, which end within the key.
     my $padding = 'x' x (16_000 - length(qq(HTTP/1.1 202 Accepted\r\nX-Padding: \r\nX-Message-Id: )) - 40);
     my %answer = (
         'in the body'            => "401 body=$KEY",
@@ -220,19 +219,19 @@ subtest 'what an answer quotes of its request is neither kept nor told' => sub {
         my $kept = sql("SELECT d FROM job_alerting.digest d WHERE id = $row->{digest_id}");
         my @texts = ($row->{detail} // '', $kept);
         is_deeply [ grep { /SG.{0,8}canary/ || grep { index($texts[0] . $kept, $_) >= 0 } @parts } @texts ], [],
-          "$how: no part of it is kept or told";
+          "$how: no part of it is stored or reported";
         JobAlerting::run_digest($node);
     }
 };
 
-subtest "what looks like a key in a job's error is the job's" => sub {
+subtest "a text like a key in a job's error is not masked" => sub {
     my $before = $stub->count;
     JobAlerting::fail_job($node, last_error => 'refused: SG.a-key-of-the-job');
     JobAlerting::run_digest($node);
-    like JobAlerting::text_part(($stub->requests)[$before]), qr/refused: SG\.a-key-of-the-job/, 'it is told';
+    like JobAlerting::text_part(($stub->requests)[$before]), qr/refused: SG\.a-key-of-the-job/, 'the mail has it';
 };
 
-# ---------------------------------------------------------------- whoever looks
+# ---------------------------------------------------------------- views, dumps, logs and files
 
 sql(<<'SQL');
 CREATE ROLE monitor IN ROLE pg_monitor, pg_read_all_data;
@@ -258,7 +257,7 @@ END
 $$;
 SQL
 
-# By name: what each role is shown. The looking itself is not logged: it would be most of the log.
+# Everything that each role can read, by name. These queries are not logged, or they would be most of the log.
 sub shown {
     my %shown;
     local $ENV{PGOPTIONS} = join ' ', map { "-c $_" } 'log_min_messages=warning', 'log_statement=none',
@@ -271,7 +270,7 @@ sub shown {
     return %shown;
 }
 
-# What `ps` shows of the server's processes.
+# The titles of the server's processes, as `ps` shows them.
 sub process_titles {
     my $postmaster = sql("SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)");
     my @processes = map { m{/proc/(\d+)/stat} } glob '/proc/[0-9]*/stat';
@@ -285,23 +284,23 @@ sub _parent {
     return $stat =~ /\A\d+ \(.*\) \S (\d+) /s ? $1 : 0;
 }
 
-subtest 'while a request is under way, no role sees the key' => sub {
+subtest 'during a request no role can read the key' => sub {
     my $stalled = stall($stub);
     my %shown = (shown(), 'the process titles' => process_titles());
     $stub->release;
     is +($stalled->{call}->rows)[0]{outcome}, 'accepted', 'accepted';
-    like $shown{'the process titles'}, qr/job_alerting worker for postgres/, 'the worker was there';
-    like $shown{'the process titles'}, qr/job_alerting launcher/, 'and the launcher';
+    like $shown{'the process titles'}, qr/job_alerting worker for postgres/, 'there is a worker';
+    like $shown{'the process titles'}, qr/job_alerting launcher/, 'there is a launcher';
     like $shown{'every table and view, as the superuser'}, qr/^job_alerting\.digest\(.*SendGrid|^job_alerting\.digest\(/m,
-      'digests were looked at';
+      'the digests are included';
     like $shown{'every table and view, as monitor'}, qr/^pg_stat_activity\(.*sending digest \d+ through sendgrid/m,
-      'and what is under way';
-    like $shown{'every table and view, as ordinary'}, qr/^pg_settings\(job_alerting\.sendgrid_url/m, 'and settings';
-    like $shown{'every table and view, as ordinary'}, qr/^pg_authid is refused/m, 'as far as may be';
+      'the activity is included';
+    like $shown{'every table and view, as ordinary'}, qr/^pg_settings\(job_alerting\.sendgrid_url/m, 'the settings are included';
+    like $shown{'every table and view, as ordinary'}, qr/^pg_authid is refused/m, 'other tables are refused';
     is_nowhere(%shown);
 };
 
-subtest 'dumps do not hold it' => sub {
+subtest 'dumps do not have the key' => sub {
     my %dump;
     for my $command ([ 'pg_dump', '-d', $node->connstr('postgres') ], [ 'pg_dumpall', '-d', $node->connstr('postgres') ]) {
         my ($out, $err) = PostgreSQL::Test::Utils::run_command($command);
@@ -311,12 +310,12 @@ subtest 'dumps do not hold it' => sub {
     is_nowhere(%dump);
 };
 
-subtest 'the log and the files of the server do not hold it' => sub {
+subtest "the server's log and files do not have the key" => sub {
     my %shown = shown();
     $node->stop;
     my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
     like $log, qr/DEBUG:  00000: CommitTransaction/, 'the log is one of debug5';
-    like $log, qr/sending digest|begin_sending|UPDATE job_alerting\.digest/, 'that tells of digests';
+    like $log, qr/sending digest|begin_sending|UPDATE job_alerting\.digest/, 'the log mentions digests';
     my $files = '';
     my $count = 0;
     File::Find::find({ no_chdir => 1, wanted => sub {
@@ -325,13 +324,13 @@ subtest 'the log and the files of the server do not hold it' => sub {
         $count++;
         $files .= "$_\n" if grep { index($content, $_) >= 0 } @CANARIES;
     } }, $node->data_dir);
-    cmp_ok $count, '>', 500, 'the files are looked at';
-    is $files, '', 'no file of the data directory holds it';
+    cmp_ok $count, '>', 500, 'the files are read';
+    is $files, '', 'no file of the data directory has the key';
     is_nowhere(%shown, "the server's log" => $log);
 };
 
-subtest 'the key of the environment is nowhere either' => sub {
-    # At debug3 the postmaster itself lists its environment.
+subtest 'a key of the environment is not shown either' => sub {
+# At debug3 the postmaster logs its environment.
     my $other = do {
         local $ENV{SENDGRID_API_KEY} = $ENVIRONMENT_KEY;
         JobAlerting::node('environment', stub => $stub, conf => <<'CONF');
@@ -346,7 +345,7 @@ CONF
     JobAlerting::fail_job($other);
     my ($row) = JobAlerting::run_digest($other);
     is $row->{outcome}, 'pending', 'refused by an answer that quotes the key';
-    is(($stub->requests)[$before]{headers}{authorization}, "Bearer $ENVIRONMENT_KEY", 'which was sent');
+    is(($stub->requests)[$before]{headers}{authorization}, "Bearer $ENVIRONMENT_KEY", 'the request had the key');
     my $settings = $other->safe_psql('postgres', 'SELECT s FROM pg_settings s');
     my $digests = $other->safe_psql('postgres', 'SELECT d FROM job_alerting.digest d');
     $other->stop;
@@ -355,9 +354,9 @@ CONF
         'the log' => PostgreSQL::Test::Utils::slurp_file($other->logfile));
 };
 
-# ---------------------------------------------------------------- an address that is wrong from the start
+# ---------------------------------------------------------------- a bad sendgrid_url at server start
 
-# The proxy would see any request that leaves for a host elsewhere.
+# The proxy gets every request to another host.
 my $proxy = JobAlerting::Stub->start;
 
 sub strays {
@@ -366,7 +365,7 @@ sub strays {
 
 for my $preload (0, 1) {
     my $how = $preload ? 'preloaded' : 'loaded when it is called';
-    subtest "a bad sendgrid_url, $how: nothing goes to the default, and queries work as ever" => sub {
+    subtest "a bad sendgrid_url, $how: nothing is sent to the default, and parallel queries work" => sub {
         my $other = JobAlerting::node("wrong$preload", stub => $stub, preload => $preload, conf => join "\n",
             q(job_alerting.sendgrid_url = 'htps://api.sendgrid.com'),
             sprintf q(job_alerting.proxy = '%s'), $proxy->url);
@@ -385,25 +384,25 @@ LOAD 'job_alerting';
 SET $JobAlerting::Server::PARALLEL = on;
 SELECT count(*) > 0 FROM pg_class
 SQL
-        is strays(), 0, 'nothing left for a host elsewhere';
-        is $stub->count, $before, 'nor came here';
+        is strays(), 0, 'nothing was sent to another host';
+        is $stub->count, $before, 'nothing was sent to the stub';
 
         JobAlerting::configure($other, sendgrid_url => $stub->url);
         ($row) = JobAlerting::run_digest($other);
-        is $row->{outcome}, 'accepted', 'accepted when it is mended' or diag explain $row;
+        is $row->{outcome}, 'accepted', 'accepted when it is fixed' or diag explain $row;
 
         $other->stop;
     };
 }
 
-subtest 'which would have been seen' => sub {
+subtest 'the proxy would have got a request to the default' => sub {
     my $other = JobAlerting::node('real', stub => $stub, conf => join "\n",
         q(job_alerting.sendgrid_url = 'https://api.sendgrid.com'), sprintf q(job_alerting.proxy = '%s'), $proxy->url);
     JobAlerting::create_jobs($other);
     JobAlerting::fail_job($other);
     my $before = strays();
     is +(JobAlerting::run_digest($other))[0]{outcome}, 'pending', 'the proxy refuses';
-    is strays(), $before + 1, 'what leaves for the default is seen by it';
+    is strays(), $before + 1, 'the proxy gets a request to the default';
     is_nowhere('what it sees' => join "\n", map { ($_->{line}, JSON::PP::encode_json($_->{headers}), $_->{body}) }
           $proxy->requests, $proxy->broken);
     $other->stop;

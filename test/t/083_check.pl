@@ -1,5 +1,5 @@
-# The doctor: check() finds what would keep failures from being told, says what mends it, and says
-# nothing of what is well.
+# check() finds problems that would keep failures from being reported, gives the remedy, and reports nothing
+# else.
 
 use strict;
 use warnings;
@@ -33,14 +33,14 @@ sub bad {
     return [ sort map { "$_->{item}: $_->{state}" } grep { $_->{state} ne 'ok' } values %$findings ];
 }
 
-# Nothing but this is found, with these words and this way out.
+# Only this problem is found, with this detail and this hint.
 sub finds {
     my ($item, $state, $detail, $hint, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my $findings = findings();
     is_deeply bad($findings), ["$item: $state"], "$name: found, and nothing else";
-    like $findings->{$item}{detail}, $detail, "$name: what it is";
-    like $findings->{$item}{hint}, $hint, "$name: what mends it";
+    like $findings->{$item}{detail}, $detail, "$name: the detail";
+    like $findings->{$item}{hint}, $hint, "$name: the hint";
     return $findings->{$item};
 }
 
@@ -50,17 +50,17 @@ sub is_well {
     return is_deeply bad(findings()), [], $name;
 }
 
-subtest 'all is well where all is well' => sub {
+subtest 'a healthy server has no finding' => sub {
     my $findings = findings();
     is_deeply bad($findings), [], 'nothing is found' or diag explain $findings;
     my $queue = 'queue research_jobs';
     is_deeply [ sort keys %$findings ],
       [ sort 'preload', 'launcher', 'worker slot', 'version', 'channels', 'channel sendgrid', 'channel slack', 'key of sendgrid',
         'key of slack', 'settings', 'job_url', 'heartbeat', 'queues', $queue, map { "$_ of $queue" } 'columns', 'statuses', 'sources', 'identity', 'deletion', 'plan',
-        'row-level security', 'owner', 'time', 'time zone' ], 'and all was looked at';
-    is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'what is well needs no hint';
+        'row-level security', 'owner', 'time', 'time zone' ], 'all items are checked';
+    is_deeply [ grep { defined $_->{hint} } values %$findings ], [], 'no item has a hint';
     is $stub->count, 0, 'nothing is sent';
-    is sql('SELECT count(*) FROM job_alerting.failure'), 0, 'nor recorded';
+    is sql('SELECT count(*) FROM job_alerting.failure'), 0, 'nothing is recorded';
 };
 
 subtest 'channels that cannot deliver' => sub {
@@ -80,14 +80,14 @@ subtest 'channels that cannot deliver' => sub {
     sql('ALTER DATABASE postgres SET log_min_messages = fatal');
     my $finding = finds('channel log', 'error', qr/log_min_messages/, qr/SET log_min_messages = 'warning'/, 'a log that is kept quiet');
     sql($finding->{hint});
-    is_well('the statement mends it, where a database has its own setting');
+    is_well("the hint's statement fixes it, also where a database has its own setting");
     sql('ALTER DATABASE postgres RESET log_min_messages');
     sql('ALTER DATABASE postgres RESET job_alerting.channels');
-    is_well('mended');
+    is_well('fixed');
 };
 
-# What only a try can tell, until the next one tells otherwise.
-subtest 'what a provider refused, or left open' => sub {
+# Only a try can find these problems, and the next try updates them.
+subtest 'answers of a provider' => sub {
     sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'sendgrid'));
     my @others = ('key of slack: warning');
     my $told = sub {
@@ -97,8 +97,8 @@ subtest 'what a provider refused, or left open' => sub {
         JobAlerting::run_digest($node);
         my $findings = findings();
         is_deeply bad($findings), [ "channel sendgrid: $state", @others ], "$mode: found, and nothing else";
-        like $findings->{'channel sendgrid'}{detail}, $detail, "$mode: what it is";
-        like $findings->{'channel sendgrid'}{hint}, $hint, "$mode: what mends it";
+        like $findings->{'channel sendgrid'}{detail}, $detail, "$mode: the detail";
+        like $findings->{'channel sendgrid'}{hint}, $hint, "$mode: the hint";
     };
     JobAlerting::fail_job($node);
     $told->('401', 'error', qr/digest \d+ could not be delivered: HTTP 401: .*check the API key/, qr/run_digest/);
@@ -108,7 +108,7 @@ subtest 'what a provider refused, or left open' => sub {
     $told->('503', 'warning', qr/digest \d+ is in doubt: HTTP 503/, qr/settle\(\d+, true\).*by itself/);
     sql(q(ALTER DATABASE postgres SET job_alerting.on_in_doubt = 'hold'));
     JobAlerting::run_digest($node);
-    like findings()->{'channel sendgrid'}{hint}, qr/settle\(\d+, false\)/, 'a verdict is wanted only where it is held';
+    like findings()->{'channel sendgrid'}{hint}, qr/settle\(\d+, false\)/, 'the hint asks for settle() when the digest is held';
     sql('ALTER DATABASE postgres RESET job_alerting.on_in_doubt');
     $stub->mode('202');
     JobAlerting::run_digest($node);
@@ -122,23 +122,23 @@ subtest 'what a provider refused, or left open' => sub {
     sql("UPDATE research_jobs SET status = 'queued', finished_at = NULL");
     sql('ALTER DATABASE postgres RESET job_alerting.channels');
     JobAlerting::run_until_silent($node);
-    is_well('accepted in the end');
+    is_well('no finding after acceptance');
 };
 
-subtest 'keys whose channel is not on, and no channel at all' => sub {
+subtest 'keys without their channel, and no channel at all' => sub {
     sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'sendgrid'));
-    my $finding = finds('key of slack', 'warning', qr/environment has SLACK_WEBHOOK_URL/, qr/channels = 'slack,sendgrid'/, 'one in the environment');
+    my $finding = finds('key of slack', 'warning', qr/environment has SLACK_WEBHOOK_URL/, qr/channels = 'slack,sendgrid'/, 'a key in the environment');
     sql($finding->{hint});
-    is_well('the statement mends it');
+    is_well("the hint's statement fixes it");
     sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'slack'));
-    finds('key of sendgrid', 'warning', qr/a file is named/, qr/channels = 'sendgrid,slack'/, 'one in a file');
+    finds('key of sendgrid', 'warning', qr/a file is named/, qr/channels = 'sendgrid,slack'/, 'a key in a file');
     sql(q(ALTER DATABASE postgres SET job_alerting.channels = ''));
-    is_deeply bad(findings()), [ 'channels: error', 'key of sendgrid: warning', 'key of slack: warning' ], 'none at all';
+    is_deeply bad(findings()), [ 'channels: error', 'key of sendgrid: warning', 'key of slack: warning' ], 'no channel at all';
     sql('ALTER DATABASE postgres RESET job_alerting.channels');
-    is_deeply bad(findings()), [], 'mended';
+    is_deeply bad(findings()), [], 'fixed';
 };
 
-# A queue of its own table, which the role `owner` owns unless the table says otherwise.
+# Watches a query over a new table. The role `owner` owns both, unless another owner of the query is given.
 sub watch {
     my ($columns, $query, $owner) = @_;
     sql("CREATE TABLE other (id text, $columns)");
@@ -150,20 +150,20 @@ sub watch {
 sub unwatch {
     sql(q(SELECT job_alerting.unwatch('other')));
     sql('DROP TABLE other');
-    is_well('without it');
+    is_well('no finding without the queue');
     return;
 }
 
 subtest 'a queue that cannot be read' => sub {
     watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other');
-    is_well('one that can');
+    is_well('a queue that can be read');
     sql('ALTER TABLE other RENAME failed_at TO died_at');
     finds('queue other', 'error', qr/column "failed_at" does not exist/, qr/unwatch\('other'\)/, 'renamed');
     unwatch();
 };
 
-# What stands where watch() has the table and its key is nobody's to run.
-subtest 'queries that look a bit like those of watch()' => sub {
+# check() must not run parts of a user's query that look like those of watch().
+subtest 'queries that resemble those of watch()' => sub {
     for my $query (
         "SELECT j.id AS source, j.id::text AS job_id, failed_at\n  FROM public.other j\n WHERE true",
         "SELECT DISTINCT j.id::text AS job_id, failed_at\n  FROM public.other j\n WHERE true",
@@ -198,51 +198,51 @@ SQL
     sql('ALTER TABLE other OWNER TO current_user; ALTER TABLE research_jobs RENAME finished_at TO ended_at');
     JobAlerting::configure($node, scan_timeout => '1s');
     my $findings = findings();
-    is_deeply bad($findings), [ 'queue research_jobs: error', 'the rest: error' ], 'what was found until then is told';
-    like $findings->{'the rest'}{hint}, qr/scan_timeout/, 'and why there is no more';
+    is_deeply bad($findings), [ 'queue research_jobs: error', 'the rest: error' ], 'the findings until then are reported';
+    like $findings->{'the rest'}{hint}, qr/scan_timeout/, 'the hint says why there are no more';
     JobAlerting::configure($node, scan_timeout => '5min');
     sql('ALTER TABLE research_jobs RENAME ended_at TO finished_at');
     unwatch();
     sql('DROP FUNCTION hang()');
 };
 
-subtest 'failures that take another identity with each run' => sub {
+subtest 'failures whose identity changes with each run' => sub {
     watch('failed_at timestamptz', 'SELECT id AS job_id, now() AS failed_at FROM public.other');
-    is_well('without a row nothing can be seen');
+    is_well('an empty table has no finding');
     sql(q(INSERT INTO other VALUES ('1'), ('2')));
     finds('identity of queue other', 'error', qr/2 of its failures another identity/, qr/not on now\(\)/, 'now()');
     unwatch();
     watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at, failed_at::date::text AS occurrence FROM public.other');
     sql(q(INSERT INTO other VALUES ('1', now()), ('2', NULL)));
-    is_well('one of a day, and none at all, are as good as any');
+    is_well('an occurrence per day, and a NULL one, are stable');
     unwatch();
     watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other UNION ALL SELECT now()::text, now()');
     sql(q(INSERT INTO other VALUES ('1', now())));
-    is_well('jobs that fail between the runs have no other identity: they are new');
+    is_well('jobs that fail between the runs are new, and have a stable identity');
     unwatch();
     watch('failed_at timestamptz', 'SELECT gen_random_uuid()::text AS job_id, failed_at FROM public.other');
     sql(q(INSERT INTO other VALUES ('1', now()), ('2', now())));
-    finds('identity of queue other', 'error', qr/2 of its failures another identity/, qr/not on now\(\)/, 'no job is what it was');
+    finds('identity of queue other', 'error', qr/2 of its failures another identity/, qr/not on now\(\)/, 'a random job_id');
     unwatch();
 };
 
 subtest 'rows that row-level security hides from the owner' => sub {
     watch('failed_at timestamptz', 'SELECT o.id AS job_id, o.failed_at FROM public.other o JOIN public.other p ON o.id = p.id');
     sql('ALTER TABLE other ENABLE ROW LEVEL SECURITY');
-    is_well('the owner of a table sees all of it');
+    is_well('row-level security does not apply to the owner');
     sql('ALTER TABLE other FORCE ROW LEVEL SECURITY');
     finds('row-level security of queue other', 'warning', qr/from role owner in public\.other, and/, qr/NO FORCE ROW LEVEL SECURITY/, 'forced');
     unwatch();
 };
 
-subtest 'a superuser over what others own' => sub {
+subtest "a superuser's query over tables and functions of others" => sub {
     watch('failed_at timestamptz', 'SELECT id AS job_id, failed_at FROM public.other UNION SELECT id, failed_at FROM public.other', 'current_user');
     sql(q(UPDATE job_alerting.queue SET since = '2026-01-01' WHERE name = 'other'));
     my $finding = finds('owner of queue other', 'warning', qr/superuser .* over what others own: public\.other\z/, qr/watch_query\('other'.*owner =>/, 'a table');
     my ($statement) = $finding->{hint} =~ /(SELECT .*;)/;
     sql($statement =~ s/'ROLE'/'owner'/r);
-    is sql(q(SELECT owner, since >= '2026-01-01' FROM job_alerting.queue WHERE name = 'other')), 'owner|t', 'the statement leaves the past alone';
-    is_well('mended');
+    is sql(q(SELECT owner, since >= '2026-01-01' FROM job_alerting.queue WHERE name = 'other')), 'owner|t', "the hint's statement does not report earlier failures";
+    is_well('fixed');
     unwatch();
     sql('CREATE FUNCTION name_of(text) RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT $1; END');
     sql('ALTER FUNCTION name_of(text) OWNER TO owner');
@@ -258,21 +258,21 @@ subtest 'times without a time zone' => sub {
     finds('time zone of queue other', 'warning', qr/without time zone/, qr/AT TIME ZONE/, 'a bare cast');
     unwatch();
     watch('ended_at timestamp', q(SELECT id AS job_id, ended_at AT TIME ZONE 'UTC' AS failed_at FROM public.other));
-    is_well('a zone that is named');
+    is_well('a named time zone');
     unwatch();
 };
 
-# More than 10,000 pages, of few rows.
-subtest 'rows that are deleted sooner than the interval' => sub {
-    # The table is the test's alone, and its rounds come within an interval of one hour.
+# The table has more than 10,000 pages, with few rows.
+subtest 'rows that are deleted before a second round' => sub {
+# Only the test makes rounds, all within the interval of one hour.
     my $round = sub { JobAlerting::run_digest($node) };
     my @retried = map { JobAlerting::fail_job($node) } 1 .. 3;
     $round->();
     sql("UPDATE research_jobs SET status = 'queued', finished_at = NULL WHERE id IN (@{[ join ',', @retried ]})");
     $round->();
-    is_well('jobs that are retried at once are there still');
+    is_well('jobs that are retried at once still exist');
 
-    # A queue that could not be read for a while is no row that was kept for a while.
+# The failure of an unreadable queue must not count as a row that was kept for days.
     sql('ALTER TABLE research_jobs RENAME finished_at TO ended_at');
     $round->();
     sql('ALTER TABLE research_jobs RENAME ended_at TO finished_at');
@@ -289,10 +289,10 @@ subtest 'rows that are deleted sooner than the interval' => sub {
     sql("UPDATE job_alerting.failure SET recorded_at = recorded_at - interval '2 days' WHERE job_id = '$kept'");
     sql("DELETE FROM research_jobs WHERE id = $kept");
     $round->();
-    is_well('one that stood for days tells that rows are kept');
+    is_well('a failure that stood for days shows that rows are kept');
 };
 
-subtest 'a large table that is read whole, and the index that ends it' => sub {
+subtest 'a sequential scan of a large table, and the advised index' => sub {
     sql('ALTER TABLE research_jobs ALTER payload SET STORAGE PLAIN');
     sql(<<'SQL');
 INSERT INTO research_jobs (source, job_type, status, payload)
@@ -306,11 +306,11 @@ SQL
     JobAlerting::run_digest($node);
     my $scans = sub { sql(q(SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'research_jobs')) };
     my $before = $scans->();
-    is_well('and is so when nothing is new');
-    is $scans->(), $before + 1, 'without reading the table itself, but for a sample of its statuses';
+    is_well('no finding without new failures');
+    is $scans->(), $before + 1, 'one sequential scan, for a sample of statuses';
     my $condition = sql(q(SELECT failure_query FROM job_alerting.queue)) =~ s/\A.*^ WHERE //msr;
     my $plan = sql("SET enable_bitmapscan = off; EXPLAIN SELECT id, finished_at FROM research_jobs j WHERE $condition");
-    like $plan, qr/Index Only Scan/, 'without a look at the table';
+    like $plan, qr/Index Only Scan/, 'an index-only scan';
     sql(<<'SQL');
 CREATE TYPE outcome AS ENUM ('queued', 'running', 'done', 'failed', 'dead');
 ALTER TABLE research_jobs ALTER status DROP DEFAULT, DROP CONSTRAINT research_jobs_status_check;
@@ -320,30 +320,30 @@ SELECT job_alerting.watch('research_jobs');
 SQL
     sql(finds('plan of queue research_jobs', 'warning', qr/reads all of/, qr/CREATE INDEX CONCURRENTLY/, 'an enumeration')->{hint});
     sql('VACUUM ANALYZE research_jobs');
-    is_well('nor is it with its advised index');
+    is_well('no finding with its advised index');
 };
 
-subtest 'an address that the encoding of the database does not have' => sub {
+subtest "an address that cannot be converted to the database's encoding" => sub {
     sql(q(CREATE DATABASE ancient TEMPLATE template0 ENCODING EUC_JP LC_COLLATE 'C' LC_CTYPE 'C'));
     $node->safe_psql('ancient', 'CREATE EXTENSION job_alerting; ' . "SELECT job_alerting.watch_query('none', 'SELECT NULL::text AS job_id, NULL::timestamptz AS failed_at WHERE false')");
     JobAlerting::store_setting($node, 'mail_to', "M\xc3\xbcller", 'ancient');
     my $said = qr/mail_to is malformed: address 1 is not one: it is not ASCII/;
     my ($found) = grep { $_->{item} eq 'channel sendgrid' } JobAlerting::rows($node, 'ancient', 'SELECT * FROM job_alerting.check()');
-    like $found->{detail}, $said, 'check() says it';
-    like((JobAlerting::run_digest($node, 'ancient'))[0]{detail}, $said, 'and a round');
-    like $node->safe_psql('ancient', 'SELECT reason FROM job_alerting.status'), $said, 'and the status';
+    like $found->{detail}, $said, 'check() reports it';
+    like((JobAlerting::run_digest($node, 'ancient'))[0]{detail}, $said, 'a round reports it');
+    like $node->safe_psql('ancient', 'SELECT reason FROM job_alerting.status'), $said, 'the status reports it';
     sql('DROP DATABASE ancient WITH (FORCE)');
 };
 
-# Who sets a bad one is told so at once; what is found at server start is kept.
-subtest 'an address of jobs that gives no links' => sub {
+# Setting a bad value is refused. A bad value at server start is kept.
+subtest 'a job_url that gives no links' => sub {
     for my $value ('admin.example.com/{job_id}', 'javascript:alert(1)', 'https://x y/{job_id}', "https://x/\n{job_id}") {
         my (undef, undef, $error) = $node->psql('postgres', "ALTER DATABASE postgres SET job_alerting.job_url = '$value'");
         like $error, qr/invalid value for parameter "job_alerting\.job_url".*DETAIL:  The address cannot be used/s,
           "refused: $value";
     }
     sql(q(ALTER DATABASE postgres SET job_alerting.job_url = 'https://admin.example.com/{job_id}'));
-    is_well('one that can be used');
+    is_well('a valid value');
     sql('ALTER DATABASE postgres RESET job_alerting.job_url');
     local $ENV{SLACK_WEBHOOK_URL} = $stub->url . '/services/T0/B0/canary';
     $node->append_conf('postgresql.conf', "job_alerting.job_url = 'admin.example.com/{job_id}'");
@@ -351,7 +351,7 @@ subtest 'an address of jobs that gives no links' => sub {
     finds('job_url', 'warning', qr/no links: .*does not begin with https/, qr/ALTER SYSTEM SET job_alerting\.job_url/, 'at server start');
     $node->adjust_conf('postgresql.conf', 'job_alerting.job_url', undef);
     JobAlerting::restart($node);
-    is_well('mended');
+    is_well('fixed');
 };
 
 subtest 'a heartbeat that cannot be sent' => sub {
@@ -359,20 +359,20 @@ subtest 'a heartbeat that cannot be sent' => sub {
     finds('heartbeat', 'error', qr/cannot be opened: No such file/, qr/heartbeat_url_file/, 'no file');
     JobAlerting::configure($node, heartbeat_url_file => $key_file);
     my $finding = finds('heartbeat', 'error', qr/cannot be used: .*not/, qr/heartbeat_url_file/, 'no address');
-    unlike $finding->{detail}, qr/canary/, 'which is not shown';
+    unlike $finding->{detail}, qr/canary/, 'the detail does not show the content';
     JobAlerting::configure($node, heartbeat_url_file => '');
 };
 
-subtest 'a server that makes no rounds by itself, or has no room for any' => sub {
+subtest 'a server without a launcher or without worker slots' => sub {
     my $bare = JobAlerting::node('bare', preload => 0, conf => "max_worker_processes = 0");
     sql($bare, 'CREATE EXTENSION job_alerting');
     my $findings = findings($bare);
-    is_deeply bad($findings), [ 'launcher: error', 'preload: error', 'worker slot: error' ], 'all that can be seen without a worker';
+    is_deeply bad($findings), [ 'launcher: error', 'preload: error', 'worker slot: error' ], 'all findings without a worker';
     like $findings->{preload}{hint}, qr/shared_preload_libraries/, 'preload';
     like $findings->{'worker slot'}{hint}, qr/max_worker_processes/, 'slots';
     $bare->adjust_conf('postgresql.conf', 'max_worker_processes', '8');
     $bare->restart;
-    is_deeply bad(findings($bare)), [ 'launcher: error', 'preload: error', 'queues: error' ], 'with room, the rest: nothing is watched';
+    is_deeply bad(findings($bare)), [ 'launcher: error', 'preload: error', 'queues: error' ], 'with a worker slot, also the missing queue';
     $bare->stop;
 };
 

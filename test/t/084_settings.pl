@@ -1,6 +1,6 @@
-# Settings that are wrong, and settings that not everybody may see: a mistyped value never becomes
-# the default in silence, wherever it was found, and what holds meanwhile is the safe side. The
-# paths of files, the addresses and the proxy are shown to few, and no message tells them to others.
+# Wrong and hidden settings. A mistyped value never silently becomes the default, and a safe value applies
+# meanwhile. Paths of files, addresses and the proxy are shown to few roles, and no message shows them to
+# others.
 
 use strict;
 use warnings;
@@ -11,7 +11,7 @@ use Test::More;
 use lib "$FindBin::Bin/../support";
 use JobAlerting qw(log_from_now status);
 
-# By name: the value that is found at server start, what it has to be, and what holds meanwhile.
+# By name: the value at server start, the allowed values, and the behaviour meanwhile.
 my %MISTYPED = (
     interval     => [ '5 minutes', qr/not a time from 1s to 7d/, qr/a round runs every hour/ ],
     max_listed   => [ '5000',      qr/not a whole number from 0 to 1000/, qr/at most 50 jobs are listed/ ],
@@ -32,14 +32,14 @@ sub sql {
     return $node->safe_psql('postgres', ($role ? "SET ROLE $role; " : '') . $statement);
 }
 
-# What the server says against a statement.
+# The error of a statement.
 sub refusal {
     my ($statement, $role) = @_;
     my (undef, undef, $error) = $node->psql('postgres', ($role ? "SET ROLE $role; " : '') . $statement);
     return $error;
 }
 
-# By item.
+# The findings of check(), by item.
 sub findings {
     my ($database) = @_;
     return { map { $_->{item} => $_ } JobAlerting::rows($node, $database, 'SELECT * FROM job_alerting.check()') };
@@ -50,34 +50,34 @@ sub forget {
     return;
 }
 
-# ---------------------------------------------------------------- values that are wrong
+# ---------------------------------------------------------------- wrong values
 
-subtest 'a mistyped value that is found at server start is kept, and told' => sub {
+subtest 'a mistyped value found at server start is kept and reported' => sub {
     my ($row) = JobAlerting::run_digest($node);
     my $status = status();
     my $found = findings();
     ok !$status->{healthy}, 'not healthy';
     for my $name (sort keys %MISTYPED) {
         my ($value, $allowed, $meanwhile) = @{ $MISTYPED{$name} };
-        is sql("SHOW job_alerting.$name"), $value, "$name: it is kept";
+        is sql("SHOW job_alerting.$name"), $value, "$name: the value is kept";
         my $ascii = $value =~ s/[^ -~]+/./gr;
         my $said = qr/job_alerting\.$name is "$ascii", which is $allowed; until it is fixed, $meanwhile/;
-        like $row->{detail}, $said, 'run_digest() tells it';
-        like $status->{reason}, $said, 'so does the status' if $name =~ /\A[hi]/;    # as far as there is room
+        like $row->{detail}, $said, 'run_digest() reports it';
+        like $status->{reason}, $said, 'the status reports it' if $name =~ /\A[hi]/;    # the others do not fit
         my $finding = $found->{"setting $name"};
-        is $finding->{state}, 'error', 'check() finds it';
-        like $finding->{detail}, $said, 'and tells it';
-        like $finding->{hint}, qr/\AALTER SYSTEM SET job_alerting\.$name = /, 'with the statement that mends it';
+        is $finding->{state}, 'error', 'check() has an error';
+        like $finding->{detail}, $said, 'check() reports it';
+        like $finding->{hint}, qr/\AALTER SYSTEM SET job_alerting\.$name = /, 'the hint has the statement that fixes it';
     }
     is sql('SELECT round_interval FROM job_alerting.server_state()'), '01:00:00', 'rounds come each hour';
 };
 
-subtest 'meanwhile failures are told' => sub {
+subtest 'meanwhile failures are reported' => sub {
     my $job = JobAlerting::fail_job($node);
     is_deeply [ JobAlerting::reported($node, $stub) ], [$job], 'in a mail';
 };
 
-subtest 'meanwhile nothing in doubt is sent again, and nothing is forgotten' => sub {
+subtest 'meanwhile no digest in doubt is sent again, and no failure is pruned' => sub {
     $stub->modes('close-after-read', '202');
     JobAlerting::fail_job($node);
     my ($row) = JobAlerting::run_digest($node);
@@ -90,26 +90,26 @@ subtest 'meanwhile nothing in doubt is sent again, and nothing is forgotten' => 
     JobAlerting::run_digest($node);
     sql(q(UPDATE job_alerting.failure SET cleared_at = now() - interval '10 years'));
     JobAlerting::run_digest($node);
-    is sql('SELECT count(*) FROM job_alerting.failure'), 2, 'the ledger keeps them';
+    is sql('SELECT count(*) FROM job_alerting.failure'), 2, 'the ledger keeps the failures';
 };
 
-subtest 'a parallel query works as ever' => sub {
-    is sql("SET $JobAlerting::Server::PARALLEL = on; SELECT count(*) > 0 FROM pg_class"), 't', 'one of a superuser';
+subtest 'parallel queries work' => sub {
+    is sql("SET $JobAlerting::Server::PARALLEL = on; SELECT count(*) > 0 FROM pg_class"), 't', 'a query of a superuser';
     sql('CREATE ROLE ordinary');
-    is sql("SET $JobAlerting::Server::PARALLEL = on; SELECT count(*) > 0 FROM pg_class", 'ordinary'), 't', 'and of an ordinary role';
+    is sql("SET $JobAlerting::Server::PARALLEL = on; SELECT count(*) > 0 FROM pg_class", 'ordinary'), 't', 'a query of an ordinary role';
 };
 
-subtest 'the statements of check() mend all' => sub {
+subtest 'the statements of check() fix all settings' => sub {
     my $found = findings();
     sql($found->{"setting $_"}{hint}) for sort keys %MISTYPED;
     JobAlerting::configure($node, interval => '2h');
     is_deeply [ grep { /setting / } keys %{ findings() } ], [], 'no setting is wrong';
-    is findings()->{settings}{state}, 'ok', 'which check() says';
-    is +(JobAlerting::run_digest($node))[0]{detail}, undef, 'so does a round';
+    is findings()->{settings}{state}, 'ok', 'check() says so';
+    is +(JobAlerting::run_digest($node))[0]{detail}, undef, 'a round reports none';
     ok status()->{healthy}, 'healthy' or diag status()->{reason};
 };
 
-subtest 'who sets a wrong value is told so' => sub {
+subtest 'setting a wrong value is refused' => sub {
     for my $case (
         [ interval    => '5 minutes', qr/DETAIL:  The value must be a time from 1s to 7d\.\nHINT:  Write a number and one of the units/ ],
         [ interval    => '0',         qr/DETAIL:  The value must be a time from 1s to 7d\./ ],
@@ -130,7 +130,7 @@ subtest 'who sets a wrong value is told so' => sub {
         for my $way (@ways) {
             my $refusal = refusal("$way job_alerting.$name = '$value'");
             like $refusal, qr/invalid value for parameter "job_alerting\.$name": /, "$way $name = '$shown': refused";
-            like $refusal, $why, 'with what is allowed';
+            like $refusal, $why, 'the detail has the allowed values';
         }
     }
     my $before = sql('SHOW job_alerting.retention');
@@ -140,35 +140,35 @@ subtest 'who sets a wrong value is told so' => sub {
     $node->reload;
     JobAlerting::poll(sub { $logged->() =~ /invalid value for parameter "job_alerting\.retention"/ },
         20, 'the refusal at a reload');
-    is sql('SHOW job_alerting.retention'), $before, 'at a reload: what held holds on';
+    is sql('SHOW job_alerting.retention'), $before, 'a reload keeps the previous value';
     JobAlerting::configure($node, retention => '90d');
 };
 
 subtest 'a thousand recipients can be set' => sub {
     my $list = join ',', map { ("a$_\@example.com", "A$_\@example.com") } 1 .. 1000;
-    is refusal("ALTER DATABASE postgres SET job_alerting.mail_to = '$list'"), '', 'each given twice';
+    is refusal("ALTER DATABASE postgres SET job_alerting.mail_to = '$list'"), '', 'each of them given twice';
     sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
     JobAlerting::store_setting($node, mail_to => "$list,one\@example.com");
     like findings()->{'channel sendgrid'}{detail}, qr/mail_to names 1001 recipients, and SendGrid takes 1000 at most/,
-      'check() tells one more';
+      'check() reports one recipient more';
     sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
 };
 
-subtest 'a wrong value that is stored with a database is told there' => sub {
+subtest 'a wrong value that is stored with a database is reported there' => sub {
     JobAlerting::store_setting($node, max_listed => 'many');
     JobAlerting::store_setting($node, on_in_doubt => 'hald');
     my ($row) = JobAlerting::run_digest($node);
     like $row->{detail}, qr/job_alerting\.max_listed is "many".*job_alerting\.on_in_doubt is "hald"/, 'by a round';
     ok !status()->{healthy}, 'not healthy';
     my $found = findings();
-    like $found->{"setting $_"}{hint}, qr/\AALTER DATABASE postgres SET job_alerting\.$_ = /, "$_: check() mends it"
+    like $found->{"setting $_"}{hint}, qr/\AALTER DATABASE postgres SET job_alerting\.$_ = /, "$_: check() has the statement that fixes it"
       for qw(max_listed on_in_doubt);
     sql($found->{"setting $_"}{hint}) for qw(max_listed on_in_doubt);
-    is +(JobAlerting::run_digest($node))[0]{detail}, undef, 'mended';
+    is +(JobAlerting::run_digest($node))[0]{detail}, undef, 'fixed';
     sql("ALTER DATABASE postgres RESET job_alerting.$_") for qw(max_listed on_in_doubt);
 };
 
-subtest 'a value is shown as the server shows its own' => sub {
+subtest "values are shown in the server's format" => sub {
     for my $case (
         [ retention    => '3600'   => '1h' ],    [ retention    => '86400s'  => '1d' ], [ retention => '0.5 h' => '30min' ],
         [ retention    => '0'      => '0' ],     [ retention    => '61'      => '61s' ],
@@ -182,11 +182,11 @@ subtest 'a value is shown as the server shows its own' => sub {
     is sql('SET job_alerting.max_listed = 7; SHOW job_alerting.max_listed'), '7', 'a number without quotes';
 };
 
-# ---------------------------------------------------------------- who sees what
+# ---------------------------------------------------------------- hidden settings
 
 my @RESTRICTED = qw(ca_file heartbeat_url_file mail_from mail_to proxy sendgrid_api_key_file slack_webhook_url_file);
 
-subtest 'paths, addresses and the proxy are shown to few' => sub {
+subtest 'paths, addresses and the proxy are shown to few roles' => sub {
     sql('CREATE ROLE reader IN ROLE pg_read_all_settings; CREATE ROLE monitor IN ROLE pg_monitor');
     my $listed = sub {
         my ($role) = @_;
@@ -199,20 +199,20 @@ subtest 'paths, addresses and the proxy are shown to few' => sub {
     for my $name (@RESTRICTED) {
         like refusal("SHOW job_alerting.$name", 'ordinary'), qr/ERROR:  must be superuser or have privileges of pg_read_all_settings/, "SHOW $name";
         like refusal("SELECT current_setting('job_alerting.$name')", 'ordinary'), qr/ERROR:  must be superuser/, "current_setting('$name')";
-        is refusal("SHOW job_alerting.$name", 'reader'), '', 'a reader may';
+        is refusal("SHOW job_alerting.$name", 'reader'), '', 'a member of pg_read_all_settings may';
     }
     is sql('SHOW job_alerting.sendgrid_url', 'ordinary'), $stub->url, 'an endpoint is not hidden';
     is sql('SELECT count(*) FROM job_alerting.status', 'monitor'), 1, 'the status can be read';
     is sql("SET $JobAlerting::Server::PARALLEL = on; SELECT count(*) > 0 FROM pg_class", 'ordinary'), 't', 'a parallel query works';
 };
 
-subtest 'a failure query of an ordinary role does not see them' => sub {
+subtest 'a failure query of an ordinary role cannot read them' => sub {
     sql('GRANT USAGE ON SCHEMA job_alerting TO ordinary; GRANT EXECUTE ON FUNCTION job_alerting.watch_query TO ordinary');
     like refusal(q(SELECT job_alerting.watch_query('spy', 'SELECT current_setting(''job_alerting.mail_to'') AS job_id, NULL::timestamptz AS failed_at')), 'ordinary'),
       qr/must be superuser or have privileges of pg_read_all_settings/, 'it is refused';
 };
 
-subtest 'no message tells them to a role that may not see them' => sub {
+subtest 'no message shows them to a role that may not read them' => sub {
     sql('GRANT EXECUTE ON FUNCTION job_alerting.check(), job_alerting.run_digest(), job_alerting.send_test() TO ordinary');
     my %secret = (
         sendgrid_api_key_file => '/nowhere/of-the-key',
@@ -230,11 +230,11 @@ subtest 'no message tells them to a role that may not see them' => sub {
         JobAlerting::configure($node, sendgrid_url => 'https://api.sendgrid.invalid') if $name eq 'proxy';
         for my $call ($name =~ /heartbeat/ ? 'check' : qw(run_digest check send_test)) {
             my $said = sql("SELECT string_agg(r::text, chr(10)) FROM job_alerting.$call() r", 'ordinary');
-            like $said, $name eq 'proxy' ? $call eq 'check' ? qr/ok/ : qr/\(proxy\)/ : qr/job_alerting\.$name/, "$name: $call() says what is wrong";
-            unlike $said, $told, 'and not more';
+            like $said, $name eq 'proxy' ? $call eq 'check' ? qr/ok/ : qr/\(proxy\)/ : qr/job_alerting\.$name/, "$name: $call() reports the problem";
+            unlike $said, $told, 'it does not show the value';
         }
-        unlike sql('SELECT s FROM job_alerting.status s'), $told, 'nor does the status';
-        unlike sql('SELECT d.error FROM job_alerting.digest d ORDER BY id DESC LIMIT 1'), $told, 'nor the digest';
+        unlike sql('SELECT s FROM job_alerting.status s'), $told, 'the status does not show it';
+        unlike sql('SELECT d.error FROM job_alerting.digest d ORDER BY id DESC LIMIT 1'), $told, 'the digest does not have it';
         $is_address ? sql("ALTER DATABASE postgres RESET job_alerting.$name") : sql("ALTER SYSTEM RESET job_alerting.$name");
         $node->reload if !$is_address;
     }
@@ -246,14 +246,14 @@ $node->stop;
 
 # ---------------------------------------------------------------- not preloaded
 
-subtest 'where the library is loaded when it is called, a mistyped value is told all the same' => sub {
+subtest 'a mistyped value is reported without preloading, too' => sub {
     my $other = JobAlerting::node('other', stub => $stub, preload => 0, conf => $MISTYPED);
     JobAlerting::create_jobs($other);
     JobAlerting::fail_job($other);
     my ($row) = JobAlerting::run_digest($other);
     like $row->{detail}, qr/job_alerting\.$_ is /, $_ for sort keys %MISTYPED;
-    is $row->{outcome}, 'accepted', 'the failure is told';
-    is $other->safe_psql('postgres', q(LOAD 'job_alerting'; SHOW job_alerting.interval)), '5 minutes', 'and it is kept';
+    is $row->{outcome}, 'accepted', 'the failure is reported';
+    is $other->safe_psql('postgres', q(LOAD 'job_alerting'; SHOW job_alerting.interval)), '5 minutes', 'the value is kept';
     $other->stop;
 };
 

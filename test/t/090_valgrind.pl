@@ -1,9 +1,9 @@
-# Memory, by valgrind: the whole server runs under it, and rounds by hand and by the launcher make
-# requests of every outcome. No process may lose memory or touch what is not its own.
+# The whole server runs under valgrind, with rounds by hand and by the launcher whose requests have every
+# outcome. No process may leak memory or access invalid memory.
 #
-# valgrind sees each block of C++, of libcurl and of OpenSSL. Of the server's own memory contexts it
-# sees only whole ones, since Debian's server tells it no more: whether a round leaves something in
-# them is measured by the test of a thousand rounds.
+# valgrind sees each allocation of C++, libcurl and OpenSSL. It does not see single allocations in the server's
+# memory contexts, since Debian's server is built without support for it; the test of a thousand rounds
+# measures those.
 
 use strict;
 use warnings;
@@ -23,7 +23,7 @@ my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
 job_alerting.http_timeout = '60s'
 autovacuum = off
-# Tells of each worker that is started.
+# Logs the start of each worker.
 log_min_messages = debug1
 CONF
 JobAlerting::create_jobs($node);
@@ -36,7 +36,7 @@ $node->stop;
 my $logs = PostgreSQL::Test::Utils::tempdir('valgrind');
 my $server = start_under_valgrind();
 
-# As pg_ctl would start it, with valgrind before it. Its stacks are so deep that they end in our code.
+# Starts the server as pg_ctl would, under valgrind. Stacks are so deep that they reach our code.
 sub start_under_valgrind {
     my @valgrind = ('valgrind', '--trace-children=yes', '--leak-check=full', '--num-callers=60',
         '--show-leak-kinds=definite', '--errors-for-leak-kinds=definite',
@@ -65,7 +65,7 @@ sub logged {
     return PostgreSQL::Test::Utils::slurp_file($node->logfile, $mark);
 }
 
-# Without a query: each session costs seconds here.
+# This needs no query, since a session takes seconds here.
 sub rounds {
     my @started = logged(0) =~ /starting background worker process "job_alerting worker/g;
     return scalar @started;
@@ -88,7 +88,7 @@ SQL
     is_deeply [ split /\n/, $call->out ], [qw(silent pending in_doubt accepted accepted silent)],
       'nothing, refused, no answer, sent again, a queue that cannot be read, nothing'
       or diag $call->error;
-    is $stub->count, 4, 'as many requests as that takes';
+    is $stub->count, 4, 'four requests';
 };
 
 subtest 'rounds of the launcher' => sub {
@@ -99,16 +99,16 @@ subtest 'rounds of the launcher' => sub {
     JobAlerting::fail_job($node);
     $stub->wait_for(6, 60);
     wait_for_rounds($LAUNCHED);
-    is $stub->count, 6, 'they have sent what there was to send, and again after no answer';
+    is $stub->count, 6, 'the digest was sent, and sent again after no answer';
 };
 
-subtest 'no process has lost memory, or touched what is not its own' => sub {
+subtest 'no process has leaked memory or accessed invalid memory' => sub {
     ok stop_server(), 'the server ends';
     my @logs = glob "$logs/*";
-    # The server's own processes, the launcher, and a worker for each round.
+# Seven processes of the server with the launcher, and a worker for each round.
     cmp_ok scalar @logs, '>=', 7 + rounds(), 'each process has a log';
     for my $log (map { PostgreSQL::Test::Utils::slurp_file($_) } @logs) {
-        like $log, qr/ERROR SUMMARY: 0 errors/, 'it is clean';
+        like $log, qr/ERROR SUMMARY: 0 errors/, 'no error';
     }
 };
 

@@ -1,8 +1,7 @@
-# What does not grow: over a thousand rounds by hand, in one session, while the launcher gives as many
-# databases as it can their rounds, nobody takes more memory, more files or more of the disk. Most
-# rounds are silent, as they are in life.
+# Nothing grows over a thousand rounds by hand in one session, during which the launcher makes rounds in many
+# databases: neither memory nor files nor disk space. Most rounds are silent, as in production.
 #
-# JOB_ALERTING_ROUNDS=20000 makes it longer.
+# JOB_ALERTING_ROUNDS=20000 makes more rounds.
 
 use strict;
 use warnings;
@@ -15,32 +14,31 @@ use lib "$FindBin::Bin/../support";
 use JobAlerting;
 
 my $ROUNDS = $ENV{JOB_ALERTING_ROUNDS} // 1000; # by hand
-my $DATABASES = 32;                             # with rounds of the launcher
-my $MEMORY = 64;                                # kB that a process may take more: 85 bytes a round
-my $WARM_UP = 40;                               # rounds until all is cached that will be
+my $DATABASES = 32;                             # in which the launcher makes rounds
+my $MEMORY = 64;                                # kB by which a process may grow: 85 bytes a round
+my $WARM_UP = 40;                               # rounds until the caches are filled
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
-# The launcher's, its worker's and that of a round by hand, and one more: a slot that is not given
-# back is missed in the round after the next.
+# Slots for the launcher, its worker, a round by hand, and one more: a leaked slot is missed two rounds later.
 max_worker_processes = 4
 max_logical_replication_workers = 0
 # Segments are files in pg_dynshmem.
 dynamic_shared_memory_type = mmap
-# A silent round must leave nothing that has to be cleared up. After the others we do it ourselves.
+# A silent round must leave no dead rows. After the other rounds the test runs VACUUM.
 autovacuum = off
-# Tells of each worker that is started.
+# Logs the start of each worker.
 log_min_messages = debug1
 CONF
 JobAlerting::create_jobs($node);
 JobAlerting::fail_job($node);
-# Its failure is reported in each copy by a mail of its own.
+# Each copy reports its failure in a mail of its own.
 $node->safe_psql('postgres', "CREATE DATABASE watched_$_ TEMPLATE postgres") for 1 .. $DATABASES;
 $node->safe_psql('postgres', <<'SQL');
     CREATE TABLE sample (round int, process text, kilobytes int, files int, segments int);
     CREATE TABLE size (quarter int, name text, kilobytes int);
 
-    -- Memory of its own, without what is shared: how much of that a process has touched says nothing.
+    -- Private memory. The touched part of the shared memory does not matter.
     CREATE FUNCTION memory(pid int) RETURNS int LANGUAGE sql RETURN
         (regexp_match(pg_read_file('/proc/' || pid || '/status'), 'RssAnon:\s+(\d+)'))[1]::int;
     CREATE FUNCTION files(pid int) RETURNS int LANGUAGE sql RETURN
@@ -78,14 +76,14 @@ $node->safe_psql('postgres', <<'SQL');
     END $$;
 SQL
 
-# How many rounds the launcher has given to the copies.
+# The number of the launcher's rounds in the copies.
 sub launched {
     my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
     my @started = $log =~ /starting background worker process "job_alerting worker for watched_/g;
     return scalar @started;
 }
 
-# The values of a column in one quarter of the rounds.
+# The median of a column in one quarter of the rounds.
 sub median {
     my ($column, $process, $quarter) = @_;
     my ($from, $to) = map { $ROUNDS * $_ / 4 } $quarter - 1, $quarter;
@@ -103,7 +101,7 @@ sub growth {
     return $last - $first;
 }
 
-# The last size of a table, less that after the first quarter.
+# The growth of a table since the first quarter.
 sub table_growth {
     my ($name) = @_;
     my @sizes = map { $_->{kilobytes} }
@@ -112,7 +110,7 @@ sub table_growth {
     return $sizes[-1] - $sizes[0];
 }
 
-subtest "$ROUNDS rounds by hand, and those of the launcher meanwhile" => sub {
+subtest "$ROUNDS rounds by hand, with rounds of the launcher meanwhile" => sub {
     JobAlerting::configure($node, interval => '1s');
     my @bounds = map { 1 + int($ROUNDS * $_ / 4) } 0 .. 4;
     my $vacuum = 'VACUUM job_alerting.failure, job_alerting.digest';
@@ -120,10 +118,10 @@ subtest "$ROUNDS rounds by hand, and those of the launcher meanwhile" => sub {
     push @statements, "CALL make_rounds($bounds[$_ - 1], $bounds[$_] - 1)", $vacuum, "SELECT take_size($_)" for 1 .. 4;
     my $before = launched();
     my (undef, undef, $error) = $node->psql('postgres', join(";\n", @statements), timeout => 120 + $ROUNDS / 2);
-    is $error, '', 'each of them has got its worker';
+    is $error, '', 'each round got its worker';
     my $launched = launched() - $before;
     note "$launched of the launcher";
-    cmp_ok $launched, '>', $ROUNDS / 10, 'the launcher has had enough to do';
+    cmp_ok $launched, '>', $ROUNDS / 10, 'the launcher has made enough rounds';
     my $mails = 1 + int($ROUNDS / 50) + $DATABASES;
     $stub->wait_for($mails, 60);
     is $stub->count, $mails, 'as many mails as failures';
@@ -131,17 +129,17 @@ subtest "$ROUNDS rounds by hand, and those of the launcher meanwhile" => sub {
 
 subtest 'no process has grown' => sub {
     for my $process (qw(caller postmaster launcher)) {
-        # The caller is an ordinary session, whose caches fill as others come and go.
+# The caller is an ordinary session, whose caches grow with the activity of others.
         my $most = $process eq 'caller' ? 2 * $MEMORY : $MEMORY;
         cmp_ok growth(kilobytes => $process), '<=', $most, "$process: memory";
-        # The server keeps files of its relations open, a few more as they are met.
+# The server keeps files of relations open, and opens a few more.
         cmp_ok growth(files => $process), '<=', 10, "$process: open files";
     }
     cmp_ok growth(segments => 'launcher'), '<=', 0, 'segments of shared memory';
 };
 
-subtest 'no table has grown but by what is recorded in it' => sub {
-    # Updated in each round, and never vacuumed.
+subtest 'tables grow only by recorded rows' => sub {
+# This table is updated in each round, and never vacuumed.
     is table_growth('job_alerting.queue'), 0, 'queue';
     # Half a kB for a failure and its digest, and two pages.
     my $recorded = 16 + $ROUNDS / 50 / 2;
