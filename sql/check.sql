@@ -1,5 +1,5 @@
--- check(), preview() and send_test(): the shape of what they return, and their answers where all is
--- well. What the server itself lacks depends on the server; test/t/083_check.pl sees to that.
+-- check(), preview() and send_test(): the shape of their results, and their results without any
+-- problem. Problems of the server are tested by test/t/083_check.pl.
 
 \pset format unaligned
 \pset tuples_only on
@@ -18,7 +18,7 @@ SELECT * FROM findings;
 SELECT job_alerting.watch('jobs');
 SELECT item, state, hint FROM findings;
 
--- In any transaction, and as often as one likes.
+-- In any transaction, any number of times.
 BEGIN READ ONLY;
 SELECT count(*) FROM job_alerting.preview();
 SELECT count(*) FROM findings;

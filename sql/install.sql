@@ -1,15 +1,15 @@
--- What CREATE EXTENSION does: it watches research_jobs where that is what is meant, says so, and
--- grants nothing to anybody.
+-- CREATE EXTENSION watches a unique table named research_jobs, reports that, and grants nothing to
+-- anybody.
 
 \pset format unaligned
 \pset tuples_only on
 
--- A database without job tables: nothing to say, and nothing watched.
+-- A database without job tables: no message, and nothing is watched.
 CREATE EXTENSION job_alerting;
 SELECT extname, extversion, extrelocatable FROM pg_extension WHERE extname = 'job_alerting';
 SELECT count(*) FROM job_alerting.queue;
 
--- What PUBLIC may do with any object of the schema, and with the schema.
+-- The privileges of PUBLIC on the schema and its objects.
 SELECT 'schema', acl.privilege_type
 FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) acl
 WHERE n.nspname = 'job_alerting' AND acl.grantee = 0;
@@ -26,7 +26,7 @@ SET ROLE regress_job_alerting_nobody;
 SELECT * FROM job_alerting.failure;
 SELECT job_alerting.run_digest();
 RESET ROLE;
--- Not even to one who may use the schema.
+-- A role with USAGE on the schema has no other privilege.
 GRANT USAGE ON SCHEMA job_alerting TO regress_job_alerting_nobody;
 SET ROLE regress_job_alerting_nobody;
 SELECT * FROM job_alerting.queue;
@@ -49,7 +49,7 @@ CREATE EXTENSION job_alerting;
 SELECT name, owner = current_user, since FROM job_alerting.queue;
 SELECT failure_query FROM job_alerting.queue;
 
--- Twice in one transaction, in a session that has used it before.
+-- Twice in one transaction, in a session that has used the extension before.
 BEGIN;
 DROP EXTENSION job_alerting;
 CREATE EXTENSION job_alerting;
@@ -58,14 +58,14 @@ COMMIT;
 SELECT count(*) FROM job_alerting.queue;
 DROP EXTENSION job_alerting;
 
--- Two of them: which one is not guessed.
+-- Two tables of that name: neither is watched.
 CREATE SCHEMA job_alerting_regress;
 CREATE TABLE job_alerting_regress.research_jobs (id int PRIMARY KEY);
 CREATE EXTENSION job_alerting;
 SELECT count(*) FROM job_alerting.queue;
 DROP EXTENSION job_alerting;
 
--- One that is not shaped so.
+-- A table of another shape.
 DROP TABLE research_jobs;
 CREATE EXTENSION job_alerting;
 SELECT count(*) FROM job_alerting.queue;
@@ -73,7 +73,7 @@ DROP EXTENSION job_alerting;
 DROP TABLE job_alerting_regress.research_jobs;
 DROP SCHEMA job_alerting_regress;
 
--- A schema of that name is not adopted.
+-- An existing schema job_alerting is not adopted.
 CREATE SCHEMA job_alerting;
 CREATE EXTENSION job_alerting;
 DROP SCHEMA job_alerting;

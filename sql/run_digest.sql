@@ -1,5 +1,5 @@
--- run_digest(): the first use, without any setting or preloaded library; and when it refuses. What
--- the digests say goes to the server's log.
+-- run_digest(): the first use, without any setting or preloaded library, and its refusals. The digests
+-- go to the server's log.
 
 \pset format unaligned
 \pset tuples_only on
@@ -26,7 +26,7 @@ $$;
 SELECT pg_temp.refusal();
 BEGIN;
 SELECT job_alerting.watch('jobs');
--- Not committed, so the round does not see it.
+-- The round does not see an uncommitted failure.
 SELECT pg_temp.refusal();
 COMMIT;
 BEGIN READ ONLY;
@@ -41,7 +41,7 @@ ROLLBACK;
 -- Nothing has failed.
 SELECT * FROM job_alerting.run_digest();
 
--- What has failed is told once.
+-- A failure is reported once.
 INSERT INTO jobs VALUES
     (1, 'dead', '2026-01-01 03:00:00+00', 3, 3, 'timeout'),
     (2, 'failed', '2026-01-01 03:00:01+00', 1, 3, 'timeout'),
@@ -50,7 +50,7 @@ INSERT INTO jobs VALUES
 SELECT * FROM job_alerting.run_digest();
 SELECT * FROM job_alerting.run_digest();
 
--- The round is nobody's transaction: it does not see this one, and is not rolled back with it.
+-- The round is independent of the caller's transaction: it does not see it, and is not rolled back with it.
 BEGIN;
 INSERT INTO jobs VALUES (5, 'dead', '2026-01-01 04:00:00+00', 3, 3, 'timeout');
 SELECT * FROM job_alerting.run_digest();
@@ -60,7 +60,7 @@ SELECT * FROM job_alerting.run_digest();
 ROLLBACK;
 SELECT * FROM job_alerting.run_digest();
 
--- The session's settings are not the round's.
+-- The session's settings do not affect the round.
 SET job_alerting.channels = '';
 SET search_path = pg_temp;
 SELECT * FROM job_alerting.run_digest();
@@ -75,7 +75,7 @@ FROM job_alerting.failure ORDER BY id;
 SELECT id, channel, first_failure, last_failure, state, attempts, request, error FROM job_alerting.digest ORDER BY id;
 SELECT digest_id, channel, digest_state, id, job_id FROM job_alerting.digest_failure ORDER BY digest_id, id;
 
--- A queue that cannot be read is told as a failure, and to the caller each time.
+-- A queue that cannot be read is reported as a failure, and in the detail of each call.
 ALTER TABLE jobs RENAME finished_at TO ended_at;
 SELECT * FROM job_alerting.run_digest();
 SELECT * FROM job_alerting.run_digest();

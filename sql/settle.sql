@@ -1,5 +1,5 @@
--- settle(): who may call it, every refusal, and what a verdict leaves behind. What the next round
--- does with it needs a receiver: see test/t.
+-- settle(): its privileges, every refusal, and the effect of a verdict on the digest. The next round
+-- needs a receiver: see test/t.
 
 \pset format unaligned
 \pset tuples_only on
@@ -42,7 +42,7 @@ BEGIN READ ONLY;
 SELECT pg_temp.refusal($$job_alerting.settle(2, true)$$);
 COMMIT;
 
--- Everybody may not. Whoever may, needs nothing else.
+-- PUBLIC has no privilege. EXECUTE is sufficient.
 CREATE ROLE regress_job_alerting_nobody;
 CREATE ROLE "regress_job_alerting O'Neil";
 GRANT USAGE ON SCHEMA job_alerting TO regress_job_alerting_nobody, "regress_job_alerting O'Neil";
@@ -57,7 +57,7 @@ SELECT job_alerting.settle(2, true);
 SELECT job_alerting.settle(3, false);
 ROLLBACK;
 RESET ROLE;
--- Rolled back, it has changed nothing.
+-- A rollback undoes a verdict.
 TABLE settled;
 SET ROLE "regress_job_alerting O'Neil";
 SELECT job_alerting.settle(2, true);
@@ -65,7 +65,7 @@ SELECT job_alerting.settle(3, false);
 RESET ROLE;
 TABLE settled;
 
--- What is accepted is so for good; what is to be sent again may turn out to have arrived.
+-- An accepted digest stays accepted. A digest that is to be sent again may still be settled as arrived.
 SELECT pg_temp.refusal($$job_alerting.settle(2, false)$$);
 SET ROLE "regress_job_alerting O'Neil";
 SELECT job_alerting.settle(3, true);

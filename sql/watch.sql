@@ -1,5 +1,4 @@
--- watch() and unwatch(): the failure query that is written for a table, and every refusal, after
--- which nothing is stored.
+-- watch() and unwatch(): the failure query that watch() writes, and every refusal, which stores nothing.
 
 \pset format unaligned
 \pset tuples_only on
@@ -36,7 +35,7 @@ SELECT pg_temp.refusal($$job_alerting.watch('no_key')$$);
 SELECT pg_temp.refusal($$job_alerting.watch('wide_key')$$);
 SELECT pg_temp.refusal($$job_alerting.watch('unique_only')$$);
 
--- What is no table, or none that a round could see.
+-- Relations that are not tables, or that a round could not read.
 CREATE TABLE jobs (
     id bigserial PRIMARY KEY, status text, finished_at timestamptz, attempts int, max_attempts int, last_error text
 );
@@ -57,7 +56,7 @@ SELECT pg_temp.refusal($$job_alerting.watch('jobs', since => NULL)$$);
 SELECT pg_temp.refusal($$job_alerting.watch('jobs', '')$$);
 SELECT pg_temp.refusal($$job_alerting.watch('jobs', repeat('x', 201))$$);
 
--- Somebody else's table.
+-- A table of another role.
 CREATE ROLE regress_job_alerting_owner;
 CREATE ROLE regress_job_alerting_member IN ROLE regress_job_alerting_owner;
 CREATE ROLE regress_job_alerting_other;
@@ -69,14 +68,14 @@ SET ROLE regress_job_alerting_other;
 SELECT pg_temp.refusal($$job_alerting.watch('jobs')$$);
 RESET ROLE;
 
--- A member of the owner may, and the queue runs as the owner.
+-- A member of the owner may watch it, and the queue runs as the owner.
 SET ROLE regress_job_alerting_member;
 SELECT job_alerting.watch('jobs');
 RESET ROLE;
 SELECT name, owner, since, last_scan_at, last_error, broken_since FROM job_alerting.queue;
 SELECT failure_query FROM job_alerting.queue;
 
--- Watching it again replaces its entry, for those who have a say in it.
+-- watch() again replaces the queue, for members of its owner only.
 SET datestyle = 'SQL, DMY';
 SET timezone = 'Asia/Shanghai';
 SELECT job_alerting.watch('jobs', since => '2026-01-01 00:00:00+00');
@@ -92,7 +91,7 @@ SELECT job_alerting.watch('others_jobs');
 RESET ROLE;
 SELECT name, owner FROM job_alerting.queue ORDER BY name;
 
--- unwatch() says whether there was such a queue.
+-- unwatch() returns whether there was such a queue.
 SELECT job_alerting.unwatch('no such queue');
 SELECT job_alerting.unwatch(NULL) IS NULL;
 SET ROLE regress_job_alerting_member;

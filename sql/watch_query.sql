@@ -1,4 +1,4 @@
--- watch_query(): what a failure query may be, and every refusal, after which nothing is stored.
+-- watch_query(): the failure queries that it accepts, and every refusal, which stores nothing.
 
 \pset format unaligned
 \pset tuples_only on
@@ -24,7 +24,7 @@ $$;
 CREATE TABLE runs (id text, ended timestamptz, n int);
 INSERT INTO runs VALUES ('a', '2026-01-01 00:00:00+00', 0);
 
--- Not one plain SELECT. The place of a syntax error is one in the failure query.
+-- Anything but one plain SELECT. The position of a syntax error is that in the failure query.
 SELECT job_alerting.watch_query('q', 'SELECT id AS job_id, ended AS failed_at FRM public.runs');
 SELECT pg_temp.refusal('SELEC id AS job_id');
 SELECT pg_temp.refusal('');
@@ -51,7 +51,7 @@ SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at, n FROM public.r
 SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at, id AS job_id FROM public.runs');
 SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at, id AS source, id AS source FROM public.runs');
 
--- What fails when it is run: as it is in every round, read-only and with nothing in search_path.
+-- Queries that fail when they run: as in every round, read-only and with an empty search_path.
 SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM runs');
 SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.no_such_table');
 SELECT pg_temp.refusal('SELECT id AS job_id, ended AS failed_at FROM public.runs WHERE 1 / n = 1');
@@ -82,7 +82,7 @@ SELECT job_alerting.watch_query(NULL, 'SELECT id AS job_id, ended AS failed_at F
 SELECT job_alerting.watch_query('', 'SELECT id AS job_id, ended AS failed_at FROM public.runs');
 SELECT pg_temp.stored();
 
--- What it may be. It is stored as it was given, without what follows the statement.
+-- Accepted queries. They are stored unchanged, without trailing text.
 SELECT job_alerting.watch_query('least', 'SELECT id AS job_id, ended AS failed_at FROM public.runs');
 SELECT job_alerting.watch_query('end', $$ SELECT id AS job_id, NULL::timestamptz AS failed_at
   FROM public.runs -- all of them
@@ -106,7 +106,7 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SELECT name, CASE owner WHEN current_user THEN 'myself' ELSE owner END, since, failure_query
 FROM job_alerting.queue ORDER BY name;
--- Trying it has recorded nothing.
+-- The trial has recorded nothing.
 SELECT count(*) FROM job_alerting.failure;
 
 DROP EXTENSION job_alerting;

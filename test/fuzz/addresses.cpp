@@ -1,7 +1,6 @@
-// core::parse_addresses() on whatever somebody sets mail_to to. Either it throws BadAddress with a
-// message of one line, or what it returns is one address at least, none of them twice, each of a
-// form that can stand in a mail: ASCII around one @, a name of one line. Written out again, they
-// are read as the same.
+// core::parse_addresses() on any value of mail_to. It throws BadAddress with a message of one line,
+// or returns at least one address, none of them twice, each fit for a mail: ASCII around one @, a
+// name of one line. Written out and parsed again, they are the same.
 //
 // Input: the list.
 

@@ -1,6 +1,6 @@
-// core::conceal() on whatever somebody answers. Of the secret no run of eight characters is left
-// (of a shorter one: not the whole), neither as it is nor percent-encoded as libcurl decodes it; a
-// text that shares none stays as it is; and it is done again without a change.
+// core::conceal() on any answer. No run of eight characters of the secret is left (of a shorter
+// secret: not the whole), neither plain nor percent-encoded as libcurl decodes it. A text without
+// such a run is unchanged, and a second pass changes nothing.
 //
 // Input: the secret, the text.
 
@@ -15,7 +15,7 @@ using namespace job_alerting::fuzz;
 
 namespace {
 
-// No secret holds these, or what is put instead would make a run with its neighbours.
+// No secret has these characters, or the replacement could form a run with its neighbours.
 constexpr std::string_view instead = "\x01\x02";
 
 std::string percent_decoded(const std::string &text) {

@@ -1,8 +1,7 @@
-// http::endpoint_fault() on whatever somebody sets sendgrid_url to. What it accepts, with
-// the path that core appends, is to libcurl a URL of that path and nothing behind it, https or
-// http to this machine, without a user: the key goes nowhere else. And what is plain http is known
-// to be so where TLS and proxy are decided. A fault is told in one line. proxy_fault() the same,
-// for what it promises.
+// http::endpoint_fault() on any value of sendgrid_url. For libcurl, an accepted value with the path
+// that core appends is a URL of exactly that path, https or http to this machine, without a user,
+// so that the key goes nowhere else. Plain http is recognised where TLS and proxy are decided. A
+// fault is one line. The same for the promises of proxy_fault().
 //
 // Input: the URL.
 

@@ -1,14 +1,13 @@
-// core::interpret_sendgrid() and interpret_slack() on what anybody may answer. Both throw nothing,
-// and:
+// core::interpret_sendgrid() and interpret_slack() on any answer. Both throw nothing, and:
 //
-//   the state is accepted for 202 (Slack: 200 with the body ok), in doubt for a status that says
-//   nothing sure or for none after the request was handed over, else pending;
+//   the state is accepted for 202 (Slack: 200 with the body ok), in doubt for an ambiguous status
+//   or for none after the request was handed over, else pending;
 //
-//   what is kept of the answer, error and provider_id, is a bounded line of ASCII, and the error
-//   is empty exactly when the digest is accepted;
+//   error and provider_id are bounded lines of ASCII, and the error is empty exactly when the
+//   digest is accepted;
 //
-//   a wait is taken from 429 only, is 1 to 3600 seconds, and is the number in Retry-After where
-//   that is the only one; a 0 asks for none.
+//   only a 429 causes a wait, of 1 to 3600 seconds, which is the number in Retry-After where that
+//   is the only header; 0 asks for none.
 //
 // Input: status, handed over, now, Retry-After, X-RateLimit-Reset, X-Message-Id, the transport's
 // complaint, body.
@@ -27,7 +26,7 @@ void set_header(Answer &answer, const char *name, const std::string &value) {
         answer.headers[name] = value;
 }
 
-// Of what is not accepted.
+// Checks of a digest that is not accepted.
 State expected_state(const Answer &answer, bool refused_by_200) {
     if (answer.status == 0)
         return answer.handed_over ? State::in_doubt : State::pending;

@@ -1,7 +1,7 @@
 // core::job_link() on a hostile job in any job_url. The link is empty or begins with http:// or
-// https://, is one clean line of at most 1000 bytes, and has no more of the characters that give a
-// URL its structure than job_url itself: what a job says cannot lead elsewhere. Where the job's id
-// is all that is filled in, it can be read back from the link.
+// https://, is one clean line of at most 1000 bytes, and has no more structural characters of a URL
+// than job_url itself, so that a job cannot redirect it. Where only the job's id is inserted, it
+// can be read back from the link.
 //
 // Input: job_url, queue, job_id, source, job_type, target_type, target_id.
 

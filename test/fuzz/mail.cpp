@@ -1,12 +1,12 @@
-// Hostile failures all the way: DigestBuilder, render(), sendgrid_body(). Of whatever they say,
+// Hostile failures in DigestBuilder, render() and sendgrid_body(). For any failures:
 //
 //   the digest counts each failure once;
 //   subject, text and HTML are valid UTF-8 without control and bidirectional characters, the
 //   subject is one line, the HTML at most 80 kB;
-//   the request is ASCII and JSON, and holds them as they are;
-//   no < or > of a job is one in the HTML: the same failures with parentheses in their place give
-//   the same HTML, and the same failures the same bytes;
-//   no line of the text that a job wrote passes for the beginning of a block, a note, the footer.
+//   the request is ASCII and JSON, and has them unchanged;
+//   no < or > of a job is one in the HTML: the same failures with parentheses instead give the same
+//   HTML, and the same failures give the same bytes; no line of a job in the text looks like the
+//   beginning of a block, a note or the footer.
 //
 // Input: records. The first: database, cluster, job_url, a note, max_listed, and how often the
 // failures are repeated under other names. Each other one is a failure: its fields in the order of

@@ -1,5 +1,5 @@
-// What the fuzz targets share. Each target states the property of its subject at its head, and
-// ends the process when that does not hold; libFuzzer then keeps the input.
+// Shared by the fuzz targets. Each target states the properties of its subject at its head, and
+// ends the process when one does not hold; libFuzzer then keeps the input.
 
 #pragma once
 
@@ -22,7 +22,7 @@ inline void require(bool holds, const char *property) {
     std::abort();
 }
 
-// An input as a list of fields, so that seeds can be written by hand. What is missing is empty.
+// An input as a list of fields, so that seeds can be written by hand. Missing fields are empty.
 class Fields {
 public:
     Fields(std::string input, char separator) : input_(std::move(input)), separator_(separator) {}
@@ -57,7 +57,7 @@ inline bool is_printable_ascii(std::string_view text) {
     return std::all_of(text.begin(), text.end(), [](char c) { return c >= ' ' && c <= '~'; });
 }
 
-// By another's decoder than ours.
+// Uses another decoder than ours.
 inline bool is_utf8(const std::string &text) {
     try {
         (void)nlohmann::json(text).dump();

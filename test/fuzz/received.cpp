@@ -1,7 +1,7 @@
-// http::Received on whatever libcurl may hand over, in pieces. It keeps the beginning of the body,
-// 2 kB, and whole lines of the headers, 16 kB in all; it says to stop exactly when more than 1 MB
-// was read; it never takes room anew, since that could throw inside libcurl. The headers it reads
-// are one line each, with a name in lower case, and what core makes of them fits a table.
+// http::Received on any pieces from libcurl. It keeps the first 2 kB of the body and whole lines of
+// the headers, 16 kB in all. It asks to stop exactly when more than 1 MB was read. It never
+// allocates, since that could throw inside libcurl. Its headers are one line each, with a name in
+// lower case, and core's results fit a table.
 //
 // Input: pieces, each after a letter: h for a piece of the headers, b for one of the body; H, B for
 // it a thousand times.
@@ -17,7 +17,7 @@ using http::Received;
 
 namespace {
 
-// What came, in full.
+// All bytes that came.
 struct Everything {
     std::string headers;
     std::string body;

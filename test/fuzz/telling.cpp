@@ -1,11 +1,11 @@
-// telling_line() and excerpt(): of whatever a program wrote as its error,
+// telling_line() and excerpt(), for any error of a program:
 //
 //   the telling line is one line, fit to show, at most 2000 characters and no longer than the
 //   error; it is empty only where the error shows nothing; the telling line of a telling line is
-//   that line; what is shown begins with it, and is no longer than it may be; the same error is of
-//   the same cause, also behind an empty line.
+//   that line; the excerpt begins with it and respects its limit; the same error has the same
+//   cause, also behind an empty line.
 //
-// Input: the error. What a dictionary of marks would be, the seeds are.
+// Input: the error. The seeds serve as a dictionary of marks.
 
 #include "property.hpp"
 

@@ -1,5 +1,5 @@
--- The SQL interface as users script against it: every object, column, type and default, who may
--- use it, what is said about it, and what pg_dump keeps of it. It changes nothing in the database.
+-- The SQL interface that users script against: every object, column, type and default, the privileges, the
+-- comments, and the rows that pg_dump keeps. It changes nothing in the database.
 
 \set QUIET on
 \set ON_ERROR_STOP on
@@ -11,10 +11,10 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS job_alerting;
--- Settings are known once the library is loaded.
+-- The library defines the settings when it is loaded.
 LOAD 'job_alerting';
 
--- The rows of a query of one text column, in their order.
+-- Compares the rows of a query with one text column, in order.
 CREATE FUNCTION pg_temp.lines_are(query text, wanted text[], description text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     lines text[];
@@ -36,7 +36,7 @@ SELECT pg_temp.lines_are(
       FROM pg_extension e JOIN pg_available_extension_versions v ON v.name = e.extname AND v.version = e.extversion
       WHERE e.extname = 'job_alerting'$$,
     '{1.0 f t f none}',
-    'it is for superusers, not relocatable, not trusted, and names no schema that could be adopted');
+    'only superusers can create the extension, it is not relocatable, and its control file names no schema');
 SELECT has_schema('job_alerting');
 SELECT tables_are('job_alerting', ARRAY['queue', 'failure', 'digest', 'installation']);
 SELECT views_are('job_alerting', ARRAY['digest_failure', 'status', 'untold']);
@@ -56,7 +56,7 @@ SELECT is_empty(
       WHERE NOT EXISTS (SELECT FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
                         WHERE d.classid = o.class AND d.objid = o.id AND d.deptype = 'e'
                           AND d.refclassid = 'pg_extension'::regclass AND e.extname = 'job_alerting')$$,
-    'all of it belongs to the extension');
+    'every object of the schema belongs to the extension');
 SELECT is_empty(
     $$SELECT pg_describe_object(d.classid, d.objid, 0)
       FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
@@ -65,8 +65,13 @@ SELECT is_empty(
         AND NOT EXISTS (SELECT FROM pg_class WHERE d.classid = 'pg_class'::regclass
                         AND oid = d.objid AND relnamespace = 'job_alerting'::regnamespace)
         AND NOT EXISTS (SELECT FROM pg_proc WHERE d.classid = 'pg_proc'::regclass
-                        AND oid = d.objid AND pronamespace = 'job_alerting'::regnamespace)$$,
-    'and the extension is relations and functions in that schema: all that is looked at below');
+                        AND oid = d.objid AND pronamespace = 'job_alerting'::regnamespace)
+        -- From PostgreSQL 17 on, the types of relations' rows and their arrays are members, too.
+        AND NOT EXISTS (SELECT FROM pg_type t LEFT JOIN pg_type element ON element.oid = t.typelem
+                        WHERE d.classid = 'pg_type'::regclass AND t.oid = d.objid
+                          AND t.typnamespace = 'job_alerting'::regnamespace
+                          AND coalesce(element.typrelid, t.typrelid) <> 0)$$,
+    'the extension has only relations and functions in that schema, which are all tested below');
 
 --
 -- Columns
@@ -179,7 +184,7 @@ SELECT pg_temp.lines_are(
     $$SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
       WHERE c.relnamespace = 'job_alerting'::regnamespace AND a.attidentity = 'a' ORDER BY 1$$,
     '{job_alerting.digest.id, job_alerting.failure.id}',
-    'numbers are always generated');
+    'ids are always generated');
 SELECT pg_temp.lines_are(
     $$SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
       WHERE c.relnamespace = 'job_alerting'::regnamespace AND c.relkind = 'r'
@@ -191,35 +196,35 @@ SELECT pg_temp.lines_are(
     'identities are compared byte by byte');
 
 --
--- Keys and rules
+-- Keys and constraints
 --
 
-SELECT col_is_pk('job_alerting', 'queue', 'name', 'a queue is known by its name');
-SELECT col_is_pk('job_alerting', 'failure', 'id', 'a failure by its number');
-SELECT col_is_pk('job_alerting', 'digest', 'id', 'a digest by its number');
+SELECT col_is_pk('job_alerting', 'queue', 'name', 'the key of a queue is its name');
+SELECT col_is_pk('job_alerting', 'failure', 'id', 'the key of a failure is its id');
+SELECT col_is_pk('job_alerting', 'digest', 'id', 'the key of a digest is its id');
 SELECT col_is_unique('job_alerting', 'failure', ARRAY['queue', 'job_id', 'occurrence']);
 
 SELECT throws_ok($$INSERT INTO job_alerting.queue (name, failure_query, owner) VALUES ('', '', '')$$, '23514',
                  NULL, 'a queue has a name');
-SELECT lives_ok($$INSERT INTO job_alerting.failure (queue, job_id, occurrence) VALUES ('q', 'j', 'o')$$, 'a failure');
+SELECT lives_ok($$INSERT INTO job_alerting.failure (queue, job_id, occurrence) VALUES ('q', 'j', 'o')$$, 'a failure can be recorded');
 SELECT throws_ok($$INSERT INTO job_alerting.failure (queue, job_id, occurrence) VALUES ('q', 'j', 'o')$$, '23505',
                  NULL, 'each failure is in the ledger once');
 SELECT lives_ok($$INSERT INTO job_alerting.failure (queue, job_id, occurrence) VALUES ('q', 'j', 'other')$$,
                 'a job may fail again');
 SELECT throws_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure, state)
-                   VALUES ('log', 1, 2, 'odd')$$, '23514', NULL, 'there is no other state of a digest');
+                   VALUES ('log', 1, 2, 'odd')$$, '23514', NULL, 'a digest has no other state');
 SELECT throws_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure)
-                   VALUES ('log', 2, 1)$$, '23514', NULL, 'a digest covers a stretch');
+                   VALUES ('log', 2, 1)$$, '23514', NULL, 'a digest covers an ascending range');
 SELECT lives_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure)
                   SELECT channel, min(id), max(id)
                   FROM job_alerting.failure, unnest('{log, sendgrid}'::text[]) channel
-                  WHERE queue = 'q' GROUP BY channel$$, 'an open digest of each channel');
+                  WHERE queue = 'q' GROUP BY channel$$, 'each channel can have an open digest');
 SELECT throws_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure)
-                   VALUES ('log', 1, 2)$$, '23505', NULL, 'a channel has one open digest at most');
+                   VALUES ('log', 1, 2)$$, '23505', NULL, 'a channel has at most one open digest');
 SELECT lives_ok($$INSERT INTO job_alerting.digest (channel, first_failure, last_failure, state)
                   SELECT 'log', 1, 1, state
                   FROM unnest('{accepted, accepted, in_doubt, in_doubt, sending}'::text[]) state$$,
-                'and others as many as there are');
+                'a channel can have any number of other digests');
 SELECT pg_temp.lines_are(
     $$SELECT concat_ws(' ', v.channel, v.digest_state, v.queue, v.job_id, v.occurrence)
       FROM job_alerting.digest_failure v
@@ -256,7 +261,7 @@ SELECT is_empty(
       WHERE pronamespace = 'job_alerting'::regnamespace
         AND (prosecdef OR provolatile <> 'v' OR proleakproof
              OR proparallel <> CASE proname WHEN 'server_state' THEN 'r' ELSE 'u' END)$$,
-    'each runs as its caller, is volatile and never runs in a parallel worker');
+    'each function runs as its caller, is volatile and never runs in a parallel worker');
 
 --
 -- Settings
@@ -283,14 +288,14 @@ SELECT pg_temp.lines_are(
       'job_alerting.sendgrid_api_key_file = sighup',
       'job_alerting.sendgrid_url = https://api.sendgrid.com sighup',
       'job_alerting.slack_webhook_url_file = sighup'],
-    'every setting: its default, and who may set it');
+    'every setting with its default and context');
 SELECT is_empty(
     $$SELECT name FROM pg_settings WHERE name LIKE 'job\_alerting.%' AND coalesce(short_desc, '') = ''$$,
-    'each is described');
-SELECT throws_ok($$SET job_alerting.intervall = '1h'$$, '42602', NULL, 'a mistyped one is refused');
+    'each setting has a description');
+SELECT throws_ok($$SET job_alerting.intervall = '1h'$$, '42602', NULL, 'a mistyped name is refused');
 
 --
--- Who may use it
+-- Privileges
 --
 
 CREATE TEMP VIEW grants AS
@@ -312,19 +317,19 @@ CREATE TEMP VIEW grants AS
 SELECT is((SELECT count(DISTINCT object) FROM grants WHERE object NOT LIKE 'column %'),
           (SELECT 1 + (SELECT count(*) FROM pg_class WHERE relnamespace = 'job_alerting'::regnamespace AND relkind <> 'i')
                     + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'job_alerting'::regnamespace)),
-          'all objects are looked at');
+          'the view covers all objects');
 SELECT is_empty($$SELECT object, privilege_type FROM grants WHERE grantee = 0$$,
-                'PUBLIC may do nothing with any of it');
+                'PUBLIC has no privilege');
 SELECT set_eq(
     $$SELECT format('%s: %s on %s', grantee::regrole, privilege_type, object) FROM grants WHERE grantee NOT IN (0, grantor)$$,
     ARRAY['pg_monitor: USAGE on schema job_alerting', 'pg_monitor: SELECT on job_alerting.status',
           'pg_monitor: EXECUTE on job_alerting.server_state()'],
-    'but for the owner, pg_monitor may read the status, and no other role may do anything');
+    'besides the owner, only pg_monitor has privileges, which let it read the status');
 SELECT is_empty($$SELECT object, grantee::regrole, privilege_type FROM grants WHERE is_grantable$$,
-                'and nobody may pass anything on');
+                'no privilege has a grant option');
 
 --
--- What is said about it
+-- Comments
 --
 
 SELECT is_empty(
@@ -336,29 +341,29 @@ SELECT is_empty(
     $$SELECT c.oid::regclass FROM pg_class c
       WHERE c.relnamespace = 'job_alerting'::regnamespace AND coalesce(obj_description(c.oid, 'pg_class'), '') = ''
         AND NOT EXISTS (SELECT FROM pg_constraint WHERE contype IN ('p', 'u') AND conindid = c.oid)$$,
-    'so has every table, view and sequence, and every index that is no constraint''s');
+    'every table, view and sequence, and every index without a constraint, has a comment');
 SELECT is_empty(
     $$SELECT a.attrelid::regclass || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
       WHERE c.relnamespace = 'job_alerting'::regnamespace AND c.relkind NOT IN ('i', 'S')
         AND a.attnum > 0 AND NOT a.attisdropped AND coalesce(col_description(a.attrelid, a.attnum), '') = ''$$,
-    'every column');
+    'every column has a comment');
 SELECT is_empty(
     $$SELECT p.oid::regprocedure FROM pg_proc p
       WHERE p.pronamespace = 'job_alerting'::regnamespace AND coalesce(obj_description(p.oid, 'pg_proc'), '') = ''$$,
-    'and every function');
+    'every function has a comment');
 
 --
--- What pg_dump keeps
+-- Rows that pg_dump keeps
 --
 
 SELECT set_eq(
     $$SELECT unnest(extconfig) FROM pg_extension WHERE extname = 'job_alerting'$$,
     $$SELECT oid FROM pg_class WHERE relnamespace = 'job_alerting'::regnamespace AND relkind IN ('r', 'p', 'S')$$,
-    'every table and every sequence');
+    'pg_dump keeps the rows of every table and every sequence');
 SELECT is_empty(
     $$SELECT condition FROM pg_extension, unnest(extcondition) condition
       WHERE extname = 'job_alerting' AND condition <> ''$$,
-    'with all its rows');
+    'pg_dump keeps all rows');
 
 SELECT * FROM finish();
 ROLLBACK;

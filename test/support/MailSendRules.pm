@@ -1,8 +1,8 @@
 package MailSendRules;
 
-# What SendGrid checks before it answers 202. The stub judges every request by these rules, so that
-# a test cannot pass with a mail that the real service would have refused. Written after SendGrid's
-# API reference and its list of errors by parameter.
+# The checks of SendGrid before it answers 202. The stub applies these rules to every request, so that no test
+# passes with a mail that the real service would refuse. They follow SendGrid's API reference and its list of
+# errors by parameter.
 
 use strict;
 use warnings;
@@ -67,7 +67,7 @@ sub mail {
     return { status => 202, message => 'ok' };
 }
 
-# All that is told by the request line, the headers and the size.
+# The checks of the request line, the headers and the size.
 sub check_envelope {
     my ($request) = @_;
     my $fields = $request->{fields};
@@ -120,7 +120,7 @@ sub check_recipients {
     for my $kind (grep { exists $personalization->{$_} } qw(to cc bcc)) {
         for my $address (@{ list($personalization->{$kind}, "$where.$kind") }) {
             check_address($address, "$where.$kind");
-            # In quotes they may, as SendGrid's own libraries send them.
+        # They may in quotes, as SendGrid's own libraries send them.
             refuse(400, "names may not contain ';' or ','", "$where.$kind.name")
               if ($address->{name} // '') =~ /[;,]/ && $address->{name} !~ /\A"[^"]*"\z/;
             refuse(400, "You have included [$address->{email}] more than once", "$where.$kind")
@@ -170,7 +170,7 @@ sub check_content {
           if $rank < $last;
         $last = $rank;
     }
-    # SendGrid takes a mail of HTML alone; this product promises a text part in each.
+# SendGrid accepts a mail with HTML only; this product promises a text part.
     refuse(400, 'text/plain is missing', 'content') if $content->[0]{type} ne 'text/plain';
     return;
 }
@@ -196,7 +196,7 @@ sub check_custom_args {
     my $arguments = $personalization->{custom_args};
     refuse(400, 'must be an object with at least one entry', $where)
       if ref $arguments ne 'HASH' || !%$arguments;
-    # SendGrid does not say which one it dislikes, nor why.
+# SendGrid names neither the value nor the reason.
     refuse(400, 'Bad Request') if grep { !is_string($_) } values %$arguments;
     refuse(400, 'too long', $where)
       if length(JSON::PP->new->utf8->encode($arguments)) >= MAX_CUSTOM_ARGS;
@@ -216,7 +216,7 @@ sub check_categories {
     return;
 }
 
-# The settings are objects of objects; what looks like a switch must be a real boolean.
+# The settings are objects of objects, and switches must be real booleans.
 sub check_switches {
     my ($settings, $where) = @_;
     return if !defined $settings;
@@ -254,7 +254,7 @@ sub check_properties {
     return;
 }
 
-# Perl hardly tells 17 from "17"; the encoder knows which of them the sender wrote.
+# Perl hardly distinguishes 17 from "17", but the encoder does.
 sub is_string {
     my ($value) = @_;
     return defined $value && !ref $value && JSON::PP->new->allow_nonref->encode($value) =~ /\A"/;

@@ -1,9 +1,8 @@
 package SlackRules;
 
-# What Slack checks before it answers "ok" to an incoming webhook, and what this product promises of
-# its messages besides: no element of markup but escaped ones, no link previews. Written after
-# Slack's reference of Block Kit; as there is no document of how it counts the whole of a message,
-# all of the JSON counts.
+# The checks of Slack before it answers "ok" to an incoming webhook, and this product's own promises: no
+# unescaped markup, no link previews. They follow Slack's reference of Block Kit. Slack does not document how
+# it measures a whole message, so the size of the JSON counts.
 
 use strict;
 use warnings;
@@ -117,7 +116,7 @@ sub check_rich_text {
     return;
 }
 
-# Without mentions, emoji and colours: this product has none of its own, and passes on none.
+# No mentions, emoji or colours: this product adds none, and passes none on.
 sub check_rich_element {
     my ($element) = @_;
     my $type = type_of($element);

@@ -1,7 +1,7 @@
 /*
- * A wall clock that a test can set. Preloaded into the processes of a server, it adds to the time of
- * day what the file named in JOB_ALERTING_CLOCK says: a number of seconds, 64 bits. What PostgreSQL
- * sleeps and how long it waits goes by another clock and stays what it is.
+* A wall clock that a test can set. Preloaded into the processes of a server, it adds the number of seconds
+ * in the file named by JOB_ALERTING_CLOCK (64 bits) to the time of day. PostgreSQL's sleeps and time-outs use
+ * another clock, and do not change.
  */
 #define _GNU_SOURCE
 
@@ -20,7 +20,7 @@ __attribute__((constructor)) static void find_clock(void)
     int file = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
     void *map = file < 0 ? MAP_FAILED : mmap(NULL, sizeof(*ahead), PROT_READ, MAP_SHARED, file, 0);
 
-    /* A server with the true time would not be the one that the test believes it has. */
+/* The test must not run with a server that has the true time. */
     if (map == MAP_FAILED)
         abort();
     ahead = map;

@@ -1,5 +1,5 @@
--- What a janitor does, here for research_jobs: a job that has been running for longer than any job
--- takes has lost its worker. It is dead, and nobody is there who could say why. For psql:
+-- A janitor for research_jobs. A job that has been running for longer than any job takes has lost its worker:
+-- it becomes dead, without an error. For psql:
 --
 --   psql -v lost_after='15 minutes' -f janitor.sql
 

@@ -1,4 +1,4 @@
--- The table of the jobs, as it is in use: its worker lives outside the database.
+-- The table of the jobs as it is in use. Its worker runs outside the database.
 
 CREATE TABLE public.research_jobs (
     id           bigserial PRIMARY KEY,

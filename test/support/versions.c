@@ -1,5 +1,5 @@
 /*
- * The versions of its SQL objects that the library of a later release serves: VERSIONS, strings
- * between commas. It stands before job_alerting's own table of them.
+* The versions of SQL objects that the library of a later release serves: VERSIONS, strings separated by
+ * commas. Preloaded, this table replaces job_alerting's own.
  */
 const char *const job_alerting_versions[] = {VERSIONS, 0};

@@ -189,7 +189,7 @@ sub _record {
     };
 }
 
-# Not beyond what a mail may sensibly be: JSON::PP takes seconds over a body of the 413 kind.
+# A longer body is not decoded: JSON::PP would take seconds for the body of the 413 test.
 sub _decoded {
     my ($body) = @_;
     return if length $body > 4 * 1024 * 1024;
