@@ -215,7 +215,7 @@ sub status {
 # Settings of the server, in force when it returns.
 sub configure {
     my ($node, %settings) = @_;
-# A new session inherits the settings from the postmaster, which reads its files at some later moment.
+    # A new session inherits the settings from the postmaster, which reads its files at some later moment.
     my $loaded = sub { $node->safe_psql('postgres', 'SELECT pg_conf_load_time()') };
     my $before = $loaded->();
     $node->safe_psql('postgres', "ALTER SYSTEM SET job_alerting.$_ = " . _sql($settings{$_}))
@@ -232,7 +232,7 @@ sub store_setting {
     $db //= 'postgres';
     local $ENV{PGCLIENTENCODING} = 'UTF8';
     my $entry = "job_alerting.$name=";
-# Each statement has its own session: a session with a bad value could not store it again.
+    # Each statement has its own session: a session with a bad value could not store it again.
     $node->safe_psql('postgres', "ALTER DATABASE $db RESET job_alerting.$name");
     $node->safe_psql('postgres', "ALTER DATABASE $db SET job_alerting.$name FROM CURRENT");
     $node->safe_psql('postgres', 'UPDATE pg_db_role_setting SET setconfig = ARRAY('
@@ -398,7 +398,7 @@ sub _cluster {
 sub _server_settings {
     my (%options) = @_;
     return (
-# Cluster->init switches this off, and a crash test would wait for a server that stays down.
+        # Cluster->init switches this off, and a crash test would wait for a server that stays down.
         'restart_after_crash = on',
         q(log_line_prefix = '%m [%p] [%b] %q[%d] %a '),
         $options{preload} // 1 ? "shared_preload_libraries = 'job_alerting'" : (),

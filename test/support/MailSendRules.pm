@@ -120,7 +120,7 @@ sub check_recipients {
     for my $kind (grep { exists $personalization->{$_} } qw(to cc bcc)) {
         for my $address (@{ list($personalization->{$kind}, "$where.$kind") }) {
             check_address($address, "$where.$kind");
-        # They may in quotes, as SendGrid's own libraries send them.
+            # They may in quotes, as SendGrid's own libraries send them.
             refuse(400, "names may not contain ';' or ','", "$where.$kind.name")
               if ($address->{name} // '') =~ /[;,]/ && $address->{name} !~ /\A"[^"]*"\z/;
             refuse(400, "You have included [$address->{email}] more than once", "$where.$kind")
@@ -170,7 +170,7 @@ sub check_content {
           if $rank < $last;
         $last = $rank;
     }
-# SendGrid accepts a mail with HTML only; this product promises a text part.
+    # SendGrid accepts a mail with HTML only; this product promises a text part.
     refuse(400, 'text/plain is missing', 'content') if $content->[0]{type} ne 'text/plain';
     return;
 }
@@ -196,7 +196,7 @@ sub check_custom_args {
     my $arguments = $personalization->{custom_args};
     refuse(400, 'must be an object with at least one entry', $where)
       if ref $arguments ne 'HASH' || !%$arguments;
-# SendGrid names neither the value nor the reason.
+    # SendGrid names neither the value nor the reason.
     refuse(400, 'Bad Request') if grep { !is_string($_) } values %$arguments;
     refuse(400, 'too long', $where)
       if length(JSON::PP->new->utf8->encode($arguments)) >= MAX_CUSTOM_ARGS;

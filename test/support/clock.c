@@ -1,5 +1,5 @@
 /*
-* A wall clock that a test can set. Preloaded into the processes of a server, it adds the number of seconds
+ * A wall clock that a test can set. Preloaded into the processes of a server, it adds the number of seconds
  * in the file named by JOB_ALERTING_CLOCK (64 bits) to the time of day. PostgreSQL's sleeps and time-outs use
  * another clock, and do not change.
  */
@@ -20,7 +20,7 @@ __attribute__((constructor)) static void find_clock(void)
     int file = name ? open(name, O_RDONLY | O_CLOEXEC) : -1;
     void *map = file < 0 ? MAP_FAILED : mmap(NULL, sizeof(*ahead), PROT_READ, MAP_SHARED, file, 0);
 
-/* The test must not run with a server that has the true time. */
+    /* The test must not run with a server that has the true time. */
     if (map == MAP_FAILED)
         abort();
     ahead = map;

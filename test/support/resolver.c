@@ -1,5 +1,5 @@
 /*
-* A resolver that never answers for hangs.example, and uses the C library for other names.
+ * A resolver that never answers for hangs.example, and uses the C library for other names.
  */
 #define _GNU_SOURCE
 

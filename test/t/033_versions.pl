@@ -91,7 +91,7 @@ for my $version ('0.9', '1.0.1') {
 }
 
 subtest 'every function was called' => sub {
-# server_state() reads shared memory only, so that the status can name the problem.
+    # server_state() reads shared memory only, so that the status can name the problem.
     my @called = sort 'server_state', keys %call;
     is_deeply \@called, [ split /\n/, sql(<<'SQL') ], 'the extension has no other function';
 SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'job_alerting'::regnamespace ORDER BY 1
@@ -204,7 +204,7 @@ sub tells {
     my ($cluster, $db, $name) = @_;
     my $came = $stub->from_now;
     my $job = JobAlerting::fail_job($cluster, db => $db);
-# The launcher may take the round, because the database is new to it.
+    # The launcher may take the round, because the database is new to it.
     JobAlerting::run_digest($cluster, $db);
     is_deeply [ map { JobAlerting::named_jobs($_) } $came->() ], [$job], $name;
     return;
@@ -281,7 +281,7 @@ sub round {
 }
 
 subtest 'pg_upgrade keeps tables and sequences, and nothing is sent meanwhile' => sub {
-# A held digest in doubt does not hold up newer ones.
+    # A held digest in doubt does not hold up newer ones.
     JobAlerting::configure($node, interval => '1h', on_in_doubt => 'hold');
     for my $mode ([ 'close-after-read' => 'in_doubt' ], [ '401' => 'pending' ]) {
         JobAlerting::fail_job($node);

@@ -65,7 +65,7 @@ SQL
 # Waits for so many of the launcher's rounds, from beginning to end.
 sub wait_for_rounds {
     my ($count) = @_;
-# One more, because a round in progress does not count.
+    # One more, because a round in progress does not count.
     for (0 .. $count) {
         my $before = sql('SELECT last_scan_at FROM job_alerting.queue');
         JobAlerting::poll(sub { sql('SELECT last_scan_at FROM job_alerting.queue') ne $before }, 30, 'a round');

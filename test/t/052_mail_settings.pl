@@ -203,7 +203,7 @@ subtest 'only the request has the key' => sub {
     $stub->release;
     is(($stalled->{call}->rows)[0]{outcome}, 'accepted', 'accepted');
 
-# Answers are stored and logged, and an answer can quote its request.
+    # Answers are stored and logged, and an answer can quote its request.
     $stub->modes("401 X-Message-Id: $JobAlerting::KEY {\"errors\":[{\"message\":\"key $JobAlerting::KEY is unknown\"}]}", '202');
     JobAlerting::fail_job($node);
     my ($echoed) = JobAlerting::run_digest($node);
@@ -215,7 +215,7 @@ subtest 'only the request has the key' => sub {
     $place{'a dump'} = $dump;
     $place{pg_settings} = sql('SELECT string_agg(s::text, chr(10)) FROM pg_settings s');
     $node->stop;
-# At this level the postmaster logs its environment at each start.
+    # At this level the postmaster logs its environment at each start.
     $place{"the server's log"} = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/^.*\tSENDGRID_API_KEY=.*\n//mgr;
 
     cmp_ok length $place{"the server's log"}, '>', 100_000, 'the log is one of debug5';

@@ -251,7 +251,7 @@ subtest 'a digest in doubt whose resend meets 429 waits, and stays in doubt' => 
 
 subtest 'an endless answer takes neither memory nor time' => sub {
     JobAlerting::configure($node, http_timeout => '60s');
-# Records the worker's peak of memory when it settles the answer.
+    # Records the worker's peak of memory when it settles the answer.
     sql(<<'SQL');
         CREATE TABLE peak (kilobytes int);
         CREATE FUNCTION note_peak() RETURNS trigger LANGUAGE plpgsql AS $$

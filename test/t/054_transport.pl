@@ -158,7 +158,7 @@ subtest 'authorities that cannot be read' => sub {
 
 subtest 'a proxy that opens no tunnel gets neither mail nor key' => sub {
     JobAlerting::configure($node, proxy => $proxy->url);
-# A proxy that answers 200 and opens no tunnel must not be taken for the provider.
+    # A proxy that answers 200 and opens no tunnel must not be taken for the provider.
     for my $mode ('407', '502', '200', '202 body=yes', 'close-after-read') {
         $proxy->mode($mode);
         is_not_sent(qr/./, seen => 1);
@@ -184,7 +184,7 @@ subtest "the environment's proxies and key log were not used" => sub {
 subtest 'unknown host, refused and unanswered connections' => sub {
     my $closed = JobAlerting::Stub->start;
     $closed->stop;
-# The kernel completes only so many connections.
+    # The kernel completes only so many connections.
     my $full = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 1) or die "cannot listen: $@";
     my @crowd = map {
         IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $full->sockport, Timeout => 0.2) // ()
@@ -227,7 +227,7 @@ subtest 'a resolver that never answers' => sub {
 
 subtest 'an upload that broke off was not handed over' => sub {
     JobAlerting::configure($node, sendgrid_url => $narrow->url, http_timeout => '1s');
-# So many addresses make the mail larger than the buffers between the worker and the receiver.
+    # So many addresses make the mail larger than the buffers between the worker and the receiver.
     my $domain = join '.', ('d' x 55) x 4, 'example.com';
     my $everybody = join ',', map { "recipient-$_\@$domain" } 1 .. 999;
     sql("ALTER DATABASE postgres SET job_alerting.mail_to = '$everybody'");

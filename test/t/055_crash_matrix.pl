@@ -72,7 +72,7 @@ sub wake {
 sub deaf_listener {
     my ($queue) = @_;
     socket my $listener, AF_INET, SOCK_STREAM, 0 or die "no socket: $!";
-# A small window and small segments keep the buffers of both sides small.
+    # A small window and small segments keep the buffers of both sides small.
     setsockopt $listener, SOL_SOCKET, SO_RCVBUF, 1 or die "no small buffer: $!";
     setsockopt $listener, IPPROTO_TCP, TCP_MAXSEG, 536 or die "no small segments: $!";
     bind $listener, pack_sockaddr_in(0, INADDR_LOOPBACK) or die "cannot bind: $!";
@@ -132,7 +132,7 @@ sub before_compose_commits {
 sub while_connecting {
     my ($round) = @_;
     my $deaf = deaf_listener(0);
-# This connection fills its queue.
+    # This connection fills its queue.
     socket my $first, AF_INET, SOCK_STREAM, 0 or die "no socket: $!";
     connect $first, getsockname $deaf or die "cannot connect: $!";
     begin_towards($round, $deaf);
@@ -213,7 +213,7 @@ sub cancel {
 sub stop_at_once {
     my ($round) = @_;
     if ($round->{stopped}) {
-# A stopped process would keep the postmaster waiting for 5 s. When the launcher is gone, the worker
+        # A stopped process would keep the postmaster waiting for 5 s. When the launcher is gone, the worker
         # has got its signal, too.
         my $launcher = launcher();
         kill QUIT => PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;

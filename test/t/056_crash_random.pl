@@ -53,7 +53,7 @@ my %strike = (
 sub kill_worker {
     my ($worker) = @_;
     kill KILL => $worker;
-# After the worker's death the postmaster refuses connections until it has recovered.
+    # After the worker's death the postmaster refuses connections until it has recovered.
     JobAlerting::poll(sub { !kill 0, $worker }, 10, 'the end of the worker');
     return JobAlerting::wait_for_server($node);
 }

@@ -162,7 +162,7 @@ subtest 'a digest in doubt holds up newer digests for a day' => sub {
     round_after(23 * $hour);
     is scalar $came->(), 2, 'after 23 hours only the digest in doubt is tried';
 
-# The first request of each round is that of the old digest.
+    # The first request of each round is that of the old digest.
     $stub->modes('503', '202');
     round_after($hour + 1);
     my @requests = $came->();
@@ -253,7 +253,7 @@ subtest 'run_digest() tries at once, unless the provider asked for a wait' => su
     is run_digest()->{outcome}, 'pending', 'the outcome of a try by hand';
     is scalar $came->(), 1, 'it is tried before it is due';
 
-# At the twelfth try, our own wait has reached its maximum.
+    # At the twelfth try, our own wait has reached its maximum.
     $stub->modes('429 retry-after=600', '202');
     is run_digest()->{outcome}, 'pending', 'the answer asks for 600 s';
     is digest()->{wait}, $hour, 'our own longer wait stays';
@@ -271,7 +271,7 @@ subtest 'run_digest() tries at once, unless the provider asked for a wait' => su
 subtest 'a failing channel does not affect the other' => sub {
     JobAlerting::configure($node, channels => 'log,sendgrid');
     my $logged = log_from_now();
-# The first digest of a channel would have all standing failures.
+    # The first digest of a channel would have all standing failures.
     sql('DELETE FROM research_jobs');
     my $came = $stub->from_now;
     $stub->mode('401');

@@ -363,7 +363,7 @@ subtest "without a file, the address is that of the server's environment" => sub
 };
 
 subtest 'only the request has the address' => sub {
-# Answers are stored and logged, and an answer can quote its request.
+    # Answers are stored and logged, and an answer can quote its request.
     for my $answer ('404 body=no webhook at /services/T0/B0/canary', '404 body=no webhook at T0/B0/canar',
         '403 body=token canary is revoked',
         '403 body={"path":"\/services\/T0\/B0\/canary"}', '307 Location: http://127.0.0.1/services/T0/B0/canary') {
@@ -389,11 +389,11 @@ subtest 'only the request has the address' => sub {
     $place{'pg_settings'} = sql('SELECT string_agg(s::text, chr(10)) FROM pg_settings s');
     ($place{'a dump'}) = PostgreSQL::Test::Utils::run_command([ 'pg_dump', '-d', $node->connstr('postgres') ]);
     $node->stop;
-# At this level the postmaster logs its environment at each start.
+    # At this level the postmaster logs its environment at each start.
     $place{"the server's log"} = PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ s/^.*\tSLACK_WEBHOOK_URL=.*\n//mgr;
 
     cmp_ok length $place{"the server's log"}, '>', 100_000, 'the log is one of debug5';
-# As text, and as the bytes that debug_print_parse prints.
+    # As text, and as the bytes that debug_print_parse prints.
     my @canaries = map { $_, join ' ', unpack 'C*', $_ } @TOKENS, 'services/T0';
     for my $name (sort keys %place) {
         ok length $place{$name}, "$name is not empty";

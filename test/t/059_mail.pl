@@ -180,7 +180,7 @@ subtest 'a silent round does not compute never_ran' => sub {
 subtest 'a failure is reported without never_ran when that takes too long' => sub {
     JobAlerting::configure($node, scan_timeout => '1s');
     sql('CREATE TABLE slow (id text, failed_at timestamptz)');
-# Stable, so that it is not called where its result is not used.
+    # Stable, so that it is not called where its result is not used.
     sql(q(CREATE FUNCTION steps() RETURNS text[] LANGUAGE sql STABLE AS 'SELECT ARRAY[pg_sleep(60)::text]'));
     sql(q(SELECT job_alerting.watch_query('slow', 'SELECT id AS job_id, failed_at, ''tonight''::text AS chain,
         public.steps() AS never_ran FROM public.slow')));

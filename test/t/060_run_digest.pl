@@ -274,7 +274,7 @@ subtest 'settings that would stop a session do not stop the round' => sub {
         row_security                        => 'off',
         synchronous_commit                  => 'off',
     );
-# The test's own sessions need other values.
+    # The test's own sessions need other values.
     local $ENV{PGOPTIONS} = join ' ', '-c default_transaction_read_only=off', map { "-c $_=0" }
       qw(statement_timeout lock_timeout idle_in_transaction_session_timeout idle_session_timeout);
     for my $whose ('DATABASE postgres', 'ROLE ALL', 'ROLE CURRENT_USER') {
@@ -353,7 +353,7 @@ subtest 'refused: during recovery' => sub {
 subtest 'refused: no free worker slot' => sub {
     $node->append_conf('postgresql.conf', "max_worker_processes = 3\nmax_logical_replication_workers = 0");
     JobAlerting::restart($node);
-# The launcher has one slot; these calls have the others.
+    # The launcher has one slot; these calls have the others.
     my $stalled = stall($stub);
     my $waiting = JobAlerting::begin_digest($node);
     wait_for_lock_wait();

@@ -288,7 +288,7 @@ for my $signal ([ pg_terminate_backend => 'terminated' ], [ pg_cancel_backend =>
         is wait_for_waiter('job_alerting.digest'), $worker, 'the worker has the answer and waits for the lock';
         is sql("SELECT $function($worker)"), 't', "$what";
         ok always(sub { JobAlerting::worker($node) eq $worker }, 1), 'the worker goes on';
-# A cancelled statement is tried again.
+        # A cancelled statement is tried again.
         is wait_for_waiter('job_alerting.digest'), $worker, 'it waits for the lock';
         JobAlerting::let_go($held);
         $stalled->{call}->finish;
@@ -349,7 +349,7 @@ subtest 'a failing round is tried again after 10 s, and then after a longer paus
     is scalar(grep { $_ < $starts[1] + 13 } starts()), 2, 'no third try 10 s after that';
     my @warnings = $failing_log->() =~ /WARNING:  job_alerting round in database "postgres" failed: .*lock timeout/g;
     is scalar @warnings, 1, 'the log has one warning with the reason';
-# The view `status` would wait for the lock.
+    # The view `status` would wait for the lock.
     like $failing->safe_psql('postgres', 'SELECT trouble FROM job_alerting.server_state()'), qr/lock timeout/,
       "the server's state has the reason";
     JobAlerting::let_go($locked);

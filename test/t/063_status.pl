@@ -147,7 +147,7 @@ subtest 'the database is a template' => sub {
 # ---------------------------------------------------------------- rounds that do not begin to their end
 
 subtest 'rounds fail' => sub {
-# This lock does not block reading the view.
+    # This lock does not block reading the view.
     my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.digest IN EXCLUSIVE MODE');
     like run_digest(), qr/lock timeout/, 'a round fails';
     is_unhealthy(qr/the round failed: .*lock timeout; mend that, then call job_alerting\.run_digest\(\)/, 'one failed');
@@ -261,7 +261,7 @@ subtest 'certificate authorities' => sub {
 };
 
 subtest "a server's log without digests" => sub {
-# The first digest of a channel would have all standing failures.
+    # The first digest of a channel would have all standing failures.
     sql('DELETE FROM research_jobs');
     sql(q(ALTER DATABASE postgres SET job_alerting.channels = 'log'; ALTER DATABASE postgres SET log_min_messages = fatal));
     is_fault('log', qr/log_min_messages/, 'log_min_messages = fatal');
@@ -313,7 +313,7 @@ subtest 'refused' => sub {
     my $accepted = status()->{last_accepted_at};
     $stub->mode('401');
     JobAlerting::fail_job($node) for 1 .. 2;
-# The launcher makes this round, so that it knows the time of the next.
+    # The launcher makes this round, so that it knows the time of the next.
     $clock->pass($node, $hour + 1);
     JobAlerting::poll(sub { waiting() && waiting()->{error} }, 10, 'the refusal');
     JobAlerting::poll(sub { !JobAlerting::worker($node) }, 10, 'the end of the round');
@@ -397,12 +397,15 @@ subtest 'a round by hand is terminated during its request' => sub {
 subtest 'a round by hand is terminated between record and compose' => sub {
     my $came = $stub->from_now;
     JobAlerting::fail_job($node);
-# Another uncommitted open digest makes the round wait on the unique index.
+    # The worker must still wait when it is terminated.
+    JobAlerting::configure($node, lock_timeout => '1min');
+    # Another uncommitted open digest makes the round wait on the unique index.
     my $held = JobAlerting::hold($node,
         q(UPDATE job_alerting.digest SET state = 'pending' WHERE id = (SELECT max(id) FROM job_alerting.digest)));
     my $call = JobAlerting::begin_digest($node);
     wait_for_lock_wait();
     is_taken_up($came, 1, qr/the last round was cut off before the end: see the server's log; the next is due at 20/, $held);
+    JobAlerting::configure($node, lock_timeout => '200ms');
 };
 
 subtest 'two channels wait for the same failures' => sub {
@@ -438,7 +441,7 @@ subtest 'before the first digest of a channel, the failures that it will have wa
     JobAlerting::create_jobs($node, 'fresh');
     my @jobs = map { JobAlerting::fail_job($node, db => 'fresh') } 1 .. 4;
     JobAlerting::run_digest($node, 'fresh');
-# The first failure is gone, and the third lies between standing ones.
+    # The first failure is gone, and the third lies between standing ones.
     sql("DELETE FROM research_jobs WHERE id IN ($jobs[0], $jobs[2])", 'fresh');
     JobAlerting::run_digest($node, 'fresh');
     $stub->mode('401');
@@ -595,7 +598,7 @@ SQL
 };
 
 subtest 'an unknown channel found at server start does not stop the others' => sub {
-# The name is not even valid in the database's encoding.
+    # The name is not even valid in the database's encoding.
     sql('ALTER SYSTEM RESET job_alerting.channels');
     $node->adjust_conf('postgresql.conf', 'job_alerting.channels', "'sendgird\xFC, sendgrid'");
     $node->restart;

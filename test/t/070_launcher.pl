@@ -140,7 +140,7 @@ subtest 'a shorter or longer interval takes effect at a reload' => sub {
 
     JobAlerting::configure($node, interval => '1h');
     wait_until_idle();
-# A round that was due by the old interval may still come.
+    # A round that was due by the old interval may still come.
     always(sub { 1 }, 1.2);
     wait_until_idle();
     $before = $stub->count;
@@ -188,7 +188,7 @@ subtest 'a database without the extension gets a worker at most every 10 s' => s
     my $start = Time::HiRes::time();
     sql('CREATE DATABASE bare');
     JobAlerting::create_jobs_table($node, 'bare');
-# This schema looks like the extension's, but is not.
+    # This schema looks like the extension's, but is not.
     sql('CREATE DATABASE planted');
     sql('CREATE SCHEMA job_alerting; CREATE TABLE job_alerting.queue (name text);'
           . 'CREATE FUNCTION job_alerting.run_digest() RETURNS void LANGUAGE plpgsql AS '
@@ -203,7 +203,7 @@ subtest 'a database without the extension gets a worker at most every 10 s' => s
     cmp_ok looks('postgres', $logged), '>=', 2, 'other databases have their rounds';
     is $stub->count, $before, 'nothing is sent';
     is_quiet($logged);
-# A later subtest expects rounds in this database.
+    # A later subtest expects rounds in this database.
     sql('CREATE EXTENSION job_alerting', 'bare');
     sql('DROP DATABASE planted');
 };
@@ -277,7 +277,7 @@ subtest 'after a DROP EXTENSION that is rolled back, the answer is settled' => s
     my $stalled = stall('postgres');
     my $logged = log_from_now();
     my $digest = sql('SELECT max(id) FROM job_alerting.digest');
-# The transaction goes on when the worker waits for its lock.
+    # The transaction goes on when the worker waits for its lock.
     my $call = JobAlerting::Call->start($node, 'postgres', 'BEGIN', 'DROP EXTENSION job_alerting', <<"SQL", 'ROLLBACK');
         DO \$\$ BEGIN
             FOR i IN 1 .. 1000 LOOP
@@ -319,7 +319,7 @@ subtest 'a retry wakes the launcher before the interval is over' => sub {
     my $job = fail_job();
     my ($row) = JobAlerting::run_digest($node);
     is $row->{outcome}, 'pending', 'the answer asks for a wait';
-# The shortest wait is a minute, so it is shortened here. A round by hand keeps it, and the launcher sends
+    # The shortest wait is a minute, so it is shortened here. A round by hand keeps it, and the launcher sends
     # the digest when it is due.
     sql("UPDATE job_alerting.digest SET next_attempt_at = now() + '4 s' WHERE id = $row->{digest_id}");
     JobAlerting::run_digest($node);
@@ -401,7 +401,7 @@ subtest 'without a free worker slot there is one warning, and the round comes wh
     JobAlerting::configure($node, interval => '1h');
     $node->restart;
     wait_until_idle();
-# The launcher has one slot, and a round by hand in another database has the other.
+    # The launcher has one slot, and a round by hand in another database has the other.
     create_database('elsewhere');
     my $by_hand = JobAlerting::stall($stub, db => 'elsewhere');
     my ($before, $call) = @$by_hand{qw(before call)};

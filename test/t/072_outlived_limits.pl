@@ -73,7 +73,7 @@ sub outlives {
 
     kill CONT => $stopped;
     JobAlerting::wait_for_end($stopped);
-# The continued process would also end by itself, because its request has timed out.
+    # The continued process would also end by itself, because its request has timed out.
     like $logged->(), qr/\[$stopped\].* FATAL: +terminating background worker "job_alerting worker/, 'the worker was terminated';
     JobAlerting::poll(sub { $logged->() =~ $ended }, 20, 'the log to say that it has ended');
     undef $stopped;
@@ -97,7 +97,7 @@ sub outlives {
 subtest 'a round of the launcher' => sub { outlives(sub { return }) };
 
 subtest 'a round by hand' => sub {
-# A longer interval lets the round by hand find the failure first.
+    # A longer interval lets the round by hand find the failure first.
     JobAlerting::configure($node, interval => '6s');
     outlives(sub { JobAlerting::begin_digest($node) });
 };

@@ -70,7 +70,7 @@ sub promote {
     $node->promote;
     for my $db (@dbs) {
         JobAlerting::poll(sub { $scans->($db) ne $before{$db} }, 30, "a round in $db");
-# The scan is over; this round waits for the end of that one.
+        # The scan is over; this round waits for the end of that one.
         round($node, $db);
     }
     return;
@@ -179,7 +179,7 @@ subtest 'the old primary, rewound, is silent as a standby' => sub {
     $standby->safe_psql('postgres', 'CHECKPOINT');
     PostgreSQL::Test::Utils::system_or_bail('pg_rewind', '--no-sync', '--target-pgdata', $primary->data_dir,
         '--source-server', $standby->connstr('postgres'));
-# pg_rewind has copied the settings of the other server.
+    # pg_rewind has copied the settings of the other server.
     unlink $conf or die "cannot remove $conf: $!";
     PostgreSQL::Test::Utils::append_to_file($conf, $settings);
     $primary->append_conf('postgresql.conf', "shared_preload_libraries = 'job_alerting'");

@@ -51,7 +51,7 @@ my %refused = map { $_ => JobAlerting::Call->start($busy, 'postgres', $_) } 'DRO
 
 subtest 'tables can be rewritten and truncated during a request' => sub {
     my $stalled = stall($stub);
-# The statements fail if they have to wait for the end of the request.
+    # The statements fail if they have to wait for the end of the request.
     local $ENV{PGOPTIONS} = '-c lock_timeout=5s';
     my @tables = map { "job_alerting.$_" } qw(queue failure digest);
     for my $table ('research_jobs', @tables) {
@@ -115,7 +115,7 @@ sub reindex_during {
     my $call = $round->();
     wait_for_lock_wait();
     my $reindex = JobAlerting::Call->start($node, 'postgres', "REINDEX TABLE job_alerting.$table");
-# REINDEX may also end at once, without waiting for the round.
+    # REINDEX may also end at once, without waiting for the round.
     my $waits = q(SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'REINDEX TABLE job%' AND wait_event_type = 'Lock');
     JobAlerting::poll(sub { sql($waits) eq '1' || !$reindex->running }, 10, 'REINDEX');
     JobAlerting::let_go($held);
@@ -196,7 +196,7 @@ subtest 'DROP EXTENSION during a scan waits for that scan only' => sub {
     my $drop = JobAlerting::Call->start($node, 'scanned', 'DROP EXTENSION job_alerting');
     is $drop->error, '', 'it is dropped';
     cmp_ok $drop->seconds, '<', 3 + 10, 'after the scan has met job_alerting.lock_timeout';
-# The rest of the round is so short that it may end before the drop.
+    # The rest of the round is so short that it may end before the drop.
     like $call->out . $call->error, qr/lock timeout|42704: the database does not have the extension/, 'the caller gets the reason';
     JobAlerting::let_go($held);
     is_gone('scanned', $before);
@@ -219,7 +219,7 @@ subtest 'DROP EXTENSION waits until an answer is settled' => sub {
 subtest 'DROP EXTENSION by a session that locks the table of digests' => sub {
     create_database('entangled');
     my $stalled = stall($stub, db => 'entangled');
-# The two deadlock: one is refused, and the worker tries again.
+    # The two deadlock: one is refused, and the worker tries again.
     my $drop = JobAlerting::Call->start($node, 'entangled', 'BEGIN', 'LOCK TABLE job_alerting.digest', <<'SQL',
         DO $$ BEGIN
             FOR i IN 1 .. 1000 LOOP
@@ -296,7 +296,7 @@ subtest 'settings that affect a session do not affect a round' => sub {
         role                        => 'stranger',
     );
     sql('CREATE ROLE stranger NOLOGIN');
-# The test's own sessions need other values.
+    # The test's own sessions need other values.
     local $ENV{PGOPTIONS} = '-c role=none -c client_encoding=UTF8 -c standard_conforming_strings=on -c array_nulls=on'
       . ' -c exit_on_error=off';
     sql(q(CREATE TABLE brittle AS SELECT 1 AS n;

@@ -118,7 +118,7 @@ subtest 'fifty callers at once: one mail, and each gets an answer' => sub {
     my ($out, $error) = ('', '');
     IPC::Run::run(\@pgbench, '>', \$out, '2>', \$error, IPC::Run::timeout(60));
     my ($answered) = $out =~ m{number of transactions actually processed: (\d+)/50};
-# There are eight slots. On a slow machine, a caller that finds none for 5 s gets an error.
+    # There are eight slots. On a slow machine, a caller that finds none for 5 s gets an error.
     my $refused = () = $error =~ /ERROR:  no background worker slot became free/g;
     is $answered + $refused, 50, "$answered calls have made a round, $refused calls are refused" or diag $error;
     is $stub->count, $before + 1, 'one mail';
@@ -242,11 +242,11 @@ subtest 'a fast shutdown while a digest waits for its next try' => sub {
 subtest 'a silent synchronous standby holds up neither rounds nor a shutdown' => sub {
     $node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
     $node->reload;
-# Other sessions wait for it.
+    # Other sessions wait for it.
     my $probe = JobAlerting::Call->start($node, undef, q(SELECT pg_logical_emit_message(true, 'probe', '')));
     my $waits = q(SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep');
     JobAlerting::poll(sub { sql($waits) eq '1' }, 10, 'a session to wait for the standby');
-# The job's transaction must not wait, or it would not commit.
+    # The job's transaction must not wait, or it would not commit.
     my $job = sql(q(SET synchronous_commit = local; INSERT INTO research_jobs (source, job_type, status, finished_at)
         VALUES ('apple', 'refresh_catalog', 'dead', now()) RETURNING id));
     is_deeply told(), [$job], 'a round ends, and reports the failure';
@@ -337,7 +337,7 @@ SELECT job_alerting.watch_query('huge', 'SELECT job_id, now() AS failed_at
 SQL
     JobAlerting::run_digest($node);
     is sql(q(SELECT count(*) FROM job_alerting.failure WHERE queue = 'huge')), 30000, 'a round with enough memory records all';
-# The query needs 25 MB, and everything else in a round less.
+    # The query needs 25 MB, and everything else in a round less.
     limit('as', $usual + 12 * 1024 * 1024);
     my $job = fail_job();
     my $before = $stub->count;

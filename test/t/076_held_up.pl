@@ -145,7 +145,7 @@ sub lets_in_only {
             push @clients, $client;
             my $bytes;
             sysread $client, $bytes, 8;
-# A cancel request.
+            # A cancel request.
             next if unpack('x4 N', $bytes) == 80877102;
             if (unpack('x4 N', $bytes) == 80877103) {
                 # No TLS.
@@ -178,7 +178,7 @@ CREATE USER MAPPING FOR CURRENT_USER SERVER far;
 CREATE FOREIGN TABLE public.far (id text, at timestamptz) SERVER far;
 CREATE VIEW public.far_jobs AS SELECT id AS job_id, at AS failed_at FROM public.far;
 SQL
-# watch_query() runs the query once, so the view is replaced afterwards.
+    # watch_query() runs the query once, so the view is replaced afterwards.
     sql(q(CREATE OR REPLACE VIEW public.seen AS SELECT ''::text AS job_id, now() AS failed_at WHERE false), 'remote');
     sql(q(SELECT job_alerting.watch_query('far', 'SELECT * FROM public.seen')), 'remote');
     sql(q(CREATE OR REPLACE VIEW public.seen AS SELECT * FROM public.far_jobs), 'remote');
@@ -284,7 +284,7 @@ subtest 'a worker that waits for a foreign server, silent amid a statement, can 
     my $is_waiting = sub { $far->safe_psql('postgres', $sleeps) eq '1' };
     my $call = JobAlerting::begin_digest($node, db => 'remote');
     my $worker = waiting_worker($is_waiting);
-# The stopped postmaster cannot accept the cancel request.
+    # The stopped postmaster cannot accept the cancel request.
     kill STOP => $postmaster;
     my $ends = eval { sql("SELECT pg_terminate_backend($worker, 10000)") };
     kill CONT => $postmaster;

@@ -109,6 +109,7 @@ SQL
 
 # The innocent role's new failure is reported by this round, or by the next when this one is ended, and so is
 # the failure after it. `launcher`: the launcher makes the rounds. `unlisted`: the mail need not list the job.
+# `within`: seconds.
 sub innocent_is_reported {
     my ($attack, %options) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
@@ -123,7 +124,7 @@ sub innocent_is_reported {
         }
         my $seconds = Time::HiRes::time() - $start;
         ok is_accepted($job) && ($options{unlisted} || is_mailed($job)), "$attack: the innocent's mail arrives$round";
-        cmp_ok $seconds, '<', 20, "$attack: soon$round";
+        cmp_ok $seconds, '<', $options{within} // 20, "$attack: soon$round";
     }
     return is sql('SELECT pg_postmaster_start_time()'), $started, "$attack: the server did not restart";
 }
@@ -237,7 +238,7 @@ my @attacks = (
     [ 'LISTEN hostile' => $restricted ],
     [ 'PREPARE made AS SELECT 1' => $restricted ],
     [ 'DECLARE made CURSOR WITH HOLD FOR SELECT 1' => $any_error ],
-# These are allowed, and rolled back with the sandbox.
+    # These are allowed, and rolled back with the sandbox.
     [ 'NOTIFY hostile' => $harmless ],
     [ q(SELECT pg_notify('hostile', 'hello')) => $harmless ],
     [ 'SELECT lo_create(0)' => qr/^(?:no error|ERROR: cannot)/ ],
@@ -278,7 +279,7 @@ subtest 'no attack of a failure query succeeds, and nothing leaks into the round
     my %normal = met('zz surroundings');
     my $listener = $node->background_psql('postgres', on_error_stop => 1);
     $listener->query_safe('LISTEN hostile');
-# The trial of watch_query() must find no attacks: some would end her own session.
+    # The trial of watch_query() must find no attacks: some would end her own session.
     watch_query('aa hostile',
         'SELECT id::text AS job_id, failed_at, m.attempt(what) AS error FROM m.attacks ORDER BY id');
     mallory(join '; ', map { 'INSERT INTO m.attacks (what) VALUES (' . quoted($_->[0]) . ')' } @attacks);
@@ -390,7 +391,7 @@ CREATE TABLE m.cast_jobs (id serial PRIMARY KEY, status m.color, attempts int, m
 INSERT INTO m.cast_jobs (status, finished_at, source) VALUES ('dead', now(), ROW(1));
 SQL
     sql('ALTER ROLE mallory SET search_path = m, pg_catalog; ALTER DATABASE postgres SET search_path = m, pg_catalog');
-# The test's own sessions must not use these settings.
+    # The test's own sessions must not use these settings.
     local $ENV{PGOPTIONS} = '-c search_path=pg_catalog,public';
     is sql(q(SELECT job_alerting.watch('m.cast_jobs', 'aa superuser'))), 'aa superuser', 'called by a superuser';
     is mallory(q(SELECT job_alerting.watch('m.cast_jobs', 'aa cast'))), 'aa cast', 'called by herself';
@@ -405,7 +406,7 @@ SQL
 };
 
 subtest 'a scan that changes the meaning of its own query ends, and the server goes on' => sub {
-# The input of a domain runs her function while the query is parsed: first for its columns, then for its
+    # The input of a domain runs her function while the query is parsed: first for its columns, then for its
     # execution, when names in the query already have another meaning.
     mallory(<<'SQL');
 CREATE TABLE m.turns (armed boolean);
@@ -429,7 +430,7 @@ SQL
         mallory('INSERT INTO m.turns VALUES (true)');
         my $logged = log_from_now();
         innocent_is_reported($attack);
-# An optional column is left out, which is logged.
+        # An optional column is left out, which is logged.
         like queue('aa turn')->{last_error} // $logged->(), qr/does not (?:match|exist)/, "$attack: refused";
         mallory('DELETE FROM m.turns');
         unwatch('aa turn');
@@ -445,7 +446,7 @@ subtest 'a query with another meaning in a round than in her session is refused'
               . " SELECT job_alerting.watch_query('aa strings', \$q\$$query\$q\$)");
         like $error, qr/ERROR/, 'by watch_query()';
     }
-# A dump from another server could have such a row.
+    # A dump from another server could have such a row.
     sql("INSERT INTO job_alerting.queue (name, failure_query, owner) VALUES ('aa strings', \$q\$$query\$q\$, 'mallory')");
     innocent_is_reported('a query that is no SELECT');
     like queue('aa strings')->{last_error}, qr/not a single plain SELECT/, 'by a round';
@@ -483,7 +484,7 @@ subtest "she cannot release the round's lock" => sub {
     watch_query('aa unlock', q(SELECT pg_advisory_unlock_all()::text || 'j' AS job_id, now() AS failed_at));
     innocent_is_reported('pg_advisory_unlock_all()');
     is queue('aa unlock')->{last_error}, undef, 'the call has no effect, and her queue is read';
-# A waiting round by hand must get the lock at the end of the round, not in the middle.
+    # A waiting round by hand must get the lock at the end of the round, not in the middle.
     mallory('CREATE TABLE m.gate ()');
     mallory(q(CREATE OR REPLACE FUNCTION m.unlock_and_wait() RETURNS text LANGUAGE plpgsql AS
         $$ BEGIN PERFORM pg_advisory_unlock_all(); PERFORM pg_sleep(0.3); RETURN 'j'; END $$));
@@ -518,7 +519,7 @@ subtest 'her session advisory locks are released, and the log names her queue' =
     unwatch('aa few locks');
     mallory('CREATE VIEW m.many_locks AS SELECT 1 AS many');
     watch_query('aa many locks', q(SELECT m.lock_many(many) AS job_id, now() AS failed_at FROM m.many_locks));
-# This queue is read after hers in the same session, and needs more locks than the fast path has slots.
+    # This queue is read after hers in the same session, and needs more locks than the fast path has slots.
     sql(<<'SQL');
 CREATE TABLE parts (id int, failed_at timestamptz DEFAULT now()) PARTITION BY HASH (id);
 SELECT format('CREATE TABLE part_%1$s PARTITION OF parts FOR VALUES WITH (MODULUS 200, REMAINDER %1$s)', n)
@@ -693,7 +694,7 @@ subtest 'an endless query that is watched anew before each round is not tried ea
     innocent_is_reported('watched anew');
     JobAlerting::configure($node, interval => '1s');
     innocent_is_reported('watched anew, under the launcher', launcher => 1) for 1 .. 2;
-# A waiting digest without later failures is no sign of an interrupted round.
+    # A waiting digest without later failures is no sign of an interrupted round.
     for my $answer ('close-after-read', '401') {
         $stub->modes($answer, '202');
         innocent_is_reported("watched anew, first answered $answer", launcher => 1);
@@ -712,7 +713,7 @@ SELECT n::text AS job_id, '2026-01-01'::timestamptz AS failed_at, repeat(rpad(n:
     'type ' || n AS job_type
 FROM generate_series(1, 50000) n
 SQL
-    innocent_is_reported('50,000 rows of 100 kB', unlisted => 1);
+    innocent_is_reported('50,000 rows of 100 kB', unlisted => 1, within => 60); # the machine makes 5 GB of text
     is sql(q(SELECT count(*), max(length(error)) FROM job_alerting.failure WHERE queue = 'aa many')), '50000|4000',
       'all recorded, all clipped';
     unwatch('aa many');
@@ -799,7 +800,7 @@ subtest 'only members of its owner can change a queue' => sub {
     is mallory(q(SELECT job_alerting.watch('public.research_jobs', 'aa member'))), 'aa member', 'a member may watch';
     is queue('aa member')->{owner}, 'innocent', 'the query runs as the owner';
     is mallory(q(SELECT job_alerting.unwatch('aa member', true))), 't', 'a member may unwatch';
-# From PostgreSQL 16 on, the grant keeps the attribute of its time.
+    # From PostgreSQL 16 on, the grant keeps the attribute of its time.
     sql('REVOKE innocent FROM mallory; ALTER ROLE mallory NOINHERIT; GRANT innocent TO mallory');
     like attempt_as('mallory', q(SELECT job_alerting.unwatch('research_jobs'))), qr/permission denied for queue/,
       'a member that does not inherit may not';

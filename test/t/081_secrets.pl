@@ -114,7 +114,7 @@ subtest 'a file that is not a key file is refused' => sub {
     my $socket = IO::Socket::UNIX->new(Local => "$place/socket", Listen => 1) or die "no socket: $!";
     my $huge = write_key('huge', $KEY);
     truncate $huge, 1024**3 or die "cannot make it larger: $!";
-# Files of every Debian. /etc/shadow is readable in some containers.
+    # Files of every Debian. /etc/shadow is readable in some containers.
     my $shadow = -r '/etc/shadow' ? qr/second line/ : qr/cannot be opened: Permission denied/;
     my @links = (
         [ "$place/nothing"     => qr/cannot be opened: No such file/ ],
@@ -195,7 +195,7 @@ subtest 'a digest in doubt is sent again with the current key' => sub {
 subtest 'a key that an answer quotes is neither stored nor reported' => sub {
     my $escaped = $KEY =~ s/\./\\u002e/gr;
     my @parts = map { substr $KEY, $_, 8 } 0 .. length($KEY) - 8;
-# The worker keeps 16000 bytes of the headers, which end within the key.
+    # The worker keeps 16000 bytes of the headers, which end within the key.
     my $padding = 'x' x (16_000 - length(qq(HTTP/1.1 202 Accepted\r\nX-Padding: \r\nX-Message-Id: )) - 40);
     my %answer = (
         'in the body'            => "401 body=$KEY",
@@ -330,7 +330,7 @@ subtest "the server's log and files do not have the key" => sub {
 };
 
 subtest 'a key of the environment is not shown either' => sub {
-# At debug3 the postmaster logs its environment.
+    # At debug3 the postmaster logs its environment.
     my $other = do {
         local $ENV{SENDGRID_API_KEY} = $ENVIRONMENT_KEY;
         JobAlerting::node('environment', stub => $stub, conf => <<'CONF');

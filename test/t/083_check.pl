@@ -264,7 +264,7 @@ subtest 'times without a time zone' => sub {
 
 # The table has more than 10,000 pages, with few rows.
 subtest 'rows that are deleted before a second round' => sub {
-# Only the test makes rounds, all within the interval of one hour.
+    # Only the test makes rounds, all within the interval of one hour.
     my $round = sub { JobAlerting::run_digest($node) };
     my @retried = map { JobAlerting::fail_job($node) } 1 .. 3;
     $round->();
@@ -272,7 +272,7 @@ subtest 'rows that are deleted before a second round' => sub {
     $round->();
     is_well('jobs that are retried at once still exist');
 
-# The failure of an unreadable queue must not count as a row that was kept for days.
+    # The failure of an unreadable queue must not count as a row that was kept for days.
     sql('ALTER TABLE research_jobs RENAME finished_at TO ended_at');
     $round->();
     sql('ALTER TABLE research_jobs RENAME ended_at TO finished_at');

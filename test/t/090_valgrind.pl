@@ -105,7 +105,7 @@ subtest 'rounds of the launcher' => sub {
 subtest 'no process has leaked memory or accessed invalid memory' => sub {
     ok stop_server(), 'the server ends';
     my @logs = glob "$logs/*";
-# Seven processes of the server with the launcher, and a worker for each round.
+    # Seven processes of the server with the launcher, and a worker for each round.
     cmp_ok scalar @logs, '>=', 7 + rounds(), 'each process has a log';
     for my $log (map { PostgreSQL::Test::Utils::slurp_file($_) } @logs) {
         like $log, qr/ERROR SUMMARY: 0 errors/, 'no error';

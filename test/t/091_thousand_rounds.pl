@@ -129,17 +129,17 @@ subtest "$ROUNDS rounds by hand, with rounds of the launcher meanwhile" => sub {
 
 subtest 'no process has grown' => sub {
     for my $process (qw(caller postmaster launcher)) {
-# The caller is an ordinary session, whose caches grow with the activity of others.
+        # The caller is an ordinary session, whose caches grow with the activity of others.
         my $most = $process eq 'caller' ? 2 * $MEMORY : $MEMORY;
         cmp_ok growth(kilobytes => $process), '<=', $most, "$process: memory";
-# The server keeps files of relations open, and opens a few more.
+        # The server keeps files of relations open, and opens a few more.
         cmp_ok growth(files => $process), '<=', 10, "$process: open files";
     }
     cmp_ok growth(segments => 'launcher'), '<=', 0, 'segments of shared memory';
 };
 
 subtest 'tables grow only by recorded rows' => sub {
-# This table is updated in each round, and never vacuumed.
+    # This table is updated in each round, and never vacuumed.
     is table_growth('job_alerting.queue'), 0, 'queue';
     # Half a kB for a failure and its digest, and two pages.
     my $recorded = 16 + $ROUNDS / 50 / 2;

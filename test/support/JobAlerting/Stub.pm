@@ -60,7 +60,7 @@ sub mode {
 
 sub modes {
     my ($self, @modes) = @_;
-# The stub's own lock keeps a connection that comes now from writing the old modes back.
+    # The stub's own lock keeps a connection that comes now from writing the old modes back.
     open my $lock, '>>', "$self->{dir}/lock" or die "cannot open the stub's lock: $!";
     flock $lock, LOCK_EX or die "cannot lock: $!";
     $self->_write("mode.new", join '', map { "$_\n" } @modes);
@@ -144,7 +144,7 @@ sub _spawn {
     my @arguments = ($self->{dir}, $options{port} // 0, $options{narrow} ? 'narrow' : ());
     my $pid = fork // die "cannot fork: $!";
     return $pid if $pid;
-# If exec() fails, this process must not run the END blocks of the test.
+    # If exec() fails, this process must not run the END blocks of the test.
     open STDOUT, '>', "$self->{dir}/stdout" or POSIX::_exit(1);
     open STDERR, '>', "$self->{dir}/stderr" or POSIX::_exit(1);
     { no warnings 'exec'; exec $^X, $PROGRAM, @arguments }
