@@ -1,4 +1,5 @@
 #include "core/digest.hpp"
+#include "core/layout.hpp"
 
 #include "samples.hpp"
 
@@ -144,6 +145,13 @@ TEST(DigestBuilder, counts_a_hundred_thousand_failures_of_one_cause_and_keeps_fe
     EXPECT_EQ(digest.count, 100000);
     EXPECT_EQ(digest.groups[0].causes[0].count, 100000);
     EXPECT_EQ(digest.groups[0].causes[0].listed.size(), 50U);
+    expect_exact_counts(digest);
+}
+
+TEST(DigestBuilder, keeps_and_shows_as_many_jobs_as_the_largest_max_listed) {
+    const Digest digest = digest_of(std::vector<Failure>(1200, sample_failure()), 1000);
+    EXPECT_EQ(listed(digest), 1000U);
+    EXPECT_EQ(whole(digest, 1000).jobs, 1000U) << "where the mail has room for them";
     expect_exact_counts(digest);
 }
 
