@@ -37,7 +37,7 @@ Phrases phrases_of(const Digest &digest, Extent extent, const std::string &job_u
     Phrases phrases;
     phrases.headline = headline(digest);
     phrases.preheader = preheader(layout);
-    phrases.period = when.empty() ? "Without a time of failure." : "Failed " + when + ".";
+    phrases.period = when.empty() ? "The time of failure is not known." : "Failed " + when + ".";
     phrases.notes = notes_of(digest, notes);
     phrases.sections = sections_of(layout, job_url);
     phrases.rest = rest_of(layout.rest);
@@ -142,7 +142,7 @@ std::string section_title(const Section &section, bool chains) {
     }
     if (section.kind == Section::Kind::unreadable_queues || !chains)
         return {};
-    return "Without a chain: " + counted(section.failures, "job", "jobs") + " failed";
+    return "Not in a chain: " + counted(section.failures, "job", "jobs") + " failed";
 }
 
 std::string break_of(const Section &section) {
@@ -182,8 +182,8 @@ CausePhrases queue_of(const Cause &cause) {
         phrases.count = counted(cause.count, "time", "times");
     phrases.period = period(cause.first, cause.last);
     phrases.note = cause.cleared == cause.count
-                       ? "It can be read again."
-                       : "Failures in it are not seen until this is mended.";
+                       ? "The queue can be read again."
+                       : "Failures in this queue go undetected until this is fixed.";
     if (!cause.listed.empty())
         phrases.jobs.emplace_back().error = error_of(cause.listed.front());
     return phrases;
@@ -192,7 +192,7 @@ CausePhrases queue_of(const Cause &cause) {
 std::string count_of(const Cause &cause) {
     const std::string failed =
         cause.is_lost_worker()
-            ? counted(cause.count, "job", "jobs") + " died without an error: worker lost"
+            ? counted(cause.count, "job", "jobs") + " failed without an error (worker lost)"
             : counted(cause.count, "job failed", "jobs failed");
     if (cause.cleared == 0)
         return failed;
@@ -256,7 +256,7 @@ std::string attempts_of(const Failure &job) {
 }
 
 std::string facts_of(const Failure &job) {
-    const std::string when = job.failed_at ? words_of(*job.failed_at) : "at an unknown time";
+    const std::string when = job.failed_at ? words_of(*job.failed_at) : "time unknown";
     return join({shown(job.status), attempts_of(job), when, job.cleared ? "cleared since" : ""},
                 ", ");
 }
@@ -292,18 +292,16 @@ std::string unnamed(const Digest &digest) {
 
 std::string origin(const Digest &digest) {
     const std::string cluster = one_line(digest.cluster, max_name);
-    const std::string database = "database " + one_line(digest.database, max_name) +
-                                 (cluster.empty() ? "" : " in cluster " + cluster);
-    const std::string when = period(digest.first, digest.last);
-    return (is_recorded(digest) ? "Digest #" + std::to_string(digest.id) + " of " : "From ") +
-           database + (when.empty() ? "." : ", failures " + when + ".");
+    return (is_recorded(digest) ? "Digest #" + std::to_string(digest.id) : "The next digest") +
+           " of database " + one_line(digest.database, max_name) +
+           (cluster.empty() ? "." : " in cluster " + cluster + ".");
 }
 
 std::string previous(const Digest &digest) {
     if (digest.previous)
-        return "The last one before it, #" + std::to_string(digest.previous->digest) +
-               ", was accepted " + one_line(digest.previous->when, max_moment) + ".";
-    return is_recorded(digest) ? "None was accepted before it." : "";
+        return "The previous digest, #" + std::to_string(digest.previous->digest) +
+               ", was accepted at " + one_line(digest.previous->when, max_moment) + ".";
+    return is_recorded(digest) ? "No earlier digest was accepted." : "";
 }
 
 std::string standing(const Digest &digest) {
@@ -313,8 +311,8 @@ std::string standing(const Digest &digest) {
                                        "failures reported earlier still stand");
     if (digest.cleared == 0)
         return standing + ".";
-    return standing + "; " + counted(digest.cleared, "has", "have") +
-           " been cleared since the last digest.";
+    return standing + ". " + counted(digest.cleared, "failure has", "failures have") +
+           " been cleared since the previous digest.";
 }
 
 std::string query(const Digest &digest) {

@@ -9,8 +9,9 @@ namespace job_alerting::core {
 
 Mail test_message(const std::string &database) {
     const std::string name = one_line(database, max_name);
-    const std::string words = "This is a test. Nothing has failed: the digests of database " +
-                              name + " will arrive the way that this message did.";
+    const std::string words =
+        "This is a test message; no job has failed. The digests of database " + name +
+        " will arrive the same way.";
     kainjow::mustache::mustache html{"<!DOCTYPE html><html><body><p>{{words}}</p></body></html>"};
     kainjow::mustache::data view;
     view["words"] = words;

@@ -217,9 +217,9 @@ subtest 'a queue that can be read again is reported once: in the log and in the 
     my @said = logged() =~ /LOG:  (job_alerting can read queue "mended" again)/g;
     is scalar @said, 1, 'the log has one line';
     unicode_sql(q(INSERT INTO mended VALUES ('1', now())));
-    like $mail->(), qr/Queue mended can be read again since\s+\d{4}-/, 'the next digest mentions it';
+    like $mail->(), qr/Queue mended has been readable again since\s+\d{4}-/, 'the next digest mentions it';
     unicode_sql(q(INSERT INTO mended VALUES ('2', now())));
-    unlike $mail->(), qr/can be read again/, 'the digest after that does not';
+    unlike $mail->(), qr/readable again/, 'the digest after that does not';
     unicode_sql(q(SELECT job_alerting.unwatch('mended')));
 };
 

@@ -108,7 +108,7 @@ subtest 'a day of refused connections ends in one mail' => sub {
     my @requests = $stub->requests;
     is scalar @requests, 1, 'one mail';
     is_deeply named($requests[0]), \@jobs, 'with every failure of the day';
-    like words($requests[0]), qr/This digest is late: 8 earlier attempts failed, the last with: \S.*(?:refused|connect)/i,
+    like words($requests[0]), qr/This digest is late: 8 earlier attempts failed\. The last error was: \S.*(?:refused|connect)/i,
       'the mail says that it is late, and why';
     is digest()->{attempts}, 9, 'at the ninth try';
     round_after($hour + 1);
@@ -127,7 +127,7 @@ subtest 'a day of 401 ends in one mail' => sub {
     is scalar @requests, 25, 'one mail is accepted';
     is message_ids(@requests), 1, 'all requests have the same Message-ID';
     is_deeply named($requests[-1]), \@jobs, 'with every failure of the day';
-    like words($requests[-1]), qr/This digest is late: 24 earlier attempts failed, the last with: HTTP 401/,
+    like words($requests[-1]), qr/This digest is late: 24 earlier attempts failed\. The last error was: HTTP 401/,
       'the mail says that it is late, and why';
     round_after($hour + 1);
     is scalar $came->(), 25, 'the next round is silent';
@@ -145,7 +145,7 @@ subtest 'a day of 503 ends in two mails' => sub {
     is scalar(grep { $_->{body} ne $requests[0]{body} } @requests[ 1 .. 8 ]), 0,
       'the requests of the digest in doubt are the same byte for byte';
     is_deeply [ map { named($_) } @requests[ 8, 9 ] ], [ [$first], \@others ], 'the second mail has all later failures';
-    like words($requests[9]), qr/This digest is late: it had to wait for digest #\d+, which was in doubt/,
+    like words($requests[9]), qr/This digest is late: it waited for digest #\d+, whose delivery was in doubt/,
       'the mail says that it is late, and why';
     unlike words($requests[9]), qr/may not have reached you/, 'it does not say that the other is in doubt';
     round_after($hour + 1);
@@ -170,7 +170,7 @@ subtest 'a digest in doubt holds up newer digests for a day' => sub {
     is_deeply named($requests[3]), [$new], 'with the later failure';
     like words($requests[3]), qr/Digest #$id \(1 failure\) may not have reached you: HTTP 503/, 'it names the digest in doubt';
     like words($requests[3]), qr/settle\($id, true\)/, 'it says how to settle that';
-    like words($requests[3]), qr/This digest is late: it had to wait for digest #$id/, 'it says why it is late';
+    like words($requests[3]), qr/This digest is late: it waited for digest #$id/, 'it says why it is late';
 
     $stub->modes('503', '202');
     my $newest = fail_job();

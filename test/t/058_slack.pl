@@ -87,11 +87,11 @@ subtest 'Slack accepts the message of a digest, which has the facts of the mail'
       'the text of the notification, escaped';
 
     my $words = words($request);
-    like $words, qr/^Digest #1 of database postgres in cluster main, .* No failure reported earlier still stands\.$/m, 'the footer';
+    like $words, qr/^Digest #1 of database postgres in cluster main\. .*No failure reported earlier still stands\.$/m, 'the footer';
     like $words, qr/^\Q$_\E$/m, "it says: $_" for '2 jobs failed in main/postgres', 'youtube/<!channel>: 1 job failed, NEW',
       "https://admin.example.com/jobs/$job", 'No error was recorded: the worker probably died.',
       "*caf\x{e9}* <!here> & <https://evil.example.com|x>", '```', 'second line',
-      'apple/refresh_catalog: 1 job died without an error: worker lost, NEW',
+      'apple/refresh_catalog: 1 job failed without an error (worker lost), NEW',
       'SELECT * FROM job_alerting.digest_failure WHERE digest_id = 1;';
     like $words, qr{^dead, attempts 2/3, \d{4}-\d\d-\d\dT}m, 'status, attempts and time';
     is_deeply [ listed_jobs($request) ], [ $job, $silent ], 'both jobs';

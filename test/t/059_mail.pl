@@ -53,7 +53,7 @@ subtest 'a cause is NEW, and later AGAIN with the last digest that had it' => su
     my ($first, $text, $html) = mail();
     like cause($text, 'apple/refresh_catalog'), qr/\A\S+ 1 job failed, NEW$/m, 'new in the text';
     like $html, qr/<b>NEW</, 'new in the HTML';
-    like $text, qr/^None was accepted before it\.$/m, 'no digest before it';
+    like $text, qr/^No earlier digest was accepted\.$/m, 'no digest before it';
 
     fail_job(last_error => 'HTTP 503 after 7 s');
     fail_job(job_type => 'rebuild_index', last_error => 'HTTP 503 after 7 s');
@@ -64,7 +64,7 @@ subtest 'a cause is NEW, and later AGAIN with the last digest that had it' => su
     like $known, qr/^  last reported \Q$accepted\E in digest #$first$/m, 'the time and the digest of the last report';
     like $html, qr/<b>AGAIN<.*last reported \Q$accepted\E in digest #$first/s, 'the same in the HTML';
     like cause($text, 'apple/rebuild_index'), qr/\A\S+ 1 job failed, NEW$/m, 'the same error of another job_type is new';
-    like $text, qr/^The last one before it, #$first, was accepted \Q$accepted\E\.$/m, 'the time of the last accepted digest';
+    like $text, qr/^The previous digest, #$first, was accepted at \Q$accepted\E\.$/m, 'the time of the last accepted digest';
 
     fail_job(last_error => 'HTTP 503 after 1 s');
     ($first, $text) = mail();
@@ -97,8 +97,8 @@ subtest 'cleared failures are counted among earlier ones and among its own' => s
     sql("UPDATE research_jobs SET status = 'queued', attempts = 0, finished_at = NULL WHERE id = $retried");
     fail_job();
     (undef, $text, my $html) = mail();
-    like $text, qr/^$standing failures reported earlier still stand; 2 have been cleared\n?.*since/m, 'the two cleared failures are counted';
-    like $html, qr/still stand; 2 have been cleared since the last digest/, 'in the HTML too';
+    like $text, qr/^$standing failures reported earlier still stand\. 2 failures have\s+been\s+cleared\s+since/m, 'the two cleared failures are counted';
+    like $html, qr/still stand\. 2 failures have been cleared since the previous digest/, 'in the HTML too';
 
     fail_job();
     (undef, $text) = mail();
@@ -129,7 +129,7 @@ subtest 'a chain shows where it broke, and the steps that never ran' => sub {
     my ($first, $text, $html) = mail();
     like $text, qr{^Chain tonight: 1 of its jobs failed\n-+\nBroke at apple/refresh_catalog artist \(job $broken\) at $TIME\nNever ran: apple/rebuild_index index$}m,
       'the step that broke, and the step that never ran';
-    like cause($text, 'apple/refresh_catalog'), qr/1 job died without an error: worker lost/, 'the cause';
+    like cause($text, 'apple/refresh_catalog'), qr/1 job failed without an error \(worker lost\)/, 'the cause';
     like $html, qr{Broke at apple/refresh_catalog artist .*Never ran: apple/rebuild_index index<}s, 'in the HTML too';
     like $html, qr{mso-hide:all">apple/refresh_catalog artist: worker lost<}, 'the preheader';
 

@@ -51,7 +51,7 @@ sub jobs {
 sub says_promoted {
     my ($mail) = @_;
     return 0 if !$mail;
-    return JobAlerting::text_part($mail) =~ s/\s+/ /gr =~ /This server was promoted; .*may be told here again/;
+    return JobAlerting::text_part($mail) =~ s/\s+/ /gr =~ /This server was promoted\. .*may be reported again here/;
 }
 
 sub message_id { return $_[0]{json}{headers}{'Message-ID'} }

@@ -33,8 +33,8 @@ sub previewed {
 # and without line ends, which depend on them.
 sub without_number {
     my ($text) = @_;
-    return $text =~ s/ \[#\d+\]//gr =~ s/Digest #\d+ of database/From database/gr =~ s/\n+    SELECT .*\n//gr
-      =~ s/\s+/ /gr =~ s/None was accepted before it\. //r =~ s/ \z//r;
+    return $text =~ s/ \[#\d+\]//gr =~ s/Digest #\d+ of database/The next digest of database/gr =~ s/\n+    SELECT .*\n//gr
+      =~ s/\s+/ /gr =~ s/No earlier digest was accepted\. //r =~ s/ \z//r;
 }
 
 # Everything that a call could change.

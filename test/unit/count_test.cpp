@@ -104,7 +104,7 @@ TEST(Count, of_the_jobs_without_a_chain_is_exact_however_many_causes_they_have) 
     const Digest digest = digest_of(failures);
     EXPECT_TRUE(contains(subject(digest), "apple/refresh_catalog (12001) ["));
     expect_in_all(digest, "Chain tonight: 1 of its jobs failed");
-    expect_in_all(digest, "Without a chain: 12000 jobs failed");
+    expect_in_all(digest, "Not in a chain: 12000 jobs failed");
     expect_in_all(digest, "2001 failures are only counted here");
     expect_sum(digest, many + 1);
 }

@@ -119,7 +119,7 @@ TEST(History, calls_nothing_new_that_it_cannot_know) {
 
 TEST(Mail, keeps_a_lost_worker_apart_from_what_was_raised) {
     const Mail mail = mail_of({sample_failure(1), lost(2), lost(3), with_error("  \n ", 4)});
-    expect_in_both(mail, "3 jobs died without an error: worker lost");
+    expect_in_both(mail, "3 jobs failed without an error (worker lost)");
     expect_in_both(mail, "1 job failed");
     EXPECT_LT(mail.text.find("worker lost"), mail.text.find("1 job failed"));
     EXPECT_FALSE(contains(mail.subject, "worker lost")) << mail.subject;
@@ -139,7 +139,7 @@ TEST(Mail, calls_no_worker_lost_whose_queue_tells_no_errors) {
     Failure died = in_chain("song", 2);
     died.error = "";
     const Mail both = mail_of({unknown, died});
-    expect_in_both(both, "1 job died without an error: worker lost");
+    expect_in_both(both, "1 job failed without an error (worker lost)");
     expect_in_both(both, "1 job failed");
 }
 
@@ -154,15 +154,16 @@ TEST(Mail, marks_what_cleared_before_it_went) {
 
 TEST(Mail, counts_in_its_footer_what_stands_and_what_cleared) {
     Digest digest = digest_of({sample_failure()});
-    EXPECT_TRUE(contains(render(digest, 50, "").text, "\nNone was accepted before it.\nNo failure "
-                                                      "reported earlier still stands.\n"));
+    EXPECT_TRUE(contains(render(digest, 50, "").text,
+                         "\nNo earlier digest was accepted.\nNo failure "
+                         "reported earlier still stands.\n"));
     digest.standing = 1;
     digest.cleared = 1;
     digest.previous = EarlierDigest{16, "2026-11-23T01:00:00+01:00"};
     const Mail mail = render(digest, 50, "");
-    expect_in_both(mail, "The last one before it, #16, was accepted 2026-11-23T01:00:00+01:00.");
-    EXPECT_TRUE(contains(mail.text, "\n1 failure reported earlier still stands; 1 has been cleared "
-                                    "since the last\n  digest.\n"));
+    expect_in_both(mail, "The previous digest, #16, was accepted at 2026-11-23T01:00:00+01:00.");
+    EXPECT_TRUE(contains(mail.text, "\n1 failure reported earlier still stands. 1 failure has been "
+                                    "cleared since the\n  previous digest.\n"));
 }
 
 TEST(History, knows_where_a_chain_broke_before) {
@@ -224,8 +225,8 @@ TEST(SlackMessage, says_of_causes_and_chains_what_the_mail_says) {
          {"Broke at apple/refresh_catalog song (job 4711)", "Never ran: apple/rebuild_index index",
           "1 job failed, cleared since, AGAIN",
           "last reported 2026-11-20T03:00:00+01:00 in digest #12",
-          "1 job died without an error: worker lost, NEW",
-          "The last one before it, #12, was accepted"})
+          "1 job failed without an error (worker lost), NEW",
+          "The previous digest, #12, was accepted"})
         EXPECT_TRUE(contains(message, words)) << words << " in " << message;
 }
 

@@ -8,19 +8,21 @@ namespace {
 
 TEST(Notes, a_late_digest_says_how_often_and_why) {
     EXPECT_EQ(late_note(1, "HTTP 401: no"),
-              "This digest is late: 1 earlier attempt failed, the last with: HTTP 401: no");
+              "This digest is late: 1 earlier attempt failed. The last error was: HTTP 401: no");
     EXPECT_EQ(late_note(3, "HTTP 401: no"),
-              "This digest is late: 3 earlier attempts failed, the last with: HTTP 401: no");
+              "This digest is late: 3 earlier attempts failed. The last error was: HTTP 401: no");
 }
 
 TEST(Notes, a_digest_that_waited_for_another_says_for_which_and_since_when) {
-    EXPECT_EQ(waited_note(17, "2026-07-14T03:00:00+02:00"),
-              "This digest is late: it had to wait for digest #17, which was in doubt. Its first "
-              "failure was recorded at 2026-07-14T03:00:00+02:00.");
+    EXPECT_EQ(
+        waited_note(17, "2026-07-14T03:00:00+02:00"),
+        "This digest is late: it waited for digest #17, whose delivery was in doubt. The first "
+        "failure in this digest was recorded at 2026-07-14T03:00:00+02:00.");
 }
 
 TEST(Notes, a_minimal_digest_says_why_it_is_one) {
-    EXPECT_NE(minimal_note("HTTP 413").find("refused as it was (HTTP 413)"), std::string::npos);
+    EXPECT_NE(minimal_note("HTTP 413").find("The full digest was refused (HTTP 413)"),
+              std::string::npos);
 }
 
 TEST(Notes, a_digest_in_doubt_is_named_with_both_verdicts) {
@@ -31,8 +33,8 @@ TEST(Notes, a_digest_in_doubt_is_named_with_both_verdicts) {
 }
 
 TEST(Notes, a_digest_whose_history_is_unfinished_says_what_that_means) {
-    EXPECT_NE(unfinished_note().find("may be new or known"), std::string::npos);
-    EXPECT_NE(unmarked_note().find("may be new or known"), std::string::npos);
+    EXPECT_NE(unfinished_note().find("neither NEW nor AGAIN may be either"), std::string::npos);
+    EXPECT_NE(unmarked_note().find("neither NEW nor AGAIN may be either"), std::string::npos);
 }
 
 TEST(Notes, a_copy_and_a_promoted_server_say_since_when) {
@@ -43,7 +45,7 @@ TEST(Notes, a_copy_and_a_promoted_server_say_since_when) {
 
 TEST(Notes, calls_a_mended_queue_by_its_name) {
     EXPECT_EQ(mended_note("mail\njobs", "2026-11-24T03:00:00+01:00"),
-              "Queue mail jobs can be read again since 2026-11-24T03:00:00+01:00.");
+              "Queue mail jobs has been readable again since 2026-11-24T03:00:00+01:00.");
 }
 
 } // namespace

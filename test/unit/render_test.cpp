@@ -27,7 +27,7 @@ TEST(Mail, tells_of_each_job_all_that_there_is) {
 
 TEST(Mail, prints_nothing_silly_where_nothing_is_known) {
     const Mail mail = mail_of({Failure(), bare_failure()});
-    EXPECT_TRUE(contains(mail.text, "\n    job 4711 in research_jobs\n      at an unknown time\n"));
+    EXPECT_TRUE(contains(mail.text, "\n    job 4711 in research_jobs\n      time unknown\n"));
     EXPECT_FALSE(contains(mail.text, "No error"));
     EXPECT_FALSE(contains(mail.html, "No error"));
     for (const std::string &body : {mail.text, mail.subject}) {
@@ -41,12 +41,12 @@ TEST(Mail, prints_the_half_that_is_there) {
     Failure failure = bare_failure();
     failure.target_id = "t1";
     failure.attempts = 2;
-    EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, t1\n      attempts 2, at"));
+    EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, t1\n      attempts 2, time"));
     failure.target_id.reset();
     failure.target_type = "album";
     failure.attempts.reset();
     failure.max_attempts = 3;
-    EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, album\n      at an unknown"));
+    EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, album\n      time unknown"));
 }
 
 TEST(Mail, has_no_period_between_two_times_that_read_the_same) {
@@ -142,12 +142,12 @@ TEST(Mail, tells_of_a_queue_that_could_not_be_read_before_anything_else) {
     const Mail mail = mail_of({in_chain, sample_failure(), unreadable_queue("mail_jobs")});
     const auto queue = mail.text.find("* queue mail_jobs could not be read\n");
     const auto chain = mail.text.find("\nChain nightly: 1 of its jobs failed\n");
-    const auto others = mail.text.find("\nWithout a chain: 1 job failed\n");
+    const auto others = mail.text.find("\nNot in a chain: 1 job failed\n");
     EXPECT_LT(queue, chain);
     EXPECT_LT(chain, others);
     EXPECT_LT(others, mail.text.size());
     for (const std::string &body : {mail.text, mail.html}) {
-        EXPECT_TRUE(contains(body, "Failures in it are not seen until this is mended."));
+        EXPECT_TRUE(contains(body, "Failures in this queue go undetected until this is fixed."));
         EXPECT_TRUE(contains(body, "permission denied for table mail_jobs"));
     }
 }
@@ -155,8 +155,8 @@ TEST(Mail, tells_of_a_queue_that_could_not_be_read_before_anything_else) {
 TEST(Mail, says_that_a_queue_can_be_read_again_only_when_it_can) {
     Failure mended = unreadable_queue("mail_jobs");
     mended.cleared = true;
-    const std::string again = "It can be read again.";
-    const std::string blind = "Failures in it are not seen until this is mended.";
+    const std::string again = "The queue can be read again.";
+    const std::string blind = "Failures in this queue go undetected until this is fixed.";
     EXPECT_TRUE(contains(mail_of({mended}).text, again));
     EXPECT_TRUE(contains(mail_of({mended, mended}).text, again));
     for (const auto &failures : {std::vector{mended, unreadable_queue("mail_jobs")},
@@ -201,7 +201,7 @@ TEST(Mail, without_a_number_does_not_invent_one) {
     digest.database = "approachnote";
     const Mail mail = render(digest, 50, "");
     EXPECT_EQ(mail.subject, "1 job failed in approachnote");
-    EXPECT_TRUE(contains(mail.text, "From database approachnote."));
+    EXPECT_TRUE(contains(mail.text, "The next digest of database approachnote."));
     EXPECT_FALSE(contains(mail.text, "#") || contains(mail.text, "SELECT"));
 }
 

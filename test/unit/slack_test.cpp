@@ -118,20 +118,20 @@ TEST(SlackMessage, tells_of_each_job_what_the_mail_tells) {
     for (const char *fact :
          {"12 jobs failed and queue mail_jobs could not be read in prod/approachnote",
           "Failed from ", "queue mail_jobs could not be read\n",
-          "Failures in it are not seen until this is mended.",
+          "Failures in this queue go undetected until this is fixed.",
           "permission denied for table mail_jobs",
           "Chain 2026-07-14T01:00:00+00:00: 3 of its jobs failed\n",
           "apple/refresh_catalog: 2 jobs failed\n", "from 2026-07-14 03:11:00+02:00 to",
           "job 4711 in research_jobs, album/6f2c1a52-0d8e-4c7f-9b1c-2f3f5c1f7a10\n"
           "failed, attempts 3/3, 2026-07-14 03:11:00+02:00\n",
           "https://admin.example.com/jobs/4711\n", "HTTP 503 from upstream\n",
-          "No error was recorded: the worker probably died.", "Without a chain: 9 jobs failed",
-          "Digest #17 of database approachnote in cluster prod, failures from ",
-          "None was accepted before it. 12 failures reported earlier still stand.",
+          "No error was recorded: the worker probably died.", "Not in a chain: 9 jobs failed",
+          "Digest #17 of database approachnote in cluster prod.",
+          "No earlier digest was accepted. 12 failures reported earlier still stand.",
           "SELECT * FROM job_alerting.digest_failure WHERE digest_id = 17;"})
         EXPECT_TRUE(contains(all, fact)) << fact << " in " << all;
     EXPECT_LT(all.find("mail_jobs could"), all.find("\nChain "));
-    EXPECT_LT(all.find("\nChain "), all.find("\nWithout a chain"));
+    EXPECT_LT(all.find("\nChain "), all.find("\nNot in a chain"));
 }
 
 TEST(SlackMessage, is_well_made_whatever_the_digest) {
