@@ -18,17 +18,19 @@ constexpr std::size_t max_provider_id = 200;
 constexpr std::size_t max_error_line = 500;
 constexpr std::int64_t max_wait = 3600;
 
-// What providers differ in.
+// The differences between providers.
 struct ProviderRules {
+    const char *address_setting; // holds the provider's address
     bool (*accepts)(const Answer &answer);
     bool refuses_by_200;
     std::string (*complaint)(const Answer &answer); // empty where the answer has none
-    const char *(*hint)(int status);                // which setting to look at
+    const char *(*hint)(int status);                // for its special statuses; else nullptr
 };
 
 Outcome interpret(const Answer &answer, std::int64_t now, const ProviderRules &rules);
 State state_after(const Answer &answer, const ProviderRules &rules);
 std::string describe(const Answer &answer, const ProviderRules &rules);
+std::string hint(int status, const ProviderRules &rules);
 std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now);
 bool sendgrid_accepts(const Answer &answer);
 std::string sendgrid_complaint(const Answer &answer);
@@ -56,7 +58,8 @@ const char *to_string(State state) {
 }
 
 Outcome interpret_sendgrid(const Answer &answer, std::int64_t now) {
-    const ProviderRules rules = {.accepts = sendgrid_accepts,
+    const ProviderRules rules = {.address_setting = "sendgrid_url",
+                                 .accepts = sendgrid_accepts,
                                  .refuses_by_200 = true,
                                  .complaint = sendgrid_complaint,
                                  .hint = sendgrid_hint};
@@ -66,7 +69,8 @@ Outcome interpret_sendgrid(const Answer &answer, std::int64_t now) {
 }
 
 Outcome interpret_slack(const Answer &answer, std::int64_t now) {
-    const ProviderRules rules = {.accepts = slack_accepts,
+    const ProviderRules rules = {.address_setting = "slack_webhook_url_file",
+                                 .accepts = slack_accepts,
                                  .refuses_by_200 = false,
                                  .complaint = slack_complaint,
                                  .hint = slack_hint};
@@ -109,51 +113,30 @@ State state_after(const Answer &answer, const ProviderRules &rules) {
 const char *sendgrid_hint(int status) {
     switch (status) {
     case 200:
-        return "taken but not queued, as in a sandbox: check sendgrid_url";
-    case 400:
-    case 415:
-        return ""; // of the mail, not of a setting
+        return "accepted but not queued, as in sandbox mode: check sendgrid_url";
     case 401:
         return "check the API key and the account's credits";
     case 403:
         return "check that mail_from is a verified sender and that the API key may send mail";
-    case 404:
-    case 405:
-    case 410:
-        return "check sendgrid_url";
-    case 413:
-        return "the mail is too large: lower max_listed";
-    case 429:
-        return "too many requests";
     default:
-        if (status >= 300 && status <= 399)
-            return "a redirect: check sendgrid_url and proxy";
-        return status >= 400 && status <= 499 ? "check sendgrid_url and proxy" : "";
+        return nullptr;
     }
 }
 
 const char *slack_hint(int status) {
     switch (status) {
     case 200:
-        return "not Slack's answer: check slack_webhook_url_file and proxy";
-    case 400:
-    case 415:
-        return ""; // of the message, not of a setting
+        return "the answer did not come from Slack: check slack_webhook_url_file and proxy";
     case 401:
     case 403:
-        return "the webhook may not post: check slack_webhook_url_file and the app in Slack";
+        return "the webhook is not allowed to post: check slack_webhook_url_file and the app in "
+               "Slack";
     case 404:
     case 405:
     case 410:
-        return "the webhook or its Slack channel is gone: check slack_webhook_url_file";
-    case 413:
-        return "the message is too large: lower max_listed";
-    case 429:
-        return "too many requests";
+        return "the webhook or its Slack channel no longer exists: check slack_webhook_url_file";
     default:
-        if (status >= 300 && status <= 399)
-            return "a redirect: check slack_webhook_url_file and proxy";
-        return status >= 400 && status <= 499 ? "check slack_webhook_url_file and proxy" : "";
+        return nullptr;
     }
 }
 
@@ -197,11 +180,26 @@ std::string describe(const Answer &answer, const ProviderRules &rules) {
     }
     std::string text = "HTTP " + std::to_string(answer.status);
     const std::string complaint = clip(rules.complaint(answer), max_error_line / 2);
-    const std::string advice = rules.hint(answer.status);
+    const std::string advice = hint(answer.status, rules);
     if (complaint.empty())
         return advice.empty() ? text : text + ": " + advice;
     text += ": " + complaint;
     return advice.empty() ? text : text + " (" + advice + ")";
+}
+
+// The setting to check; empty where the status does not point to one.
+std::string hint(int status, const ProviderRules &rules) {
+    if (const char *const special = rules.hint(status))
+        return special;
+    if (status == 413)
+        return "the message is too large: lower max_listed";
+    if (status == 429)
+        return "too many requests";
+    const bool blames_content = status == 400 || status == 415;
+    if (blames_content || status < 300 || status > 499)
+        return {};
+    return (status < 400 ? "a redirect: check " : "check ") + std::string(rules.address_setting) +
+           " and proxy";
 }
 
 // A number that fills the header, white space aside; nothing else is one. One that is too large

@@ -101,7 +101,7 @@ std::string root_of(const std::string &message_id) {
 // The fault of an address, which is quoted so that it can be found in the list, or numbered.
 BadAddress bad(const std::string &item, std::size_t number, const std::string &why) {
     return BadAddress("\"" + one_line(item, 100) + "\" is not a mail address: " + why,
-                      "address " + std::to_string(number) + " is not one: " + why);
+                      "address " + std::to_string(number) + " is invalid: " + why);
 }
 
 // At the commas that stand in no quotes. The quotes stay.
@@ -167,24 +167,24 @@ bool is_local_character(char c) {
 // Why something cannot stand before the @; nullptr when it can.
 const char *local_part_fault(std::string_view part) {
     if (!std::all_of(part.begin(), part.end(), is_local_character))
-        return "there is a character before its @ that an address cannot have there";
+        return "the part before its @ has an invalid character";
     if (part.size() > max_local_part)
-        return "there are more than 64 characters before its @";
+        return "the part before its @ is longer than 64 characters";
     if (part.front() == '.' || part.back() == '.' || part.find("..") != part.npos)
-        return "there is a dot at an end of what stands before its @, or two in a row";
+        return "the part before its @ begins or ends with a dot, or has two in a row";
     return nullptr;
 }
 
 const char *label_fault(std::string_view label) {
     if (label.empty())
-        return "its domain has a dot at an end, or two in a row";
+        return "its domain begins or ends with a dot, or has two in a row";
     if (label.size() > max_label)
         return "a part of its domain is longer than 63 characters";
     if (label.front() == '-' || label.back() == '-')
         return "a part of its domain begins or ends with a hyphen";
     const auto fits = [](char c) { return is_letter_or_digit(c) || c == '-'; };
     if (!std::all_of(label.begin(), label.end(), fits))
-        return "its domain has a character that a domain cannot have";
+        return "its domain has an invalid character";
     return nullptr;
 }
 
@@ -205,14 +205,14 @@ bool is_ascii(char c) {
 
 const char *email_fault(std::string_view email) {
     if (!std::all_of(email.begin(), email.end(), is_ascii))
-        return "it is not ASCII (a domain with other letters is written as xn--...)";
+        return "it is not ASCII (write a domain with other letters as xn--...)";
     if (email.find_first_of(" <>,;\"\\()") != email.npos)
-        return "it holds a character that an address cannot have";
+        return "it has an invalid character";
     const std::size_t at = email.find('@');
     if (at == email.npos || email.find('@', at + 1) != email.npos)
-        return "it must have one @";
+        return "it must have exactly one @";
     if (at == 0 || at + 1 == email.size())
-        return "something is missing before or after its @";
+        return "the part before or after its @ is missing";
     if (email.size() > max_email)
         return "it is longer than 254 characters";
     const char *fault = local_part_fault(email.substr(0, at));
@@ -232,7 +232,7 @@ Address parse_address(const std::string &item, std::size_t number) {
             throw bad(item, number, "it has a > without a <");
         const std::string name = text.substr(0, open);
         if (has_comment(name))
-            throw bad(item, number, "a name with parentheses has to stand in double quotes");
+            throw bad(item, number, "a name with parentheses must be in double quotes");
         address.name = display_name(name);
         address.email = trim(text.substr(open + 1, text.size() - open - 2));
     }

@@ -81,7 +81,7 @@ template <typename Option> void set(CURL *easy, CURLoption option, Option value)
     if (code == CURLE_OUT_OF_MEMORY)
         throw std::bad_alloc();
     if (code != CURLE_OK)
-        throw Refused(std::string("libcurl refuses an option: ") + curl_easy_strerror(code));
+        throw Refused(std::string("libcurl rejects an option: ") + curl_easy_strerror(code));
 }
 
 // From libcurl 8.20 on the multi handle has the threads that resolve, and waits for them when it
@@ -182,7 +182,7 @@ class Attached {
 public:
     Attached(CURLM *multi, CURL *easy) : multi_(multi), easy_(easy) {
         if (curl_multi_add_handle(multi, easy) != CURLM_OK)
-            throw Refused("libcurl does not take the request");
+            throw Refused("libcurl rejects the request");
     }
     ~Attached() { curl_multi_remove_handle(multi_, easy_); }
     Attached(const Attached &) = delete;

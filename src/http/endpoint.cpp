@@ -58,12 +58,12 @@ std::string address_fault(const std::string &text, const char *example) {
     const std::string host = url.part(CURLUPART_HOST);
     if (scheme == "http") {
         if (!is_loopback(host))
-            return "plain http is accepted to this machine only (127.0.0.1, [::1], localhost)";
+            return "plain http is allowed only to this machine (127.0.0.1, [::1], localhost)";
     } else if (scheme != "https") {
         return "its scheme is not https";
     }
     if (!url.part(CURLUPART_USER).empty() || !url.part(CURLUPART_PASSWORD).empty())
-        return "it names a user or a password";
+        return "it contains a user name or a password";
     return {};
 }
 
@@ -110,7 +110,7 @@ std::string proxy_fault(const std::string &text) {
     if (scheme != "http" && scheme != "https")
         return "its scheme is neither http nor https";
     if (!url.part(CURLUPART_USER).empty() || !url.part(CURLUPART_PASSWORD).empty())
-        return "it names a user or a password, which every role could read";
+        return "it contains a user name or a password, which every role could read";
     return {};
 }
 

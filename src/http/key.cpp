@@ -75,13 +75,13 @@ std::string key_fault(const std::string &text) {
     if (!std::all_of(text.begin(), text.end(), is_ascii))
         return "contains a character that is not ASCII";
     if (is_quoted(text))
-        return "has quotes around it; it must be bare";
+        return "has quotes around it; remove them";
     if (begins_with_bearer(text))
-        return "begins with \"Bearer\"; it must be bare";
+        return "begins with \"Bearer\"; remove that word";
     if (text.find(' ') != text.npos)
-        return "contains a blank";
+        return "contains a space";
     if (is_assignment(text))
-        return "begins with a name and \"=\"; it must be bare";
+        return "begins with a name and \"=\"; keep only the value";
     return {};
 }
 

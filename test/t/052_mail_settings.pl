@@ -142,7 +142,7 @@ subtest 'with an unusable key file nothing is sent until it is fixed' => sub {
     put_key("SENDGRID_API_KEY=$key\n");
     is_refused(qr/begins with a name and "="/, 'with a variable before it');
     put_key("\xEF\xBB\xBF$key \n");
-    is_refused(qr/contains a blank/, 'with a blank behind it');
+    is_refused(qr/contains a space/, 'with a blank behind it');
     put_key("$key\xC2\xA0\n");
     is_refused(qr/is not ASCII/, 'with a no-break space');
     push @jobs, JobAlerting::fail_job($node);

@@ -327,7 +327,7 @@ subtest "an address that cannot be converted to the database's encoding" => sub 
     sql(q(CREATE DATABASE ancient TEMPLATE template0 ENCODING EUC_JP LC_COLLATE 'C' LC_CTYPE 'C'));
     $node->safe_psql('ancient', 'CREATE EXTENSION job_alerting; ' . "SELECT job_alerting.watch_query('none', 'SELECT NULL::text AS job_id, NULL::timestamptz AS failed_at WHERE false')");
     JobAlerting::store_setting($node, 'mail_to', "M\xc3\xbcller", 'ancient');
-    my $said = qr/mail_to is malformed: address 1 is not one: it is not ASCII/;
+    my $said = qr/mail_to is malformed: address 1 is invalid: it is not ASCII/;
     my ($found) = grep { $_->{item} eq 'channel sendgrid' } JobAlerting::rows($node, 'ancient', 'SELECT * FROM job_alerting.check()');
     like $found->{detail}, $said, 'check() reports it';
     like((JobAlerting::run_digest($node, 'ancient'))[0]{detail}, $said, 'a round reports it');

@@ -45,7 +45,7 @@ TEST(Endpoint, is_never_plain_http_elsewhere) {
           "http://localhost:80@example.com"})
         EXPECT_NE(endpoint_fault(url), "") << url;
     for (const char *url : {"http://example.com", "http://127.evil.example.com", "http://[::2]"})
-        expect_endpoint_refused(url, "to this machine only");
+        expect_endpoint_refused(url, "only to this machine");
 }
 
 TEST(Heartbeat, is_an_address_of_the_same_kind_with_any_query) {
@@ -84,7 +84,7 @@ TEST(Endpoint, names_no_user) {
     for (const char *url : {"https://user@api.sendgrid.com", "https://user:secret@api.sendgrid.com",
                             "https://:secret@api.sendgrid.com", "http://user:secret@127.0.0.1:1",
                             "https://a%40b@c.d"})
-        expect_endpoint_refused(url, "a user or a password");
+        expect_endpoint_refused(url, "a user name or a password");
 }
 
 TEST(Endpoint, has_no_query_and_no_fragment) {

@@ -87,7 +87,7 @@ TEST(InterpretSendgrid, says_what_the_provider_says_and_which_setting_is_wrong) 
                   .error,
               "HTTP 401: The provided authorization grant is invalid, expired, or revoked "
               "(check the API key and the account's credits)");
-    EXPECT_TRUE(contains(interpret(answer(200)).error, "sandbox: check sendgrid_url"));
+    EXPECT_TRUE(contains(interpret(answer(200)).error, "sandbox mode: check sendgrid_url"));
     EXPECT_TRUE(contains(interpret(answer(403)).error, "mail_from"));
     EXPECT_TRUE(contains(interpret(answer(404)).error, "sendgrid_url"));
     EXPECT_TRUE(contains(interpret(answer(405)).error, "sendgrid_url"));
@@ -255,8 +255,8 @@ TEST(InterpretSlack, without_a_status_asks_whether_all_was_handed_over) {
 TEST(InterpretSlack, says_what_slack_says_and_which_setting_is_wrong) {
     EXPECT_EQ(of_slack(answer(400, "invalid_blocks\n")).error, "HTTP 400: invalid_blocks");
     EXPECT_EQ(of_slack(answer(404, "no_service")).error,
-              "HTTP 404: no_service (the webhook or its Slack channel is gone: check "
-              "slack_webhook_url_file)");
+              "HTTP 404: no_service (the webhook or its Slack channel no longer exists: "
+              "check slack_webhook_url_file)");
     for (const int status : {302, 401, 403, 404, 405, 410})
         EXPECT_TRUE(contains(of_slack(answer(status)).error, "slack_webhook_url_file")) << status;
     EXPECT_TRUE(contains(of_slack(answer(413)).error, "max_listed"));
