@@ -4,6 +4,7 @@
 #include "core/text.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <string_view>
 
@@ -46,22 +47,21 @@ std::string job_link(const std::string &job_url, const Failure &job) {
         {"{target_id}", value_of(job.target_id)},
     };
     const std::string pattern = one_line(job_url, max_link);
-    std::string_view rest = pattern;
     std::string link;
-    while (!rest.empty()) {
-        std::size_t length = 1;
-        std::string replacement(rest.substr(0, 1));
-        for (const Placeholder &placeholder : placeholders) {
-            if (rest.starts_with(placeholder.name)) {
-                const std::string value = one_line(placeholder.value, max_name);
-                if (is_cut(value))
-                    return {};
-                replacement = percent_encode(value);
-                length = placeholder.name.size();
-            }
+    for (std::string_view rest = pattern; !rest.empty();) {
+        const auto placeholder = std::find_if(
+            std::begin(placeholders), std::end(placeholders),
+            [&](const Placeholder &candidate) { return rest.starts_with(candidate.name); });
+        if (placeholder == std::end(placeholders)) {
+            link += rest.front();
+            rest.remove_prefix(1);
+            continue;
         }
-        link += replacement;
-        rest.remove_prefix(length);
+        const std::string value = one_line(placeholder->value, max_name);
+        if (is_cut(value))
+            return {};
+        link += percent_encode(value);
+        rest.remove_prefix(placeholder->name.size());
     }
     return link.size() <= max_link ? link : std::string();
 }

@@ -1,13 +1,13 @@
 #include "core/phrases.hpp"
 
 #include "core/headline.hpp"
+#include "core/lines.hpp"
 #include "core/link.hpp"
 #include "core/text.hpp"
 
 #include <algorithm>
 #include <initializer_list>
 #include <optional>
-#include <sstream>
 
 namespace job_alerting::core {
 
@@ -262,12 +262,9 @@ std::string facts_of(const Failure &job) {
 }
 
 std::vector<std::string> error_of(const Failure &failure) {
-    std::vector<std::string> lines;
-    std::istringstream text(failure.error ? first_lines(*failure.error, max_error_lines, max_error)
-                                          : "");
-    for (std::string line; std::getline(text, line);)
-        lines.push_back(line);
-    return lines;
+    const std::string shown = first_lines(failure.error.value_or(""), max_error_lines, max_error);
+    const auto lines = lines_of(shown);
+    return {lines.begin(), lines.end()};
 }
 
 std::string rest_of(const Rest &rest) {

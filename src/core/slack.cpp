@@ -63,7 +63,7 @@ Json notes_block(const std::vector<std::string> &notes);
 Json cause_block(const CausePhrases &cause);
 void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections);
 std::string header_of(const std::string &headline);
-std::string lines_of(const std::vector<std::string> &lines);
+std::string joined_lines(const std::vector<std::string> &lines);
 
 // Job text stands in elements without any markup: a plain text, or a text in a rich text. In
 // mrkdwn, neither *_~ nor a backtick could be escaped.
@@ -109,7 +109,7 @@ Json body_of(const std::string &subject, const Phrases &phrases) {
     if (!phrases.notes.empty())
         blocks.push_back(notes_block(phrases.notes));
     add_sections(blocks, phrases.sections);
-    if (const std::string rest = lines_of({phrases.rest, phrases.unnamed}); !rest.empty())
+    if (const std::string rest = joined_lines({phrases.rest, phrases.unnamed}); !rest.empty())
         blocks.push_back(section(rest));
     blocks.push_back({{"type", "divider"}});
     Json footer = Json::array(
@@ -145,7 +145,8 @@ void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections) {
         // A single cause says by itself where its chain broke, if it did so here.
         if (!section_phrases.never_ran.empty() || section_phrases.broke_before ||
             (!section_phrases.broke.empty() && section_phrases.causes.size() > 1))
-            blocks.push_back(section(lines_of({section_phrases.broke, section_phrases.never_ran})));
+            blocks.push_back(
+                section(joined_lines({section_phrases.broke, section_phrases.never_ran})));
         for (const CausePhrases &cause : section_phrases.causes)
             blocks.push_back(cause_block(cause));
         if (!section_phrases.rest.empty())
@@ -155,7 +156,7 @@ void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections) {
 
 void add_job(Json &parts, const JobPhrases &job) {
     Json elements = Json::array();
-    const std::string facts = lines_of({job.name, job.facts, job.no_error});
+    const std::string facts = joined_lines({job.name, job.facts, job.no_error});
     if (!facts.empty())
         elements.push_back(text_element("\n" + facts + (job.link.empty() ? "" : "\n")));
     if (!job.link.empty())
@@ -164,7 +165,7 @@ void add_job(Json &parts, const JobPhrases &job) {
         parts.push_back(paragraph(std::move(elements)));
     if (!job.error.empty())
         parts.push_back(
-            part("rich_text_preformatted", Json::array({text_element(lines_of(job.error))})));
+            part("rich_text_preformatted", Json::array({text_element(joined_lines(job.error))})));
 }
 
 Json cause_block(const CausePhrases &cause) {
@@ -173,7 +174,7 @@ Json cause_block(const CausePhrases &cause) {
     Json head = Json::array({bold(cause.title + count + mark)});
     // A listed job has its error with it.
     const std::string error = cause.jobs.empty() ? cause.error : "";
-    if (const std::string more = lines_of({cause.reported, cause.period, cause.note, error});
+    if (const std::string more = joined_lines({cause.reported, cause.period, cause.note, error});
         !more.empty())
         head.push_back(text_element("\n" + more));
     Json parts = Json::array({paragraph(std::move(head))});
@@ -185,7 +186,7 @@ Json cause_block(const CausePhrases &cause) {
 }
 
 // Those that are not empty.
-std::string lines_of(const std::vector<std::string> &lines) {
+std::string joined_lines(const std::vector<std::string> &lines) {
     std::string all;
     for (const std::string &line : lines)
         if (!line.empty())

@@ -1,5 +1,6 @@
 #include "core/trace_text.hpp"
 
+#include "core/lines.hpp"
 #include "core/reader.hpp"
 
 #include <algorithm>
@@ -58,12 +59,7 @@ TraceText::TraceText(std::string_view hostile) {
     else
         text_ = with_plain_spaces(hostile.substr(0, max_end)) + '\n' +
                 with_plain_spaces(hostile.substr(hostile.size() - max_end));
-    std::string_view rest = text_;
-    while (!rest.empty()) {
-        const std::size_t end = std::min(rest.find('\n'), rest.size());
-        lines_.push_back(rest.substr(0, end));
-        rest.remove_prefix(std::min(end + 1, rest.size()));
-    }
+    lines_ = lines_of(text_);
     if (std::any_of(lines_.begin(), lines_.end(), is_group_heading))
         take_off_bars();
 }

@@ -1,5 +1,6 @@
 #include "core/wrap.hpp"
 
+#include "core/lines.hpp"
 #include "core/text.hpp"
 
 #include <algorithm>
@@ -21,11 +22,8 @@ void wrap_line(std::string_view line, std::size_t width, std::string &result);
 
 std::string wrap(std::string_view text, std::size_t width) {
     std::string result;
-    while (!text.empty()) {
-        const std::size_t end = std::min(text.find('\n'), text.size());
-        wrap_line(text.substr(0, end), width, result);
-        text.remove_prefix(std::min(end + 1, text.size()));
-    }
+    for (const std::string_view line : lines_of(text))
+        wrap_line(line, width, result);
     const std::size_t last = result.find_last_not_of('\n');
     result.resize(last == std::string::npos ? 0 : last + 1);
     return result + '\n';

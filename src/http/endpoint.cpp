@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <curl/curl.h>
 
+#include <algorithm>
 #include <memory>
 
 namespace job_alerting::http {
@@ -96,6 +97,16 @@ std::string webhook_fault(const std::string &text) {
 bool is_plain(const std::string &text) {
     const Url url(text);
     return url.valid() && url.part(CURLUPART_SCHEME) == "http";
+}
+
+UrlParts parts_of(std::string_view url) {
+    const std::size_t host = std::min(url.find_first_not_of(":/", url.find(':')), url.size());
+    const bool is_ipv6 = url.substr(host).starts_with('[');
+    std::size_t end = std::min(url.find_first_of(is_ipv6 ? "]" : ":/?#", host), url.size());
+    if (is_ipv6 && end < url.size())
+        ++end;
+    const std::size_t path = std::min(url.find_first_of("/?#", end), url.size());
+    return {.host = url.substr(host, end - host), .path = url.substr(path)};
 }
 
 std::string proxy_fault(const std::string &text) {

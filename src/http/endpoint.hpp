@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace job_alerting::http {
 
@@ -21,6 +22,15 @@ std::string heartbeat_fault(const std::string &url);
 
 // Whether the address is one of plain http, as libcurl reads it.
 bool is_plain(const std::string &url);
+
+// Parts of a URL, as views of it. The host has no port. The path begins behind host and port and
+// includes the query; it may be empty.
+struct UrlParts {
+    std::string_view host;
+    std::string_view path;
+};
+
+UrlParts parts_of(std::string_view url);
 
 // What is wrong with the address of a proxy; empty when nothing is.
 std::string proxy_fault(const std::string &url);

@@ -1,5 +1,7 @@
 #include "http/received.hpp"
 
+#include "core/lines.hpp"
+
 #include <algorithm>
 #include <string_view>
 
@@ -48,11 +50,7 @@ bool Received::count(std::size_t size) noexcept {
 
 std::map<std::string, std::string> Received::headers() const {
     std::map<std::string, std::string> headers;
-    std::string_view rest = headers_;
-    while (!rest.empty()) {
-        const std::size_t end = std::min(rest.find('\n'), rest.size());
-        const std::string_view line = rest.substr(0, end);
-        rest.remove_prefix(std::min(end + 1, rest.size()));
+    for (const std::string_view line : core::lines_of(headers_)) {
         const std::size_t colon = line.find(':');
         if (colon != line.npos)
             headers[lower_case(trimmed(line.substr(0, colon)))] = trimmed(line.substr(colon + 1));

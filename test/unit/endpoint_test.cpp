@@ -112,6 +112,26 @@ TEST(Endpoint, is_never_quoted_in_what_is_said_of_it) {
         EXPECT_EQ(endpoint_fault(url).find("secret"), std::string::npos) << url;
 }
 
+TEST(UrlParts, are_the_host_without_its_port_and_the_path_with_its_query) {
+    const struct {
+        const char *url, *host, *path;
+    } cases[] = {
+        {"https://a.example", "a.example", ""},
+        {"https://a.example:8443/b/c?d=e", "a.example", "/b/c?d=e"},
+        {"https://a.example?token", "a.example", "?token"},
+        {"http://[2001:db8::1]:3128/a", "[2001:db8::1]", "/a"},
+        {"http://[::1]", "[::1]", ""},
+        {"http:/127.0.0.1/x", "127.0.0.1", "/x"},
+        {"", "", ""},
+        {"https://", "", ""},
+        {"http://[::1", "[::1", ""},
+    };
+    for (const auto &[url, host, path] : cases) {
+        EXPECT_EQ(parts_of(url).host, host) << url;
+        EXPECT_EQ(parts_of(url).path, path) << url;
+    }
+}
+
 TEST(Webhook, is_https_anywhere_and_plain_http_on_this_machine) {
     for (const char *url : {"https://hooks.slack.com/services/T0/B0/x",
                             "https://hooks.slack-gov.com/services/T0/B0/x",

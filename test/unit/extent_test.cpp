@@ -14,18 +14,18 @@ namespace job_alerting::core {
 namespace {
 
 // The number before `word` in `line`.
-std::int64_t number_before(const std::string &line, const std::string &word) {
+std::int64_t number_before(std::string_view line, std::string_view word) {
     std::size_t end = line.find(word);
     std::size_t begin = end;
     while (begin > 0 && std::isdigit(static_cast<unsigned char>(line[begin - 1])))
         --begin;
-    return begin == end ? 0 : std::stoll(line.substr(begin, end - begin));
+    return begin == end ? 0 : std::stoll(std::string(line.substr(begin, end - begin)));
 }
 
 // The failures that a text accounts for: block by block, and in its rests.
 std::int64_t accounted(const std::string &text) {
     std::int64_t all = 0;
-    for (const std::string &line : lines_of(text)) {
+    for (const std::string_view line : lines_of(text)) {
         if (line.starts_with("* ") && contains(line, "could not be read")) {
             all += contains(line, " times") ? number_before(line, " times") : 1;
         } else if (line.starts_with("* ")) {

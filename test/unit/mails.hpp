@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include "core/lines.hpp"
 #include "core/render.hpp"
 #include "core/text.hpp"
 
@@ -10,8 +11,8 @@
 #include <gtest/gtest.h>
 
 #include <set>
-#include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace job_alerting::core {
@@ -23,14 +24,6 @@ inline Mail mail_of(const std::vector<Failure> &failures, std::size_t max_listed
     return render(digest_of(failures, max_listed), max_listed, url);
 }
 
-inline std::vector<std::string> lines_of(const std::string &text) {
-    std::vector<std::string> lines;
-    std::istringstream stream(text);
-    for (std::string line; std::getline(stream, line);)
-        lines.push_back(line);
-    return lines;
-}
-
 inline void expect_well_made(const Mail &mail) {
     EXPECT_FALSE(contains(mail.subject, "\n"));
     EXPECT_LE(mail.html.size(), max_html_bytes);
@@ -38,7 +31,7 @@ inline void expect_well_made(const Mail &mail) {
     EXPECT_FALSE(mail.text.ends_with("\n\n"));
     EXPECT_FALSE(contains(mail.text, " \n"));
     EXPECT_FALSE(contains(mail.text, "\n\n\n"));
-    for (const std::string &line : lines_of(mail.text)) {
+    for (const std::string_view line : lines_of(mail.text)) {
         const std::size_t word = line.find_first_not_of(" |*");
         EXPECT_TRUE(characters(line) <= 78 || line.find(' ', word) == line.npos) << line;
     }

@@ -32,20 +32,13 @@ http::Options options(const Settings &settings, int time_limit) {
 // only: their parts are ordinary words, such as "certificates" and "internal".
 core::Answer without_route(core::Answer answer, const Settings &settings) {
     constexpr std::size_t min_host = 4; // a shorter one would be found in ordinary words
-    if (const std::string_view host = host_of(settings.proxy); host.size() >= min_host)
+    if (const std::string_view host = http::parts_of(settings.proxy).host; host.size() >= min_host)
         conceal(answer, host, "(proxy)", host.size());
     conceal(answer, settings.ca_file, "(ca_file)", settings.ca_file.size());
     return answer;
 }
 
 } // namespace
-
-std::string_view host_of(std::string_view url) {
-    const std::size_t host = std::min(url.find_first_not_of(":/", url.find(':')), url.size());
-    const std::size_t port = url.substr(host).starts_with('[') ? url.find(']', host) + 1
-                                                               : url.find_first_of(":/?#", host);
-    return url.substr(host, port - host);
-}
 
 void check_route(const Settings &settings) {
     const std::string proxy = http::proxy_fault(settings.proxy);

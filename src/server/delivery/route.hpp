@@ -29,9 +29,6 @@ core::Answer get(const std::string &url, const Settings &settings, int time_limi
 // By which an answer is interpreted: seconds since 1970.
 std::int64_t seconds_now();
 
-// The host that a URL names, without a port.
-std::string_view host_of(std::string_view url);
-
 // An answer can quote its request, and what it says is stored and logged: puts other words in the
 // place of what it has of a secret. See core/conceal.hpp.
 void conceal(core::Answer &answer, std::string_view secret, std::string_view instead,

@@ -36,9 +36,7 @@ void check_webhook_url(const Secret &url) {
 std::vector<std::string_view> webhook_secrets(std::string_view url) {
     constexpr std::size_t min_token = 6; // a shorter one would be found in ordinary words
     url = url.substr(0, url.find_last_not_of('/') + 1);
-    const std::string_view host = host_of(url);
-    const auto after_host = static_cast<std::size_t>(host.data() + host.size() - url.data());
-    const std::string_view path = url.substr(std::min(url.find('/', after_host), url.size()));
+    const std::string_view path = http::parts_of(url).path;
     const std::string_view steps = path.substr(std::min(path.find('/', 1), path.size()));
     const std::string_view token = url.substr(url.rfind('/') + 1);
     const std::string_view secret = steps.empty() ? path : steps;

@@ -5,8 +5,9 @@
 #include "server/base/encoding.hpp"
 #include "server/queue/failure_query.hpp"
 
+#include "core/lines.hpp"
+
 #include <limits>
-#include <sstream>
 
 namespace job_alerting::server::ledger {
 
@@ -25,12 +26,10 @@ std::optional<int> small(const Value &value) {
     return value ? std::optional(std::stoi(*value)) : std::nullopt;
 }
 
-std::vector<std::string> lines_of(const std::optional<std::string> &text) {
-    std::vector<std::string> lines;
-    std::istringstream rest(text.value_or(""));
-    for (std::string line; std::getline(rest, line);)
-        lines.push_back(line);
-    return lines;
+std::vector<std::string> steps_of(const std::optional<std::string> &never_ran) {
+    const std::string text = never_ran.value_or("");
+    const auto steps = core::lines_of(text);
+    return {steps.begin(), steps.end()};
 }
 
 core::Failure failure_of(const Row &row) {
@@ -49,7 +48,7 @@ core::Failure failure_of(const Row &row) {
     if (row[11])
         failure.failed_at = core::Moment{.micros = number(row[11]), .text = row[12].value()};
     failure.chain = utf8(row[13]);
-    failure.never_ran = lines_of(utf8(row[14]));
+    failure.never_ran = steps_of(utf8(row[14]));
     failure.cleared = flag(row[15]);
     return failure;
 }

@@ -39,11 +39,9 @@ std::string ask(const Settings &settings) {
         return {};
     if (answer.status != 0)
         return "it answered HTTP " + std::to_string(answer.status);
-    // The transport's words on the address: its host, or the part after it.
-    const std::string_view host = host_of(url.text());
-    const std::string_view rest =
-        std::string_view(url.text()).substr(url.text().find(host) + host.size());
-    for (const std::string_view secret : {host, rest})
+    // libcurl's error may quote parts of the address.
+    const auto [host, path] = http::parts_of(url.text());
+    for (const std::string_view secret : {host, path})
         if (secret.size() > 1)
             conceal(answer, secret, instead);
     return answer.error.empty() ? "no answer" : answer.error;
