@@ -3,6 +3,7 @@
 #pragma once
 
 #include "server/base/extension.hpp"
+#include "server/base/statement.hpp"
 
 namespace job_alerting::server {
 
@@ -33,9 +34,5 @@ template <typename Work> void as_extension(Work &&work) {
     SetUserIdAndSecContext(user, context);
     AtEOXact_GUC(false, nesting);
 }
-
-// Executes one statement inside as_extension(). Parameters are of type text; the statement casts
-// them.
-void execute(const char *statement, int count, Datum *values);
 
 } // namespace job_alerting::server

@@ -4,6 +4,7 @@
 
 #include "server/base/extension.hpp"
 #include "server/base/settings.hpp"
+#include "server/base/statement.hpp"
 #include "server/base/time_limit.hpp"
 
 namespace job_alerting::server {
@@ -42,29 +43,12 @@ Row row_of(const RawRows &raw, uint64 index) {
     return row;
 }
 
-// Parameters in the form that SPI expects, all of type text.
-class Parameters {
-public:
-    explicit Parameters(const std::vector<Value> &values) {
-        for (const Value &value : values) {
-            texts.push_back(value ? value->c_str() : nullptr);
-            types.push_back(TEXTOID);
-            nulls.push_back(value ? ' ' : 'n');
-        }
-    }
-
-    std::vector<const char *> texts;
-    std::vector<Oid> types;
-    std::vector<char> nulls;
-};
-
-// C regime.
-Datum *datums_of(const char *const *texts, int count) {
-    Datum *datums = static_cast<Datum *>(palloc0(sizeof(Datum) * Max(count, 1)));
-    for (int i = 0; i < count; i++)
-        if (texts[i])
-            datums[i] = CStringGetTextDatum(texts[i]);
-    return datums;
+// Null for NULL. They point into the values.
+std::vector<const char *> c_strings(const std::vector<Value> &values) {
+    std::vector<const char *> strings;
+    for (const Value &value : values)
+        strings.push_back(value ? value->c_str() : nullptr);
+    return strings;
 }
 
 } // namespace
@@ -125,19 +109,14 @@ void Transaction::roll_back() noexcept {
 }
 
 Result Transaction::execute(const char *statement, const std::vector<Value> &parameters) {
-    Parameters given(parameters);
+    const std::vector<const char *> given = c_strings(parameters);
     RawRows raw = {};
     Result result;
     guarded([&] {
-        const int count = static_cast<int>(given.texts.size());
         pgstat_report_activity(STATE_RUNNING, statement);
-        const int code = SPI_execute_with_args(statement, count, given.types.data(),
-                                               datums_of(given.texts.data(), count),
-                                               given.nulls.data(), false, 0);
-        if (code < 0)
-            elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
+        SPITupleTable *table =
+            server::execute(statement, texts(given.data(), static_cast<int>(given.size())));
         result.touched = SPI_processed;
-        SPITupleTable *table = SPI_tuptable;
         raw = copy_rows(table);
         SPI_freetuptable(table);
     });
@@ -148,15 +127,15 @@ Result Transaction::execute(const char *statement, const std::vector<Value> &par
 
 void Transaction::stream(const char *query, const std::vector<Value> &parameters,
                          const std::function<void(const Row &)> &take) {
-    Parameters given(parameters);
+    const std::vector<const char *> given = c_strings(parameters);
     Portal portal = nullptr;
     MemoryContext batch = nullptr;
     guarded([&] {
-        const int count = static_cast<int>(given.texts.size());
         pgstat_report_activity(STATE_RUNNING, query);
-        portal = SPI_cursor_open_with_args(nullptr, query, count, given.types.data(),
-                                           datums_of(given.texts.data(), count), given.nulls.data(),
-                                           true, 0);
+        SPIParseOpenOptions options = {};
+        options.params = texts(given.data(), static_cast<int>(given.size()));
+        options.read_only = true;
+        portal = SPI_cursor_parse_open(nullptr, query, &options);
         batch = AllocSetContextCreate(CurrentMemoryContext, "job_alerting stream",
                                       ALLOCSET_DEFAULT_SIZES);
     });

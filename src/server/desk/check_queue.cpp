@@ -231,7 +231,7 @@ Finding check_columns(const QueueUnderCheck &checked) {
     Transaction transaction(lock_timeout_setting());
     transaction.run([&] {
         trial = try_failure_query(scanned.failure_query, get_role_oid(scanned.owner, false),
-                                  since_of(scanned), scan_timeout_setting());
+                                  scanned.since, scan_timeout_setting());
     });
     if (!trial.omission.columns)
         return ok("all its columns can be read");

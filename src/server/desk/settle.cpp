@@ -34,13 +34,14 @@ const char *advice(const char *state) {
 
 // Why nothing is settled.
 void refuse(int64 digest) {
-    Datum values[] = {CStringGetTextDatum(psprintf(INT64_FORMAT, digest))};
-    execute("SELECT d.state FROM job_alerting.digest d WHERE d.id = $1::bigint", 1, values);
+    SPITupleTable *found =
+        execute("SELECT d.state FROM job_alerting.digest d WHERE d.id = $1::bigint",
+                texts({psprintf(INT64_FORMAT, digest)}));
     if (SPI_processed == 0)
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                         errmsg("digest %lld does not exist", static_cast<long long>(digest)),
                         errhint("SELECT id FROM job_alerting.digest WHERE state = 'in_doubt'.")));
-    const char *state = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+    const char *state = text_of(found, 1);
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("digest %lld is not in doubt", static_cast<long long>(digest)),
                     errdetail("It is %s.", state), errhint("%s", advice(state))));
@@ -63,12 +64,11 @@ extern "C" Datum job_alerting_settle(PG_FUNCTION_ARGS) {
     const MemoryContext context = CurrentMemoryContext;
     text *state = nullptr;
     as_extension([&] {
-        Datum values[] = {CStringGetTextDatum(psprintf(INT64_FORMAT, digest)),
-                          CStringGetTextDatum(role)};
-        execute(arrived ? it_arrived : send_again, 2, values);
+        SPITupleTable *settled = execute(arrived ? it_arrived : send_again,
+                                         texts({psprintf(INT64_FORMAT, digest), role}));
         if (SPI_processed == 0)
             refuse(digest);
-        const char *follows = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+        const char *follows = text_of(settled, 1);
         MemoryContextSwitchTo(context);
         state = cstring_to_text(follows);
     });

@@ -13,10 +13,8 @@ namespace job_alerting::server::ledger {
 
 namespace {
 
-// A time as digests print it, in SQL.
-std::string moment_of(const char *time) {
-    return std::string("to_char(") + time + ", 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM')";
-}
+// How digests print a time: the format of to_char().
+#define AS_MOMENT "'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM'"
 
 std::optional<std::string> utf8(const Value &value) {
     return value ? std::optional(to_utf8(*value)) : std::nullopt;
@@ -65,7 +63,7 @@ std::vector<Value> stretch(const DigestRow &digest) {
     "WHEN f.failed_at = '-infinity' THEN -9223372036854775808 "                                    \
     "ELSE (1000000 * extract(epoch FROM f.failed_at))::bigint END, "                               \
     "CASE WHEN isfinite(f.failed_at) "                                                             \
-    "THEN to_char(f.failed_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM' "                                \
+    "THEN to_char(f.failed_at, " AS_MOMENT                                                         \
     "    || CASE WHEN extract(year FROM f.failed_at) < 0 THEN ' BC' ELSE '' END) "                 \
     "ELSE f.failed_at::text END, "                                                                 \
     "f.chain, " /* A step a line; a line break within a step is a space. */                        \
@@ -153,10 +151,9 @@ std::int64_t standing_before(Transaction &transaction, const DigestRow &digest,
 
 std::optional<core::EarlierDigest> last_accepted(Transaction &transaction, ChannelKind channel) {
     const Result result = transaction.execute(
-        (std::string("SELECT d.id, ") + moment_of("d.updated_at") +
-         " FROM job_alerting.digest d WHERE d.channel = $1 AND d.state = 'accepted' "
-         "ORDER BY d.updated_at DESC, d.id DESC LIMIT 1")
-            .c_str(),
+        "SELECT d.id, to_char(d.updated_at, " AS_MOMENT ") "
+        "FROM job_alerting.digest d WHERE d.channel = $1 AND d.state = 'accepted' "
+        "ORDER BY d.updated_at DESC, d.id DESC LIMIT 1",
         {to_string(channel)});
     if (result.rows.empty())
         return std::nullopt;
@@ -177,13 +174,12 @@ std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const 
 std::vector<Mended> mended_queues(Transaction &transaction, ChannelKind channel,
                                   const DigestRow &digest) {
     const Result result = transaction.execute(
-        (std::string("SELECT f.queue, ") + moment_of("max(f.cleared_at)") +
-         " FROM job_alerting.failure f JOIN job_alerting.queue q ON q.name = f.queue "
-         "WHERE f.id < $1::bigint AND f.job_id = 'unreadable' AND f.status = 'unreadable' "
-         "AND q.broken_since IS NULL AND f.cleared_at > "
-         "(SELECT max(d.composed_at) FROM job_alerting.digest d "
-         " WHERE d.channel = $2 AND d.state = 'accepted') GROUP BY f.queue ORDER BY f.queue")
-            .c_str(),
+        "SELECT f.queue, to_char(max(f.cleared_at), " AS_MOMENT ") "
+        "FROM job_alerting.failure f JOIN job_alerting.queue q ON q.name = f.queue "
+        "WHERE f.id < $1::bigint AND f.job_id = 'unreadable' AND f.status = 'unreadable' "
+        "AND q.broken_since IS NULL AND f.cleared_at > "
+        "(SELECT max(d.composed_at) FROM job_alerting.digest d "
+        " WHERE d.channel = $2 AND d.state = 'accepted') GROUP BY f.queue ORDER BY f.queue",
         {value(digest.first_failure), to_string(channel)});
     std::vector<Mended> queues;
     for (const Row &row : result.rows)
@@ -201,17 +197,16 @@ void earlier_failures(
     // make it slow. Those of no accepted digest are read as well, since they count towards the
     // limit.
     transaction.stream(
-        (std::string("SELECT f.queue, f.job_id, f.source, f.job_type, f.status, f.error, d.id, ") +
-         moment_of("d.updated_at") +
-         " FROM (SELECT e.* FROM job_alerting.failure e WHERE e.id < $1::bigint "
-         "      AND ($3 IS NULL OR " KIND(
-             "e") " = ANY (string_to_array($3, ',')::bigint[])) "
-                  "      ORDER BY e.id DESC LIMIT $4::bigint) f "
-                  "LEFT JOIN LATERAL (SELECT c.* FROM job_alerting.digest c "
-                  "    WHERE c.channel = $2 AND c.last_failure >= f.id "
-                  "    ORDER BY c.last_failure LIMIT 1) d "
-                  "ON d.first_failure <= f.id AND d.state = 'accepted' ORDER BY f.id DESC")
-            .c_str(),
+        "SELECT f.queue, f.job_id, f.source, f.job_type, f.status, f.error, d.id, "
+        "to_char(d.updated_at, " AS_MOMENT ") "
+        "FROM (SELECT e.* FROM job_alerting.failure e WHERE e.id < $1::bigint "
+        "      AND ($3 IS NULL OR " KIND(
+            "e") " = ANY (string_to_array($3, ',')::bigint[])) "
+                 "      ORDER BY e.id DESC LIMIT $4::bigint) f "
+                 "LEFT JOIN LATERAL (SELECT c.* FROM job_alerting.digest c "
+                 "    WHERE c.channel = $2 AND c.last_failure >= f.id "
+                 "    ORDER BY c.last_failure LIMIT 1) d "
+                 "ON d.first_failure <= f.id AND d.state = 'accepted' ORDER BY f.id DESC",
         {value(digest.first_failure), to_string(channel), kinds, value(most)}, [&](const Row &row) {
             core::Failure failure;
             failure.queue = to_utf8(row[0].value());
@@ -235,17 +230,15 @@ void earlier_breaks(
     for (const std::string &chain : chains)
         names += (names.empty() ? "" : "\n") + chain;
     transaction.stream(
-        (std::string("SELECT DISTINCT ON (f.chain) f.id, f.queue, f.job_id, " FAILURE_DETAILS
-                     ", false, d.id, ") +
-         moment_of("d.updated_at") +
-         " FROM job_alerting.failure f JOIN LATERAL (SELECT c.* FROM job_alerting.digest c "
-         "    WHERE c.channel = $2 AND c.last_failure >= f.id "
-         "    ORDER BY c.last_failure LIMIT 1) d "
-         "ON d.first_failure <= f.id AND d.state = 'accepted' "
-         "WHERE f.chain = ANY (string_to_array($3, E'\\n')) AND f.id < $1::bigint "
-         "AND f.cleared_at IS NULL "
-         "ORDER BY f.chain, f.failed_at, f.id")
-            .c_str(),
+        "SELECT DISTINCT ON (f.chain) f.id, f.queue, f.job_id, " FAILURE_DETAILS
+        ", false, d.id, to_char(d.updated_at, " AS_MOMENT ") "
+        "FROM job_alerting.failure f JOIN LATERAL (SELECT c.* FROM job_alerting.digest c "
+        "    WHERE c.channel = $2 AND c.last_failure >= f.id "
+        "    ORDER BY c.last_failure LIMIT 1) d "
+        "ON d.first_failure <= f.id AND d.state = 'accepted' "
+        "WHERE f.chain = ANY (string_to_array($3, E'\\n')) AND f.id < $1::bigint "
+        "AND f.cleared_at IS NULL "
+        "ORDER BY f.chain, f.failed_at, f.id",
         {value(digest.first_failure), to_string(channel), from_utf8(names)}, [&](const Row &row) {
             take(failure_of(row), {.digest = number(row[16]), .when = row[17].value()});
         });
@@ -253,7 +246,7 @@ void earlier_breaks(
 
 std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel) {
     const Result result = transaction.execute(
-        "SELECT h.arrived_by = 'copy', to_char(h.since, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') "
+        "SELECT h.arrived_by = 'copy', to_char(h.since, " AS_MOMENT ") "
         "FROM job_alerting.installation h WHERE h.arrived_by IS NOT NULL "
         "AND NOT EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = $1 "
         "                AND d.state = 'accepted' AND d.first_attempt_at >= h.since)",
@@ -267,7 +260,7 @@ std::optional<Wait> waited(Transaction &transaction, ChannelKind channel, const 
     // Five minutes: a round itself may take some. One of the digest before that was composed after
     // the failure did not wait for it.
     const Result result = transaction.execute(
-        "SELECT before.id, to_char(f.recorded_at, 'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM') "
+        "SELECT before.id, to_char(f.recorded_at, " AS_MOMENT ") "
         "FROM (SELECT d.id, d.composed_at, d.updated_at FROM job_alerting.digest d "
         "      WHERE d.channel = $1 AND d.id < $2::bigint ORDER BY d.id DESC LIMIT 1) before, "
         "job_alerting.failure f WHERE f.id = $3::bigint AND f.recorded_at > before.composed_at "

@@ -13,7 +13,7 @@ bool record_unreadable(Transaction &transaction, const std::string &queue) {
     const Result recorded = transaction.execute(
         "INSERT INTO job_alerting.failure (queue, job_id, occurrence, status, error, failed_at) "
         "SELECT q.name, 'unreadable', "
-        "to_char(q.broken_since AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), 'unreadable', "
+        "to_char(q.broken_since AT TIME ZONE 'UTC', " AS_OCCURRENCE "), 'unreadable', "
         "left(q.last_error, 4000), q.broken_since "
         "FROM job_alerting.queue q WHERE q.name = $1 "
         "ON CONFLICT (queue, job_id, occurrence) DO NOTHING",

@@ -2,6 +2,7 @@
 
 #include "server/queue/examine.hpp"
 
+#include "server/base/statement.hpp"
 #include "server/queue/failure_query.hpp"
 #include "server/queue/sandbox.hpp"
 
@@ -17,21 +18,10 @@ namespace job_alerting::server {
 
 namespace {
 
-SPITupleTable *execute(const char *statement, Datum keys) {
-    Oid types[] = {TEXTARRAYOID};
-    Datum values[] = {keys};
-    const int code = SPI_execute_with_args(statement, 1, types, values, nullptr, false, 0);
-    if (code < 0)
-        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
-    return SPI_tuptable;
-}
-
 char *explain(const ScannedQueue &queue, const FailureColumns &columns) {
-    SPITupleTable *table =
-        execute(psprintf("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) %s",
-                         identities_query(queue.failure_query, columns, since_of(queue))),
-                PointerGetDatum(construct_empty_array(TEXTOID)));
-    return SPI_getvalue(table->vals[0], table->tupdesc, 1);
+    return text_of(execute(psprintf("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) %s",
+                                    identities_query(queue.failure_query, columns, queue.since))),
+                   1);
 }
 
 // The type of a column, as a cast wants it.
@@ -184,12 +174,11 @@ int64 count_rows(const ScannedQueue &queue, int time_limit, const char *table, c
     int64 rows = 0;
     auto work = [&] {
         SPI_connect();
-        SPITupleTable *counted =
-            execute(psprintf("SELECT count(*) FROM %s WHERE %s = ANY ($1::%s[])", table, key,
-                             type_of(key, table)),
-                    keys);
-        bool absent;
-        rows = DatumGetInt64(SPI_getbinval(counted->vals[0], counted->tupdesc, 1, &absent));
+        rows = DatumGetInt64(
+            datum_of(execute(psprintf("SELECT count(*) FROM %s WHERE %s = ANY ($1::%s[])", table,
+                                      key, type_of(key, table)),
+                             parameter(TEXTARRAYOID, keys)),
+                     1));
         SPI_finish();
     };
     sandboxed(confinement_of(queue, time_limit), work);

@@ -79,12 +79,11 @@ const char *occurrence_of(const FailureColumns &columns) {
 }
 
 // The failure query as the table q, its last line ended lest it be a comment.
-const char *from_query(const char *query, TimestampTz since) {
-    if (TIMESTAMP_IS_NOBEGIN(since))
+const char *from_query(const char *query, const char *since) {
+    if (strcmp(since, "-infinity") == 0)
         return psprintf("FROM (%s\n) q WHERE true", query);
-    const Datum text = DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(since));
     return psprintf("FROM (%s\n) q WHERE (q.failed_at IS NULL OR q.failed_at >= %s::timestamptz)",
-                    query, quote_literal_cstr(DatumGetCString(text)));
+                    query, quote_literal_cstr(since));
 }
 
 // The last characters of a text. right() counts every character of it, which takes most of the time
@@ -185,7 +184,7 @@ const FailureColumn failure_columns[failure_column_count] = {
 // time of recording, which the query cannot know.
 #define IS_OF_UNKNOWN_TIME                                                                         \
     "(f.failed_at IS NULL AND f.cleared_at IS NULL AND f.occurrence = "                            \
-    "'unknown ' || to_char(f.recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))"
+    "'unknown ' || to_char(f.recorded_at AT TIME ZONE 'UTC', " AS_OCCURRENCE "))"
 
 const char *const ledger_identities =
     "SELECT f.job_id, CASE WHEN " IS_OF_UNKNOWN_TIME " THEN NULL ELSE f.occurrence END "
@@ -270,12 +269,12 @@ FailureColumns common(FailureColumns columns, const FailureColumns &others) {
     return columns;
 }
 
-char *identities_query(const char *query, const FailureColumns &columns, TimestampTz since) {
+char *identities_query(const char *query, const FailureColumns &columns, const char *since) {
     return psprintf("SELECT %s AS job_id, %s AS occurrence %s", identity_of("q.job_id"),
                     occurrence_of(columns), from_query(query, since));
 }
 
-char *failures_query(const char *query, const FailureColumns &columns, TimestampTz since,
+char *failures_query(const char *query, const FailureColumns &columns, const char *since,
                      bool of_jobs) {
     StringInfoData text;
     initStringInfo(&text);

@@ -41,22 +41,25 @@ FailureColumns without_details(FailureColumns columns);
 // Those that are in both.
 FailureColumns common(FailureColumns columns, const FailureColumns &others);
 
-// Queries around a failure query.
+// Queries around a failure query. `since`: a timestamptz, as text.
 //
 // The identity of a failure within its queue is two texts: its job_id, and the occurrence, which
 // tells one failure of a job from the next and is NULL where the query has nothing for it. Of a
 // text too long for an index the identity has its beginning and a digest of the whole.
 
 // The identities of all failures that stand now: job_id and occurrence.
-char *identities_query(const char *query, const FailureColumns &columns, TimestampTz since);
+char *identities_query(const char *query, const FailureColumns &columns, const char *since);
 
 // All of failure_columns, with job_id and occurrence as the identity has them. `of_jobs`: only of
 // the jobs whose job_hash() is in $1, a bigint[].
-char *failures_query(const char *query, const FailureColumns &columns, TimestampTz since,
+char *failures_query(const char *query, const FailureColumns &columns, const char *since,
                      bool of_jobs);
 
 // In SQL, a number that stands for a job_id. Two jobs may have the same.
 char *job_hash(const char *job_id);
+
+// How an occurrence tells a time in UTC that the query does not know: the format of to_char().
+#define AS_OCCURRENCE "'YYYY-MM-DD HH24:MI:SS.US'"
 
 // The identities that the ledger has of the queue $1, of the failures that stand.
 extern const char *const ledger_identities;

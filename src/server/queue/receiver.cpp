@@ -105,22 +105,6 @@ bool operator==(const Fingerprint &one, const Fingerprint &other) {
     return one.count == other.count && one.sum[0] == other.sum[0] && one.sum[1] == other.sum[1];
 }
 
-void run(const char *query, ParamListInfo parameters, DestReceiver *receiver) {
-    SPIExecuteOptions options = {};
-    options.params = parameters;
-    options.dest = receiver;
-    const int code = SPI_execute_extended(query, &options);
-    if (code < 0)
-        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
-}
-
-ParamListInfo parameter(Oid type, Datum value) {
-    ParamListInfo parameters = makeParamList(1);
-    parameters->params[0] = {
-        .value = value, .isnull = false, .pflags = PARAM_FLAG_CONST, .ptype = type};
-    return parameters;
-}
-
 DestReceiver *into(Tuplestorestate *store, MemoryContext context) {
     DestReceiver *receiver = CreateDestReceiver(DestTuplestore);
     SetTuplestoreDestReceiverParams(receiver, store, context, true, nullptr, nullptr);

@@ -22,10 +22,6 @@ Fingerprint new_fingerprint();
 Fingerprint empty_like(const Fingerprint &other); // with its seed
 bool operator==(const Fingerprint &one, const Fingerprint &other);
 
-// Executes a query of this SPI connection; `receiver` gets its rows.
-void run(const char *query, ParamListInfo parameters, DestReceiver *receiver);
-ParamListInfo parameter(Oid type, Datum value);
-
 // Adds rows to a store that outlives the sandbox. They are copied whole: none may point into a
 // table that is no longer locked.
 DestReceiver *into(Tuplestorestate *store, MemoryContext context);

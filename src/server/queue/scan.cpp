@@ -2,6 +2,7 @@
 
 #include "server/queue/scan.hpp"
 
+#include "server/base/statement.hpp"
 #include "server/coordination/round_lock.hpp"
 #include "server/coordination/shared.hpp"
 #include "server/queue/plan.hpp"
@@ -22,18 +23,6 @@ struct Difference {
     bool some_cleared; // or stand again
 };
 
-SPITupleTable *execute(const char *statement, int count, Oid *types, Datum *values) {
-    const int code = SPI_execute_with_args(statement, count, types, values, nullptr, false, 0);
-    if (code < 0)
-        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
-    return SPI_tuptable;
-}
-
-Datum datum_of(SPITupleTable *table, int column) {
-    bool absent;
-    return SPI_getbinval(table->vals[0], table->tupdesc, column, &absent);
-}
-
 int64 number_of(SPITupleTable *table, int column) {
     return DatumGetInt64(datum_of(table, column));
 }
@@ -41,7 +30,7 @@ int64 number_of(SPITupleTable *table, int column) {
 // Before anything is read of it: REINDEX has the table when it waits for who reads an index, and
 // who reads it and then wants to write would wait for REINDEX.
 void lock_ledger() {
-    execute("LOCK TABLE job_alerting.failure IN ROW EXCLUSIVE MODE", 0, nullptr, nullptr);
+    execute("LOCK TABLE job_alerting.failure IN ROW EXCLUSIVE MODE");
 }
 
 // Makes the rows of a store a table that the next statements can name.
@@ -64,8 +53,8 @@ void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate 
     auto work = [&] {
         SPI_connect();
         const FailureColumns columns = describe_failure_query(queue.failure_query);
-        run(identities_query(queue.failure_query, columns, since_of(queue)), nullptr,
-            checked(into(store, context), identity_description(), fingerprint));
+        execute(identities_query(queue.failure_query, columns, queue.since), nullptr,
+                checked(into(store, context), identity_description(), fingerprint));
         SPI_finish();
     };
     sandboxed(confinement_of(queue, time_limit), work);
@@ -73,44 +62,39 @@ void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate 
 
 // The tables `found` and `standing` are named.
 void insert_failures(const char *queue) {
-    Oid types[] = {TEXTOID};
-    Datum values[] = {CStringGetTextDatum(queue)};
     execute(psprintf("INSERT INTO job_alerting.failure (queue, job_id, occurrence, source, "
                      "job_type, target_type, target_id, status, attempts, max_attempts, error, "
                      "failed_at, chain, never_ran) "
                      "SELECT $1, s.job_id, coalesce(s.occurrence, "
-                     "'unknown ' || to_char(now() AT TIME ZONE 'UTC', "
-                     "'YYYY-MM-DD HH24:MI:SS.US')), "
+                     "'unknown ' || to_char(now() AT TIME ZONE 'UTC', " AS_OCCURRENCE ")), "
                      "s.source, s.job_type, s.target_type, s.target_id, s.status, s.attempts, "
                      "s.max_attempts, s.error, s.failed_at, s.chain, s.never_ran "
                      "FROM found s WHERE NOT EXISTS (SELECT FROM job_alerting.failure f "
                      "    WHERE f.queue = $1 AND %s) ORDER BY s.failed_at, s.job_id "
                      "ON CONFLICT (queue, job_id, occurrence) DO NOTHING",
                      same_failure),
-            1, types, values);
+            texts({queue}));
 }
 
 void clear_failures(const char *queue) {
-    Oid types[] = {TEXTOID};
-    Datum values[] = {CStringGetTextDatum(queue)};
     execute(psprintf("UPDATE job_alerting.failure f SET cleared_at = now() "
                      "WHERE f.queue = $1 AND f.cleared_at IS NULL "
                      "AND NOT EXISTS (SELECT FROM standing s WHERE %s)",
                      same_failure),
-            1, types, values);
+            texts({queue}));
     // One that stands again under the same identity is no new failure. A channel that has not told
     // it tells it (view untold).
     execute(psprintf("UPDATE job_alerting.failure f SET cleared_at = NULL "
                      "WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
                      "AND EXISTS (SELECT FROM standing s WHERE %s)",
                      same_failure),
-            1, types, values);
+            texts({queue}));
 }
 
 bool agrees_with_ledger(const char *queue, const Fingerprint &standing) {
     Fingerprint known = empty_like(standing);
-    run(ledger_identities, parameter(TEXTOID, CStringGetTextDatum(queue)),
-        checked(None_Receiver, identity_description(), &known));
+    execute(ledger_identities, texts({queue}),
+            checked(None_Receiver, identity_description(), &known));
     return known == standing;
 }
 
@@ -118,14 +102,12 @@ bool agrees_with_ledger(const char *queue, const Fingerprint &standing) {
 // cleared before.
 Difference compare_with_ledger(const char *queue) {
     Tuplestorestate *strays = tuplestore_begin_heap(false, false, work_mem);
-    Oid types[] = {TEXTOID};
-    Datum values[] = {CStringGetTextDatum(queue)};
-    run(psprintf("SELECT s.job_id, s.occurrence FROM standing s "
-                 "FULL JOIN (SELECT f.* FROM job_alerting.failure f "
-                 "           WHERE f.queue = $1 AND f.cleared_at IS NULL) f ON %s "
-                 "WHERE s.job_id IS NULL OR f.job_id IS NULL",
-                 same_failure),
-        parameter(TEXTOID, values[0]), into(strays, CurrentMemoryContext));
+    execute(psprintf("SELECT s.job_id, s.occurrence FROM standing s "
+                     "FULL JOIN (SELECT f.* FROM job_alerting.failure f "
+                     "           WHERE f.queue = $1 AND f.cleared_at IS NULL) f ON %s "
+                     "WHERE s.job_id IS NULL OR f.job_id IS NULL",
+                     same_failure),
+            texts({queue}), into(strays, CurrentMemoryContext));
     Difference difference = {};
     if (tuplestore_tuple_count(strays) > 0) {
         name_store("strays", strays, identity_description());
@@ -137,7 +119,7 @@ Difference compare_with_ledger(const char *queue) {
                      "SELECT (SELECT count(*) FROM fresh), "
                      "ARRAY(SELECT job FROM fresh LIMIT %lld), (SELECT count(*) FROM strays)",
                      job_hash("s.job_id"), static_cast<long long>(max_chosen)),
-            1, types, values);
+            texts({queue}));
         difference = {.fresh = number_of(table, 1),
                       .jobs = datum_of(table, 2),
                       .some_cleared = number_of(table, 1) < number_of(table, 3)};
@@ -169,10 +151,10 @@ void read_failures(const ScannedQueue &queue, const Difference &difference, int 
             SPI_connect();
             progress.columns = describe_failure_query(queue.failure_query);
             progress.in_details = true;
-            run(failures_query(queue.failure_query, common(progress.columns, wanted),
-                               since_of(queue), of_jobs),
-                of_jobs ? parameter(INT8ARRAYOID, difference.jobs) : nullptr,
-                checked(into(tried, context), failure_description(), nullptr));
+            execute(failures_query(queue.failure_query, common(progress.columns, wanted),
+                                   queue.since, of_jobs),
+                    of_jobs ? parameter(INT8ARRAYOID, difference.jobs) : nullptr,
+                    checked(into(tried, context), failure_description(), nullptr));
             SPI_finish();
         };
         sandboxed(confinement_of(queue, limit), work);
@@ -218,13 +200,13 @@ Confinement confinement_of(const ScannedQueue &queue, int time_limit) {
     return {.owner = queue.owner, .time_limit = time_limit, .queue = queue.name};
 }
 
-Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int time_limit) {
+Trial try_failure_query(const char *query, Oid owner, const char *since, int time_limit) {
     Trial trial = {};
     auto read_all = [&] {
         SPI_connect();
         const FailureColumns columns = describe_failure_query(query);
-        run(identities_query(query, columns, since), nullptr,
-            checked(None_Receiver, identity_description(), nullptr));
+        execute(identities_query(query, columns, since), nullptr,
+                checked(None_Receiver, identity_description(), nullptr));
         SPI_finish();
     };
     const char *role = GetUserNameFromId(owner, false);
@@ -235,8 +217,8 @@ Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int tim
             SPI_connect();
             progress.columns = describe_failure_query(query);
             progress.in_details = true;
-            run(failures_query(query, common(progress.columns, wanted), since, false), nullptr,
-                checked(None_Receiver, failure_description(), nullptr));
+            execute(failures_query(query, common(progress.columns, wanted), since, false), nullptr,
+                    checked(None_Receiver, failure_description(), nullptr));
             SPI_finish();
         };
         sandboxed({.owner = role, .time_limit = limit}, work);
@@ -282,17 +264,10 @@ int64 count_unknown(Tuplestorestate *before, Tuplestorestate *now) {
                     "ON job.job_id = l.job_id "
                     "LEFT JOIN (SELECT DISTINCT e.job_id, coalesce('=' || e.occurrence, '') AS key "
                     "           FROM earlier e) same "
-                    "ON same.job_id = l.job_id AND same.key = coalesce('=' || l.occurrence, '')",
-                    0, nullptr, nullptr),
+                    "ON same.job_id = l.job_id AND same.key = coalesce('=' || l.occurrence, '')"),
             1);
     });
     return unknown;
-}
-
-TimestampTz since_of(const ScannedQueue &queue) {
-    return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(queue.since),
-                                                   ObjectIdGetDatum(InvalidOid),
-                                                   Int32GetDatum(-1)));
 }
 
 void forget(const Change &change) {

@@ -28,9 +28,7 @@ Confinement confinement_of(const ScannedQueue &queue, int time_limit);
 
 // Runs a failure query once, as its owner, and throws the result away. An error when it is not
 // fit to be watched. A time limit only in a worker; needs no SPI.
-Trial try_failure_query(const char *query, Oid owner, TimestampTz since, int time_limit);
-
-TimestampTz since_of(const ScannedQueue &queue);
+Trial try_failure_query(const char *query, Oid owner, const char *since, int time_limit);
 
 // Records the queue's new failures, and marks those that it no longer returns as cleared. Runs
 // in a worker's transaction, with SPI connected, as the extension's owner. An error means that

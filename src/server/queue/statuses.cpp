@@ -2,6 +2,7 @@
 
 #include "server/queue/statuses.hpp"
 
+#include "server/base/statement.hpp"
 #include "server/queue/job_table.hpp"
 #include "server/queue/sandbox.hpp"
 
@@ -18,21 +19,14 @@ const char *const known =
     "'executing', 'claimed', 'in_progress', 'done', 'succeeded', 'success', 'successful', "
     "'complete', 'completed', 'ok', 'finished', 'processed', 'skipped', 'canceled', 'cancelled'";
 
-SPITupleTable *execute(const char *statement) {
-    const int code = SPI_execute(statement, false, 0);
-    if (code < 0)
-        elog(ERROR, "SPI failed: %s", SPI_result_code_string(code));
-    return SPI_tuptable;
-}
-
 // Of a partitioned table, of all its partitions.
 double pages_of(Oid table) {
-    SPITupleTable *size = execute(psprintf(
-        "SELECT (coalesce((SELECT sum(pg_relation_size(p.relid)) FROM pg_partition_tree(%u) p), "
-        "pg_relation_size(%u), 0) / %d)::float8",
-        table, table, BLCKSZ));
-    bool absent;
-    return DatumGetFloat8(SPI_getbinval(size->vals[0], size->tupdesc, 1, &absent));
+    return DatumGetFloat8(
+        datum_of(execute(psprintf("SELECT (coalesce((SELECT sum(pg_relation_size(p.relid)) "
+                                  "                  FROM pg_partition_tree(%u) p), "
+                                  "pg_relation_size(%u), 0) / %d)::float8",
+                                  table, table, BLCKSZ)),
+                 1));
 }
 
 const char *sample_of(Oid table) {
@@ -61,8 +55,7 @@ char *unknown_statuses(Relation jobs, Oid owner, int time_limit) {
     char *unknown = nullptr;
     auto work = [&] {
         SPI_connect();
-        SPITupleTable *words = execute(words_query(jobs));
-        const char *list = SPI_getvalue(words->vals[0], words->tupdesc, 1);
+        const char *list = text_of(execute(words_query(jobs)), 1);
         if (list)
             unknown = MemoryContextStrdup(context, list);
         SPI_finish();

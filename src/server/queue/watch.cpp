@@ -37,11 +37,11 @@ char *find_owner(const char *queue) {
     char *owner = nullptr;
     const MemoryContext context = CurrentMemoryContext;
     as_extension([&] {
-        Datum values[] = {CStringGetTextDatum(queue)};
-        execute("SELECT q.owner FROM job_alerting.queue q WHERE q.name = $1 FOR UPDATE", 1, values);
+        SPITupleTable *found =
+            execute("SELECT q.owner FROM job_alerting.queue q WHERE q.name = $1 FOR UPDATE",
+                    texts({queue}));
         if (SPI_processed > 0)
-            owner = MemoryContextStrdup(
-                context, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+            owner = MemoryContextStrdup(context, text_of(found, 1));
     });
     return owner;
 }
@@ -69,15 +69,11 @@ void check_name(const char *name) {
 
 // Writes the queue's row with one of two statements. Returns whether there was anything to write.
 bool write_queue(const char *statement, const char *name, const char *query, Oid owner,
-                 TimestampTz since, bool trusted) {
+                 const char *since, bool trusted) {
     bool written = false;
     as_extension([&] {
-        const Datum since_text = DirectFunctionCall1(timestamptz_out, TimestampTzGetDatum(since));
-        Datum values[] = {CStringGetTextDatum(name), CStringGetTextDatum(query),
-                          CStringGetTextDatum(GetUserNameFromId(owner, false)),
-                          CStringGetTextDatum(DatumGetCString(since_text)),
-                          CStringGetTextDatum(trusted ? "t" : "f")};
-        execute(statement, 5, values);
+        execute(statement,
+                texts({name, query, GetUserNameFromId(owner, false), since, trusted ? "t" : "f"}));
         written = SPI_processed > 0;
     });
     return written;
@@ -140,7 +136,7 @@ void tell_unknown_statuses(Relation jobs) {
 // Tries the query, and stores it under the name. Whose the name is gets examined before the query
 // is tried, and again after it: meanwhile somebody else may have taken it. `trusted` queues come
 // before others in a round.
-void store(const char *name, const char *query, Oid owner, TimestampTz since, bool trusted) {
+void store(const char *name, const char *query, Oid owner, const char *since, bool trusted) {
     check_name(name);
     check_existing(name);
     const TimestampTz start = GetCurrentTimestamp();
@@ -174,6 +170,11 @@ char *required_text(FunctionCallInfo fcinfo, int position, const char *name) {
     return TextDatumGetCString(required(fcinfo, position, name));
 }
 
+// As text that no setting of the session changes.
+char *required_time(FunctionCallInfo fcinfo, int position, const char *name) {
+    return pstrdup(timestamptz_to_str(DatumGetTimestampTz(required(fcinfo, position, name))));
+}
+
 } // namespace
 
 } // namespace job_alerting::server
@@ -182,7 +183,7 @@ extern "C" Datum job_alerting_watch(PG_FUNCTION_ARGS) {
     using namespace job_alerting::server;
 
     Relation jobs = open_jobs(DatumGetObjectId(required(fcinfo, 0, "jobs")));
-    const TimestampTz since = DatumGetTimestampTz(required(fcinfo, 2, "since"));
+    const char *since = required_time(fcinfo, 2, "since");
     const char *name = PG_ARGISNULL(1) ? pstrdup(RelationGetRelationName(jobs))
                                        : text_to_cstring(PG_GETARG_TEXT_PP(1));
     check_columns(jobs);
@@ -200,7 +201,7 @@ extern "C" Datum job_alerting_watch_query(PG_FUNCTION_ARGS) {
     const char *name = required_text(fcinfo, 0, "name");
     const char *query = single_select(required_text(fcinfo, 1, "failure_query"));
     const Oid owner = get_role_oid(NameStr(*DatumGetName(required(fcinfo, 2, "owner"))), false);
-    const TimestampTz since = DatumGetTimestampTz(required(fcinfo, 3, "since"));
+    const char *since = required_time(fcinfo, 3, "since");
     if (owner != GetUserId() && !superuser())
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                         errmsg("only a superuser may name another role as the owner of a queue"),
@@ -217,13 +218,12 @@ extern "C" Datum job_alerting_unwatch(PG_FUNCTION_ARGS) {
     if (!check_existing(name))
         PG_RETURN_BOOL(false);
     as_extension([&] {
-        Datum values[] = {CStringGetTextDatum(name)};
-        execute("DELETE FROM job_alerting.queue WHERE name = $1", 1, values);
+        execute("DELETE FROM job_alerting.queue WHERE name = $1", texts({name}));
         // What nobody looks at any more cannot be seen to stand: it ages.
         execute(forget ? "DELETE FROM job_alerting.failure WHERE queue = $1"
                        : "UPDATE job_alerting.failure SET cleared_at = now() "
                          "WHERE queue = $1 AND cleared_at IS NULL",
-                1, values);
+                texts({name}));
     });
     PG_RETURN_BOOL(true);
 }
