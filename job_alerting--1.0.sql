@@ -19,6 +19,9 @@ COMMENT ON SCHEMA job_alerting IS 'one digest of the jobs that finally failed';
 CREATE TABLE job_alerting.queue (
     name            text COLLATE "C" PRIMARY KEY CHECK (name <> ''),
     failure_query   text NOT NULL,
+    never_ran_query text,
+    jobs            text,
+    key             name,
     owner           name NOT NULL,
     since           timestamptz NOT NULL DEFAULT '-infinity',
     trusted         boolean NOT NULL DEFAULT false,
@@ -34,7 +37,10 @@ CREATE TABLE job_alerting.queue (
 COMMENT ON TABLE job_alerting.queue IS 'the watched job tables; written by watch(), watch_query(), unwatch() and the rounds';
 COMMENT ON COLUMN job_alerting.queue.name IS 'name of the queue, as it appears in digests';
 COMMENT ON COLUMN job_alerting.queue.failure_query IS 'SELECT that returns the jobs of the queue that stand failed now';
-COMMENT ON COLUMN job_alerting.queue.owner IS 'role that the failure query runs as; a name, so that a dump restores where the role is missing';
+COMMENT ON COLUMN job_alerting.queue.never_ran_query IS 'SELECT that returns the steps that never ran (chain text, never_ran text[]) of the chains in $1 (text[]); a round runs it for the chains of new failures; NULL where watch() found no chains, and for watch_query()';
+COMMENT ON COLUMN job_alerting.queue.jobs IS 'job table that watch() wrote the queries for, schema-qualified and quoted as in them: a name, so that it survives a dump, and becomes invalid with the queries when the table is renamed; NULL for watch_query()';
+COMMENT ON COLUMN job_alerting.queue.key IS 'column of the primary key of that table; NULL for watch_query()';
+COMMENT ON COLUMN job_alerting.queue.owner IS 'role that the queries run as; a name, so that a dump restores where the role is missing';
 COMMENT ON COLUMN job_alerting.queue.since IS 'failures from before this time are not reported';
 COMMENT ON COLUMN job_alerting.queue.trusted IS 'whether watch() or a superuser declared it; a round reads such queues before those that other roles declared by watch_query()';
 COMMENT ON COLUMN job_alerting.queue.watched_at IS 'when watch() or watch_query() last set the failure query';

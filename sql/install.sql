@@ -48,6 +48,8 @@ CREATE TABLE research_jobs (
 CREATE EXTENSION job_alerting;
 SELECT name, owner = current_user, since FROM job_alerting.queue;
 SELECT failure_query FROM job_alerting.queue;
+SELECT never_ran_query FROM job_alerting.queue;
+SELECT jobs, key FROM job_alerting.queue;
 
 -- Twice in one transaction, in a session that has used the extension before.
 BEGIN;

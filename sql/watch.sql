@@ -74,6 +74,7 @@ SELECT job_alerting.watch('jobs');
 RESET ROLE;
 SELECT name, owner, since, last_scan_at, last_error, broken_since FROM job_alerting.queue;
 SELECT failure_query FROM job_alerting.queue;
+SELECT never_ran_query IS NULL, jobs, key FROM job_alerting.queue;
 
 -- watch() again replaces the queue, for members of its owner only.
 SET datestyle = 'SQL, DMY';
@@ -90,6 +91,11 @@ SELECT pg_temp.refusal($$job_alerting.unwatch('jobs')$$);
 SELECT job_alerting.watch('others_jobs');
 RESET ROLE;
 SELECT name, owner FROM job_alerting.queue ORDER BY name;
+
+-- watch_query() on the same name forgets the table.
+SELECT job_alerting.watch_query('others_jobs',
+                                'SELECT id::text AS job_id, finished_at AS failed_at FROM public.others_jobs');
+SELECT num_nonnulls(never_ran_query, jobs, key) FROM job_alerting.queue WHERE name = 'others_jobs';
 
 -- unwatch() returns whether there was such a queue.
 SELECT job_alerting.unwatch('no such queue');

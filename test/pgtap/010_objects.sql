@@ -89,6 +89,9 @@ $$;
 SELECT pg_temp.columns_are('job_alerting.queue', ARRAY[
     'name text not null',
     'failure_query text not null',
+    'never_ran_query text',
+    'jobs text',
+    'key name',
     'owner name not null',
     'since timestamp with time zone not null',
     'trusted boolean not null',

@@ -8,7 +8,7 @@ use FindBin;
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting qw(fail_job sql);
+use JobAlerting qw(fail_job log_from_now sql);
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub);
@@ -167,18 +167,68 @@ subtest 'never_ran is a list, whatever its elements contain' => sub {
     is sql(q(SELECT cardinality(never_ran) || ' ' || length(never_ran[50]) FROM job_alerting.failure
         WHERE queue = 'odd' AND job_id = '4')), '50 300', 'the ledger clips the number and the length of steps';
     sql(q(SELECT job_alerting.unwatch('odd')));
+
+    sql(q(CREATE TABLE same (id text, failed_at timestamptz, steps text[])));
+    sql(q(SELECT job_alerting.watch_query('same', 'SELECT id AS job_id, failed_at, ''same''::text AS chain,
+        steps AS never_ran FROM public.same')));
+    sql(q(INSERT INTO same VALUES ('1', '2026-01-01', '{early}'), ('2', '2026-01-02', '{late}'), ('3', NULL, '{unknown}')));
+    mail();
+    is sql(q(SELECT DISTINCT never_ran FROM job_alerting.failure WHERE queue = 'same')), '{late}', 'the last failure of a chain counts';
+    sql(q(SELECT job_alerting.unwatch('same')));
 };
 
-subtest 'a silent round does not compute never_ran' => sub {
-    my $query = sql('SELECT failure_query FROM job_alerting.queue');
-    like $query, qr/never_ran/, 'the failure query has never_ran';
-    my $plan = sub { sql("EXPLAIN SELECT $_[0] FROM ($query) q") };
-    like $plan->('never_ran'), qr/WindowAgg/, 'computing it takes a window function';
-    unlike $plan->('job_id, failed_at'), qr/WindowAgg|Join/, 'a query for the keys does not compute it';
+# Replaces the query that watch() stored for the steps that never ran. Returns the one before.
+sub set_never_ran_query {
+    my ($query) = @_;
+    my $where = q(WHERE name = 'research_jobs');
+    my $before = sql("SELECT never_ran_query FROM job_alerting.queue $where");
+    sql("UPDATE job_alerting.queue SET never_ran_query = \$query\$$query\$query\$ $where");
+    return $before;
+}
+
+# The queue is not broken, and the ledger has these steps for the job.
+sub is_recorded {
+    my ($job, $never_ran, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    is sql("SELECT coalesce(never_ran::text, 'none') FROM job_alerting.failure WHERE job_id = '$job' AND queue = 'research_jobs'"),
+      $never_ran, "$name: the failure is recorded";
+    is sql(q(SELECT last_error IS NULL FROM job_alerting.queue WHERE name = 'research_jobs')), 't', "$name: the queue is not broken";
+    return;
+}
+
+subtest 'a round asks only for the chains of new failures' => sub {
+    my $original = set_never_ran_query('SELECT c.chain, $1 AS never_ran FROM unnest($1) c(chain)');
+    my ($one, $two) = map { job($_, 'album') } qw(one two);
+    my $alone = fail_job();
+    mail();
+    is_recorded($one, '{one,two}', 'both new chains are asked for, and no older one');
+    is_recorded($two, '{one,two}', 'in one query');
+    is_recorded($alone, 'none', 'without a chain');
+
+    set_never_ran_query('SELECT c.chain, ARRAY[(1 / 0)::text] AS never_ran FROM unnest($1) c(chain)');
+    my $logged = log_from_now();
+    JobAlerting::run_digest($node);
+    fail_job();
+    mail();
+    job('three', 'song');
+    sql('SELECT * FROM job_alerting.preview()');
+    unlike $logged->(), qr/never_ran/, 'a silent round and a failure without a chain do not run the query; preview() ignores its error';
+    my $job = job('three', 'album');
+    mail();
+    is_recorded($job, 'none', 'an error in the query');
+    like $logged->(), qr/LOG:  job_alerting recorded new failures of queue "research_jobs" without never_ran: division by zero$/m, 'the log names the error';
+    set_never_ran_query($original);
 };
 
 subtest 'a failure is reported without never_ran when that takes too long' => sub {
     JobAlerting::configure($node, scan_timeout => '1s');
+    my $original = set_never_ran_query('SELECT pg_sleep(60)::text AS chain, NULL::text[] AS never_ran');
+    my $logged = log_from_now();
+    my $job = job('late', 'album');
+    mail();
+    is_recorded($job, 'none', 'a slow query');
+    like $logged->(), qr/without never_ran: the failure query took longer than job_alerting\.scan_timeout/, 'the log says why';
+    set_never_ran_query($original);
     sql('CREATE TABLE slow (id text, failed_at timestamptz)');
     # Stable, so that it is not called where its result is not used.
     sql(q(CREATE FUNCTION steps() RETURNS text[] LANGUAGE sql STABLE AS 'SELECT ARRAY[pg_sleep(60)::text]'));

@@ -510,7 +510,7 @@ subtest 'her session advisory locks are released, and the log names her queue' =
     JobAlerting::configure($node, scan_timeout => '30s');
     my $few = q(SELECT m.lock_many(10) AS job_id, now() AS failed_at);
     like attempt_as('mallory', "SELECT job_alerting.watch_query('aa few locks', \$q\$$few\$q\$)"),
-      qr/WARNING:  the failure query left 10 advisory locks to its session, which are released/,
+      qr/WARNING:  the failure query of queue "aa few locks" left 10 advisory locks to its session, which are released/,
       'the locks of the trial are released, too';
     my $logged = log_from_now();
     innocent_is_reported('ten locks');

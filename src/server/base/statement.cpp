@@ -35,9 +35,9 @@ SPITupleTable *execute(const char *statement, ParamListInfo parameters, DestRece
     return SPI_tuptable;
 }
 
-Datum datum_of(SPITupleTable *rows, int column) {
-    bool absent;
-    return SPI_getbinval(rows->vals[0], rows->tupdesc, column, &absent);
+Datum datum_of(SPITupleTable *rows, int column, bool *absent) {
+    bool unasked;
+    return SPI_getbinval(rows->vals[0], rows->tupdesc, column, absent ? absent : &unasked);
 }
 
 char *text_of(SPITupleTable *rows, int column) {

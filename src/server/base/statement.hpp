@@ -17,8 +17,8 @@ ParamListInfo parameter(Oid type, Datum value);
 SPITupleTable *execute(const char *statement, ParamListInfo parameters = nullptr,
                        DestReceiver *receiver = nullptr);
 
-// A column of the first row: of any type, which is not NULL; or as text, null for NULL.
-Datum datum_of(SPITupleTable *rows, int column);
+// A column of the first row: of any type, or as text, which is null for NULL.
+Datum datum_of(SPITupleTable *rows, int column, bool *absent = nullptr);
 char *text_of(SPITupleTable *rows, int column);
 
 } // namespace job_alerting::server

@@ -230,8 +230,7 @@ Finding check_columns(const QueueUnderCheck &checked) {
     Trial trial = {};
     Transaction transaction(lock_timeout_setting());
     transaction.run([&] {
-        trial = try_failure_query(scanned.failure_query, get_role_oid(scanned.owner, false),
-                                  scanned.since, scan_timeout_setting());
+        trial = try_queue(scanned, scan_timeout_setting());
     });
     if (!trial.omission.columns)
         return ok("all its columns can be read");

@@ -105,15 +105,17 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
     read_queue(transaction, [&] { change = find_failures(itself, time_limit); });
     // The found failures and the ledger may both be large.
     transaction.execute("SET LOCAL enable_nestloop = off");
-    transaction.stream((std::string("SELECT 0, $1, f.job_id, " FAILURE_DETAILS ", false "
-                                    // As the ledger would have them: each once.
-                                    "FROM (SELECT DISTINCT ON (s.job_id, s.occurrence) s.* "
-                                    "      FROM found s WHERE NOT EXISTS ("
-                                    "          SELECT FROM job_alerting.failure f "
-                                    "          WHERE f.queue = $1 AND ") +
-                        same_failure + ")) f ORDER BY f.failed_at, f.job_id")
-                           .c_str(),
-                       {queue.name}, [&](const Row &row) { take(failure_of(row)); });
+    transaction.stream(
+        (std::string("SELECT 0, $1, f.job_id, " FAILURE_DETAILS ", false "
+                     // As the ledger would have them: each once.
+                     "FROM (SELECT DISTINCT ON (s.job_id, s.occurrence) s.*, "
+                     "      n.never_ran FROM found s "
+                     "      LEFT JOIN steps n ON n.chain = s.chain WHERE NOT EXISTS ("
+                     "          SELECT FROM job_alerting.failure f "
+                     "          WHERE f.queue = $1 AND ") +
+         same_failure + ")) f ORDER BY f.failed_at, f.job_id")
+            .c_str(),
+        {queue.name}, [&](const Row &row) { take(failure_of(row)); });
     const std::string stands =
         change.some_cleared
             ? std::string("EXISTS (SELECT FROM standing s WHERE ") + same_failure + ")"

@@ -35,13 +35,17 @@ std::vector<Queue> queues(Transaction &transaction) {
         "least(greatest(q.scan_started_at - q.broken_since, make_interval(secs => $1::float8)), "
         "interval '1 hour'), "
         "bool_or(q.scan_started_at IS NOT NULL) OVER (PARTITION BY q.owner), "
-        "coalesce(q.last_scan_ms, 0), extract(epoch FROM coalesce(q.last_turn_at, q.watched_at)) "
+        "coalesce(q.last_scan_ms, 0), extract(epoch FROM coalesce(q.last_turn_at, q.watched_at)), "
+        "q.never_ran_query, q.jobs, q.key "
         "FROM job_alerting.queue q ORDER BY NOT q.trusted, q.watched_at, q.name",
         {std::to_string(interval_setting())});
     std::vector<Queue> queues;
     for (const Row &row : result.rows)
         queues.push_back({.name = row[0].value(),
                           .failure_query = row[1].value(),
+                          .never_ran_query = row[11],
+                          .jobs = row[12],
+                          .key = row[13],
                           .owner = row[2].value(),
                           .since = row[3].value(),
                           .watched_at = row[4].value(),
@@ -57,6 +61,7 @@ std::vector<Queue> queues(Transaction &transaction) {
 ScannedQueue scanned(const Queue &queue) {
     return {.name = queue.name.c_str(),
             .failure_query = queue.failure_query.c_str(),
+            .never_ran_query = queue.never_ran_query ? queue.never_ran_query->c_str() : nullptr,
             .owner = queue.owner.c_str(),
             .since = queue.since.c_str()};
 }

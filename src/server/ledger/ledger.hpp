@@ -11,6 +11,9 @@ namespace job_alerting::server {
 struct Queue {
     std::string name;
     std::string failure_query;
+    Value never_ran_query; // of the steps that never ran; none when the queue has none
+    Value jobs;            // the table that watch() wrote the queries for, as SQL names it
+    Value key;             // and the column of its primary key
     std::string owner;
     std::string since;
     std::string watched_at;      // tells it from one that is later watched under the same name

@@ -8,33 +8,34 @@ namespace job_alerting::server {
 
 namespace {
 
-struct Reader {
-    Attempt attempt;
-    void *argument;
-    int time_limit;
-    TimestampTz start; // of what has that limit
+struct Limit {
+    int milliseconds; // 0 for none
+    TimestampTz start;
 };
 
-// The time that is left; 0 where there is no limit.
-int remaining(const Reader &reader) {
-    if (reader.time_limit == 0)
+Limit limit_of(int milliseconds) {
+    return {.milliseconds = milliseconds, .start = GetCurrentTimestamp()};
+}
+
+// The time that is left; 0 without a limit.
+int remaining(const Limit &limit) {
+    if (limit.milliseconds == 0)
         return 0;
-    const long passed = TimestampDifferenceMilliseconds(reader.start, GetCurrentTimestamp());
-    return reader.time_limit - static_cast<int>(std::min<long>(passed, reader.time_limit - 1));
+    const long passed = TimestampDifferenceMilliseconds(limit.start, GetCurrentTimestamp());
+    return limit.milliseconds - static_cast<int>(std::min<long>(passed, limit.milliseconds - 1));
 }
 
-bool is_over(const Reader &reader) {
-    return reader.time_limit > 0 &&
-           TimestampDifferenceExceeds(reader.start, GetCurrentTimestamp(), reader.time_limit);
+bool is_over(const Limit &limit) {
+    return limit.milliseconds > 0 &&
+           TimestampDifferenceExceeds(limit.start, GetCurrentTimestamp(), limit.milliseconds);
 }
 
-// Returns the error that a try ended in, null when it did not.
-ErrorData *error_of(const Reader &reader, const FailureColumns &wanted, Progress &progress) {
+// Returns the error that the work raised; null for none.
+template <typename Work> ErrorData *error_of(Work &&work) {
     const MemoryContext context = CurrentMemoryContext;
     ErrorData *volatile error = nullptr;
-    progress = {};
     PG_TRY();
-    { reader.attempt(reader.argument, wanted, remaining(reader), progress); }
+    { work(); }
     PG_CATCH();
     {
         MemoryContextSwitchTo(context);
@@ -45,13 +46,21 @@ ErrorData *error_of(const Reader &reader, const FailureColumns &wanted, Progress
     return error;
 }
 
-char *words_of(const ErrorData *error) {
-    return error->detail ? psprintf("%s. %s", error->message, error->detail) : error->message;
+struct Reader {
+    Attempt attempt;
+    void *argument;
+    Limit limit;
+};
+
+ErrorData *try_to_read(const Reader &reader, const FailureColumns &wanted, Progress &progress) {
+    progress = {};
+    return error_of(
+        [&] { reader.attempt(reader.argument, wanted, remaining(reader.limit), progress); });
 }
 
-void must_succeed(const Reader &reader, const FailureColumns &wanted) {
+void must_read(const Reader &reader, const FailureColumns &wanted) {
     Progress progress;
-    if (ErrorData *error = error_of(reader, wanted, progress))
+    if (ErrorData *error = try_to_read(reader, wanted, progress))
         ReThrowError(error);
 }
 
@@ -61,65 +70,67 @@ FailureColumns all_columns() {
     return columns;
 }
 
-// Whether a detail can be read, and in time; keeps why not.
-bool can_read(const Reader &reader, const FailureColumns &wanted, char *&why) {
-    if (is_over(reader))
-        return false;
-    Progress progress;
-    ErrorData *error = error_of(reader, wanted, progress);
-    if (!error)
-        return true;
-    if (error->sqlerrcode == ERRCODE_QUERY_CANCELED && !is_over(reader))
-        ReThrowError(error);
-    forget_sandbox_error();
-    why = why ? why : words_of(error);
-    return false;
+char *words_of(const ErrorData *error) {
+    return error->detail ? psprintf("%s. %s", error->message, error->detail) : error->message;
 }
 
-// Adds one detail after the other to what can be read.
+// The failures can do without the detail that this error comes from, unless somebody cancelled it.
+void omit(const char *name, ErrorData *error, const Limit &limit, Omission &omission) {
+    if (error && error->sqlerrcode == ERRCODE_QUERY_CANCELED && !is_over(limit))
+        ReThrowError(error);
+    forget_sandbox_error();
+    omission.columns =
+        omission.columns ? psprintf("%s, %s", omission.columns, name) : pstrdup(name);
+    if (!omission.error)
+        omission.error = error ? words_of(error) : pstrdup("there was no time for it");
+}
+
 Omission read_one_by_one(const Reader &reader, const FailureColumns &columns) {
-    StringInfoData omitted;
-    initStringInfo(&omitted);
-    char *why = nullptr;
+    Omission omission = {};
     FailureColumns wanted = without_details(columns);
-    must_succeed(reader, wanted);
-    for (int i = 0; i < failure_column_count; i++) {
+    must_read(reader, wanted);
+    for (int i = 0; i < failure_row_columns; i++) {
         if (wanted.present[i] == columns.present[i])
             continue;
         wanted.present[i] = true;
-        wanted.present[i] = can_read(reader, wanted, why);
-        if (!wanted.present[i])
-            appendStringInfo(&omitted, "%s%s", omitted.len ? ", " : "", failure_columns[i].name);
+        Progress progress;
+        ErrorData *error = nullptr;
+        if (!is_over(reader.limit)) {
+            error = try_to_read(reader, wanted, progress);
+            if (!error)
+                continue;
+        }
+        wanted.present[i] = false;
+        omit(failure_columns[i].name, error, reader.limit, omission);
     }
-    return {.columns = omitted.len ? omitted.data : nullptr,
-            .error = why ? why : pstrdup("there was no time for it")};
+    return omission;
 }
 
 } // namespace
 
 Omission read_details(Attempt attempt, void *argument, int left, int time_limit,
                       void (*before_again)(int time_limit)) {
-    Reader reader = {.attempt = attempt,
-                     .argument = argument,
-                     .time_limit = left,
-                     .start = GetCurrentTimestamp()};
+    Reader reader = {.attempt = attempt, .argument = argument, .limit = limit_of(left)};
     Progress progress;
-    ErrorData *error = error_of(reader, all_columns(), progress);
+    ErrorData *error = try_to_read(reader, all_columns(), progress);
     if (!error)
         return {};
-    const bool cancelled = error->sqlerrcode == ERRCODE_QUERY_CANCELED;
-    const bool in_time = !is_over(reader);
-    if (!progress.in_details || (cancelled && (in_time || !has_steps(progress.columns))))
+    if (!progress.in_details || error->sqlerrcode == ERRCODE_QUERY_CANCELED)
         ReThrowError(error);
 
     if (before_again)
         before_again(time_limit);
-    reader.time_limit = time_limit;
-    reader.start = GetCurrentTimestamp();
-    if (!cancelled)
-        return read_one_by_one(reader, progress.columns);
-    must_succeed(reader, without_steps(progress.columns));
-    return {.columns = pstrdup("never_ran"), .error = words_of(error)};
+    reader.limit = limit_of(time_limit);
+    return read_one_by_one(reader, progress.columns);
+}
+
+bool read_detail(const char *name, void (*work)(void *), void *argument, int time_limit,
+                 Omission &omission) {
+    const Limit limit = limit_of(time_limit);
+    ErrorData *error = error_of([&] { work(argument); });
+    if (error)
+        omit(name, error, limit, omission);
+    return !error;
 }
 
 } // namespace job_alerting::server

@@ -6,7 +6,7 @@ namespace job_alerting::server {
 
 namespace {
 
-enum Position { job_id, failed_at, occurrence, never_ran = 9 };
+enum Position { job_id, failed_at, occurrence, chain = 8, never_ran = failure_row_columns };
 
 constexpr int max_word = 1000;
 constexpr int max_error = 4000;
@@ -125,8 +125,6 @@ const char *clipped_steps() {
 }
 
 const char *clipped(const FailureColumn &column) {
-    if (column.type == TEXTARRAYOID)
-        return clipped_steps();
     if (column.most == max_error)
         return clipped_error();
     return psprintf("left(q.%s, %d)", column.name, column.most);
@@ -174,10 +172,10 @@ const FailureColumn failure_columns[failure_column_count] = {
     {"target_id", TEXTOID, false, max_word},
     {"status", TEXTOID, false, max_word},
     {"chain", TEXTOID, false, max_word},
-    {"never_ran", TEXTARRAYOID, false, max_step},
     {"error", TEXTOID, false, max_error},
     {"attempts", INT4OID, false, 0},
     {"max_attempts", INT4OID, false, 0},
+    {"never_ran", TEXTARRAYOID, false, max_step},
 };
 
 // A failure of unknown time is known as long as it stands: its occurrence in the ledger holds the
@@ -248,15 +246,6 @@ FailureColumns describe_failure_query(const char *query) {
     return columns;
 }
 
-bool has_steps(const FailureColumns &columns) {
-    return columns.present[never_ran];
-}
-
-FailureColumns without_steps(FailureColumns columns) {
-    columns.present[never_ran] = false;
-    return columns;
-}
-
 FailureColumns without_details(FailureColumns columns) {
     for (int i = 0; i < failure_column_count; i++)
         columns.present[i] &= failure_columns[i].required || i == occurrence;
@@ -278,7 +267,7 @@ char *failures_query(const char *query, const FailureColumns &columns, const cha
                      bool of_jobs) {
     StringInfoData text;
     initStringInfo(&text);
-    for (int i = 0; i < failure_column_count; i++) {
+    for (int i = 0; i < failure_row_columns; i++) {
         const FailureColumn &column = failure_columns[i];
         appendStringInfoString(&text, i == 0 ? "SELECT " : ", ");
         if (i == job_id)
@@ -296,6 +285,27 @@ char *failures_query(const char *query, const FailureColumns &columns, const cha
     if (of_jobs)
         appendStringInfo(&text, " AND %s = ANY ($1)", job_hash(identity_of("q.job_id")));
     return text.data;
+}
+
+char *steps_query(const char *never_ran_query) {
+    return psprintf("SELECT DISTINCT ON (q.chain) q.chain, %s FROM (%s\n) q "
+                    "WHERE q.chain IS NOT NULL ORDER BY q.chain",
+                    clipped_steps(), never_ran_query);
+}
+
+char *steps_query(const char *failure_query, const FailureColumns &columns) {
+    if (!columns.present[never_ran] || !columns.present[chain])
+        return nullptr;
+    return psprintf("SELECT DISTINCT ON (q.chain) q.chain, %s FROM (%s\n) q "
+                    "WHERE q.chain = ANY ($1) ORDER BY q.chain, q.failed_at DESC NULLS LAST",
+                    clipped_steps(), failure_query);
+}
+
+char *chains_query(const char *query, const FailureColumns &columns, const char *since) {
+    if (!columns.present[chain])
+        return nullptr;
+    return psprintf("SELECT array_agg(DISTINCT q.chain) FILTER (WHERE q.chain IS NOT NULL) %s",
+                    from_query(query, since));
 }
 
 char *job_hash(const char *job_id) {

@@ -17,6 +17,10 @@ struct FailureColumn {
 inline constexpr int failure_column_count = 13;
 extern const FailureColumn failure_columns[failure_column_count];
 
+// The columns that a scan reads of each failure: all but the last, never_ran, which belongs to a
+// chain and is read with steps_query().
+inline constexpr int failure_row_columns = failure_column_count - 1;
+
 // Which of failure_columns a query returns.
 struct FailureColumns {
     bool present[failure_column_count];
@@ -30,10 +34,6 @@ char *single_select(const char *text);
 // Looks at the columns that the query returns, without running it. An error when one is
 // missing, unknown or of the wrong type. Runs in a sandbox, with SPI connected.
 FailureColumns describe_failure_query(const char *query);
-
-// never_ran, which can take long, and which a digest can do without.
-bool has_steps(const FailureColumns &columns);
-FailureColumns without_steps(FailureColumns columns);
 
 // Of all columns just those that a failure's identity is made of.
 FailureColumns without_details(FailureColumns columns);
@@ -50,10 +50,20 @@ FailureColumns common(FailureColumns columns, const FailureColumns &others);
 // The identities of all failures that stand now: job_id and occurrence.
 char *identities_query(const char *query, const FailureColumns &columns, const char *since);
 
-// All of failure_columns, with job_id and occurrence as the identity has them. `of_jobs`: only of
-// the jobs whose job_hash() is in $1, a bigint[].
+// The columns of a failure's row, with job_id and occurrence as the identity has them. `of_jobs`:
+// only of the jobs whose job_hash() is in $1, a bigint[].
 char *failures_query(const char *query, const FailureColumns &columns, const char *since,
                      bool of_jobs);
+
+// The steps that never ran of the chains in $1, a text[]: chain, and never_ran, which is clipped.
+// `never_ran_query` returns both by these names for the chains in its $1. Without one the failure
+// query may tell them itself, and the last failure of a chain counts; null when it does not.
+char *steps_query(const char *never_ran_query);
+char *steps_query(const char *failure_query, const FailureColumns &columns);
+
+// The chains of all failures that stand, as one text[]; NULL when there are none. Null when the
+// failure query has no chains.
+char *chains_query(const char *query, const FailureColumns &columns, const char *since);
 
 // In SQL, a number that stands for a job_id. Two jobs may have the same.
 char *job_hash(const char *job_id);

@@ -66,29 +66,6 @@ bool has_column(Relation relation, const JobColumn &column) {
     return OidIsValid(type) && column.fits(type);
 }
 
-// The only column of the primary key.
-const char *key_column(Relation relation) {
-    Bitmapset *key = RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_PRIMARY_KEY);
-    const int columns = bms_num_members(key);
-    if (columns != 1)
-        ereport(ERROR,
-                (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
-                 errmsg("table \"%s\" has no primary key of one column",
-                        RelationGetRelationName(relation)),
-                 columns == 0 ? errdetail("It has no primary key, so its jobs have no identity.")
-                              : errdetail("Its primary key has %d columns.", columns),
-                 errhint("Describe its failures with job_alerting.watch_query(), whose job_id "
-                         "tells one job from another.")));
-    const AttrNumber number =
-        static_cast<AttrNumber>(bms_singleton_member(key) + FirstLowInvalidHeapAttributeNumber);
-    return get_attname(RelationGetRelid(relation), number, false);
-}
-
-const char *table_name(Relation relation) {
-    return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-                                      RelationGetRelationName(relation));
-}
-
 const char *const blanks = " \t\r\n";
 
 const JobColumn *find_job_column(Relation relation, const char *name) {
@@ -225,54 +202,34 @@ const char *final_failure_condition(Relation relation, const char *of) {
                     status.final, status.dead, of, of, cancelled);
 }
 
-// The steps of each chain with a final failure that did not run: those that did in other chains
-// with the same first step, in the order in which they mostly do, as far as the last 10,000 jobs of
-// chains tell. Rounds that find nothing new do not ask for them, and grouped by the chain as this
-// is, the planner then leaves it out. It reads the table twice for all chains together.
-void append_never_ran(StringInfo query, Relation relation) {
-    const char *chain = chain_of(relation);
-    const char *step = step_of(relation);
-    const char *table = table_name(relation);
-    appendStringInfo(query,
-                     "\n  LEFT JOIN ("
-                     "\n    WITH recent AS ("
-                     "\n        SELECT %s AS chain, %s AS step, j.finished_at AS ended"
-                     "\n          FROM %s j"
-                     "\n         WHERE j.attempts > 0 AND %s IS NOT NULL"
-                     "\n         ORDER BY j.finished_at DESC NULLS LAST LIMIT 10000"
-                     "\n    ), placed AS ("
-                     "\n        SELECT step, row_number() OVER steps AS place,"
-                     "\n               first_value(step) OVER steps AS first"
-                     "\n          FROM (SELECT chain, step, min(ended) AS ended FROM recent"
-                     " GROUP BY chain, step) one"
-                     "\n        WINDOW steps AS (PARTITION BY chain ORDER BY ended, step)"
-                     "\n    ), usual AS ("
-                     "\n        SELECT first, step, avg(place) AS place, row_number() OVER"
-                     " (PARTITION BY first ORDER BY count(*) DESC, step) AS rank"
-                     "\n          FROM placed GROUP BY first, step"
-                     "\n    ), ran AS ("
-                     "\n        SELECT %s AS chain, %s AS step, min(j.finished_at) AS ended"
-                     "\n          FROM %s j"
-                     "\n         WHERE j.attempts > 0 AND %s IN ("
-                     "\n SELECT %s FROM %s j"
-                     "\n WHERE %s)"
-                     "\n         GROUP BY 1, 2"
-                     "\n    ), begun AS ("
-                     "\n        SELECT DISTINCT ON (chain) chain, step AS first"
-                     "\n          FROM ran ORDER BY chain, ended, step"
-                     "\n    )"
-                     "\n    SELECT begun.chain, array_agg(usual.step ORDER BY usual.place,"
-                     " usual.step)"
-                     "\n      FROM begun JOIN usual ON usual.first = begun.first AND"
-                     " usual.rank <= 50"
-                     "\n     WHERE NOT EXISTS (SELECT FROM ran WHERE ran.chain = begun.chain"
-                     " AND ran.step = usual.step)"
-                     "\n     GROUP BY begun.chain"
-                     "\n  ) other (chain, never_ran)"
-                     "\n    ON other.chain = %s",
-                     chain, step, table, chain, chain, step, table, chain, chain, table,
-                     final_failure_condition(relation, "j."), chain);
-}
+// The steps that never ran of the chains in $1: those that ran in other chains with the same first
+// step, in the order in which they mostly ran there, as far as the last 10,000 jobs of chains show.
+// To be filled in: a job's chain, its step, the table.
+const char *const never_ran_query = R"(WITH recent AS (
+    SELECT %1$s AS chain, %2$s AS step, j.finished_at AS ended
+      FROM %3$s j
+     WHERE j.attempts > 0 AND %1$s IS NOT NULL
+     ORDER BY j.finished_at DESC NULLS LAST LIMIT 10000
+), placed AS (
+    SELECT step, row_number() OVER steps AS place, first_value(step) OVER steps AS first
+      FROM (SELECT chain, step, min(ended) AS ended FROM recent GROUP BY chain, step) one
+    WINDOW steps AS (PARTITION BY chain ORDER BY ended, step)
+), usual AS (
+    SELECT first, step, avg(place) AS place,
+           row_number() OVER (PARTITION BY first ORDER BY count(*) DESC, step) AS rank
+      FROM placed GROUP BY first, step
+), ran AS (
+    SELECT %1$s AS chain, %2$s AS step, min(j.finished_at) AS ended
+      FROM %3$s j
+     WHERE j.attempts > 0 AND %1$s = ANY ($1)
+     GROUP BY 1, 2
+), begun AS (
+    SELECT DISTINCT ON (chain) chain, step AS first FROM ran ORDER BY chain, ended, step
+)
+SELECT begun.chain, array_agg(usual.step ORDER BY usual.place, usual.step) AS never_ran
+  FROM begun JOIN usual ON usual.first = begun.first AND usual.rank <= 50
+ WHERE NOT EXISTS (SELECT FROM ran WHERE ran.chain = begun.chain AND ran.step = usual.step)
+ GROUP BY begun.chain)";
 
 } // namespace
 
@@ -323,11 +280,29 @@ void check_columns(Relation relation) {
                         errhint("Describe its failures with job_alerting.watch_query().")));
 }
 
-char *write_failure_query(Relation relation) {
-    const bool has_steps =
-        find_job_column(relation, "payload") &&
-        (find_job_column(relation, "source") || find_job_column(relation, "job_type"));
+const char *table_name(Relation relation) {
+    return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+                                      RelationGetRelationName(relation));
+}
 
+const char *key_column(Relation relation) {
+    Bitmapset *key = RelationGetIndexAttrBitmap(relation, INDEX_ATTR_BITMAP_PRIMARY_KEY);
+    const int columns = bms_num_members(key);
+    if (columns != 1)
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+                 errmsg("table \"%s\" has no primary key of one column",
+                        RelationGetRelationName(relation)),
+                 columns == 0 ? errdetail("It has no primary key, so its jobs have no identity.")
+                              : errdetail("Its primary key has %d columns.", columns),
+                 errhint("Describe its failures with job_alerting.watch_query(), whose job_id "
+                         "tells one job from another.")));
+    const AttrNumber number =
+        static_cast<AttrNumber>(bms_singleton_member(key) + FirstLowInvalidHeapAttributeNumber);
+    return get_attname(RelationGetRelid(relation), number, false);
+}
+
+char *write_failure_query(Relation relation) {
     StringInfoData query;
     initStringInfo(&query);
     appendStringInfo(&query, "SELECT %s::text AS job_id", from_j(key_column(relation)));
@@ -335,13 +310,18 @@ char *write_failure_query(Relation relation) {
         if (has_column(relation, column))
             appendStringInfo(&query, ",\n       %s AS %s", result_of(relation, column),
                              column.result);
-    if (has_steps)
-        appendStringInfoString(&query, ",\n       other.never_ran AS never_ran");
-    appendStringInfo(&query, "\n  FROM %s j", table_name(relation));
-    if (has_steps)
-        append_never_ran(&query, relation);
-    appendStringInfo(&query, "\n WHERE %s", final_failure_condition(relation, "j."));
+    appendStringInfo(&query, "\n  FROM %s j\n WHERE %s", table_name(relation),
+                     final_failure_condition(relation, "j."));
     return query.data;
+}
+
+char *write_never_ran_query(Relation relation) {
+    const bool has_steps =
+        find_job_column(relation, "payload") &&
+        (find_job_column(relation, "source") || find_job_column(relation, "job_type"));
+    if (!has_steps)
+        return nullptr;
+    return psprintf(never_ran_query, chain_of(relation), step_of(relation), table_name(relation));
 }
 
 namespace {

@@ -1,5 +1,5 @@
-// A table shaped like research_jobs: what watch() asks of it, and the failure query that it writes
-// for it. C regime. Texts are in the current memory context.
+// A table shaped like research_jobs: its required columns, and the queries that watch() writes for
+// it. C regime. Texts are in the current memory context.
 
 #pragma once
 
@@ -7,22 +7,30 @@
 
 namespace job_alerting::server {
 
-// Opens it with a reader's lock, which stays to the end of the transaction; the caller closes it.
-// An error when it does not exist, is no table or a temporary one, or belongs to a role that the
-// current user is no member of.
+// Opens the table with a reader's lock, which lasts to the end of the transaction; the caller
+// closes it. Raises an error when the table does not exist, is no table or a temporary one, or
+// belongs to a role that the current user is no member of.
 Relation open_jobs(Oid table);
 
-// The same by its qualified name, without any error: null where there is none.
+// The same by its qualified name, without any of these errors: null where there is no such table.
 Relation find_jobs(const char *name);
 
-// An error that names every required column that is missing or of another type.
+// Raises an error that names every required column that is missing or of another type.
 void check_columns(Relation relation);
 
-// The failure query of a table whose columns were checked. An error when its primary key is not of
-// one column.
+// The table as SQL names it.
+const char *table_name(Relation relation);
+
+// The only column of its primary key. Raises an error when there is not just one.
+const char *key_column(Relation relation);
+
+// The failure query of a table whose columns were checked.
 char *write_failure_query(Relation relation);
 
-// The statement that makes the index, on that table or partition, which serves a failure query of
+// For steps_query(); null when the table does not tell chains and steps.
+char *write_never_ran_query(Relation relation);
+
+// The statement that creates the index, on that table or partition, which serves a failure query of
 // this table index-only: its condition is the query's, word for word. Null for a query that
 // write_failure_query() would not write now, and where no index can have that condition.
 char *advise_index(Relation relation, const char *query, const char *on);

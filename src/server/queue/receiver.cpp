@@ -74,8 +74,8 @@ void forget_receiver(DestReceiver *) {} // it goes with its memory context
 } // namespace
 
 TupleDesc failure_description() {
-    TupleDesc description = CreateTemplateTupleDesc(failure_column_count);
-    for (int i = 0; i < failure_column_count; i++)
+    TupleDesc description = CreateTemplateTupleDesc(failure_row_columns);
+    for (int i = 0; i < failure_row_columns; i++)
         TupleDescInitEntry(description, static_cast<AttrNumber>(i + 1), failure_columns[i].name,
                            failure_columns[i].type, -1, 0);
     return finished(description);
@@ -88,6 +88,13 @@ TupleDesc identity_description() {
     TupleDescInitEntryCollation(description, 1, C_COLLATION_OID);
     TupleDescInitEntryCollation(description, 2, C_COLLATION_OID);
     return finished(description);
+}
+
+TupleDesc steps_description() {
+    TupleDesc description = CreateTemplateTupleDesc(2);
+    TupleDescInitEntry(description, 1, "chain", TEXTOID, -1, 0);
+    TupleDescInitEntry(description, 2, "never_ran", TEXTARRAYOID, -1, 0);
+    return description;
 }
 
 Fingerprint new_fingerprint() {

@@ -7,8 +7,9 @@
 
 namespace job_alerting::server {
 
-TupleDesc failure_description();  // all of failure_columns
+TupleDesc failure_description();  // the columns of a failure's row
 TupleDesc identity_description(); // job_id and occurrence
+TupleDesc steps_description();    // chain and never_ran
 
 // How many identities there are, and a wide sum of their hashes. Two sets whose fingerprints by the
 // same random seed agree are the same.

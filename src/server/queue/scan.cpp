@@ -60,7 +60,7 @@ void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate 
     sandboxed(confinement_of(queue, time_limit), work);
 }
 
-// The tables `found` and `standing` are named.
+// The tables `found` and `steps` are named.
 void insert_failures(const char *queue) {
     execute(psprintf("INSERT INTO job_alerting.failure (queue, job_id, occurrence, source, "
                      "job_type, target_type, target_id, status, attempts, max_attempts, error, "
@@ -68,8 +68,9 @@ void insert_failures(const char *queue) {
                      "SELECT $1, s.job_id, coalesce(s.occurrence, "
                      "'unknown ' || to_char(now() AT TIME ZONE 'UTC', " AS_OCCURRENCE ")), "
                      "s.source, s.job_type, s.target_type, s.target_id, s.status, s.attempts, "
-                     "s.max_attempts, s.error, s.failed_at, s.chain, s.never_ran "
-                     "FROM found s WHERE NOT EXISTS (SELECT FROM job_alerting.failure f "
+                     "s.max_attempts, s.error, s.failed_at, s.chain, n.never_ran "
+                     "FROM found s LEFT JOIN steps n ON n.chain = s.chain "
+                     "WHERE NOT EXISTS (SELECT FROM job_alerting.failure f "
                      "    WHERE f.queue = $1 AND %s) ORDER BY s.failed_at, s.job_id "
                      "ON CONFLICT (queue, job_id, occurrence) DO NOTHING",
                      same_failure),
@@ -133,15 +134,15 @@ void prolong_deadline(int time_limit) {
     shared::set_deadline(MyDatabaseId, time_limit);
 }
 
-void tell_omission(const char *queue, const Omission &omission) {
+void report_omission(const char *queue, const Omission &omission) {
     if (omission.columns)
         ereport(LOG, (errmsg("job_alerting recorded new failures of queue \"%s\" without %s: %s",
                              queue, omission.columns, omission.error)));
 }
 
-// Reads the new failures into `found`, which is replaced by what another try reads.
-void read_failures(const ScannedQueue &queue, const Difference &difference, int left,
-                   int time_limit, bool is_round, Tuplestorestate *&found) {
+// Reads the new failures into `found`. Each attempt replaces the rows of the one before.
+Omission read_failures(const ScannedQueue &queue, const Difference &difference, int left,
+                       int time_limit, bool is_round, Tuplestorestate *&found) {
     const MemoryContext context = CurrentMemoryContext;
     const bool of_jobs = difference.fresh <= max_chosen;
     Tuplestorestate *tried = tuplestore_begin_heap(false, false, work_mem);
@@ -163,8 +164,39 @@ void read_failures(const ScannedQueue &queue, const Difference &difference, int 
     const Omission omission =
         read_details(attempt, left, time_limit, is_round ? prolong_deadline : nullptr);
     tuplestore_end(tried);
-    if (is_round)
-        tell_omission(queue.name, omission);
+    return omission;
+}
+
+// Null when nothing tells the steps. Runs in a sandbox.
+const char *steps_query_of(const ScannedQueue &queue) {
+    if (queue.never_ran_query)
+        return steps_query(queue.never_ran_query);
+    return steps_query(queue.failure_query, describe_failure_query(queue.failure_query));
+}
+
+// Reads the steps that never ran of the chains in the table `found`.
+void read_steps(const ScannedQueue &queue, int time_limit, Tuplestorestate *steps,
+                Omission &omission) {
+    const MemoryContext context = CurrentMemoryContext;
+    bool absent;
+    const Datum chains = datum_of(
+        execute("SELECT array_agg(DISTINCT s.chain) FROM found s WHERE s.chain IS NOT NULL"), 1,
+        &absent);
+    if (absent)
+        return;
+    auto work = [&] {
+        auto read = [&] {
+            SPI_connect();
+            const char *query = steps_query_of(queue);
+            if (query)
+                execute(query, parameter(TEXTARRAYOID, chains),
+                        checked(into(steps, context), steps_description(), nullptr));
+            SPI_finish();
+        };
+        sandboxed(confinement_of(queue, time_limit), read);
+    };
+    if (!read_detail("never_ran", work, time_limit, omission))
+        tuplestore_clear(steps);
 }
 
 // Of a time limit, which is one for all that a scan asks; 0 for none.
@@ -178,6 +210,7 @@ int rest_of(int time_limit, TimestampTz start) {
 Change look(const ScannedQueue &queue, int time_limit, bool is_round) {
     const TimestampTz start = GetCurrentTimestamp();
     Change change = {.found = tuplestore_begin_heap(false, false, work_mem),
+                     .steps = tuplestore_begin_heap(false, false, work_mem),
                      .standing = tuplestore_begin_heap(false, false, work_mem),
                      .some_cleared = false};
     Fingerprint standing = new_fingerprint();
@@ -187,11 +220,32 @@ Change look(const ScannedQueue &queue, int time_limit, bool is_round) {
     if (!agrees_with_ledger(queue.name, standing))
         without_nested_loops([&] { difference = compare_with_ledger(queue.name); });
     change.some_cleared = difference.some_cleared;
+    Omission omission = {};
     if (difference.fresh > 0)
-        read_failures(queue, difference, rest_of(time_limit, start), time_limit, is_round,
-                      change.found);
+        omission = read_failures(queue, difference, rest_of(time_limit, start), time_limit,
+                                 is_round, change.found);
     name_store("found", change.found, failure_description());
+    if (difference.fresh > 0)
+        read_steps(queue, rest_of(time_limit, start), change.steps, omission);
+    name_store("steps", change.steps, steps_description());
+    if (is_round)
+        report_omission(queue.name, omission);
     return change;
+}
+
+// Reads the steps that never ran of all chains with a failure that stands, and discards them. Runs
+// in a sandbox.
+void read_all_steps(const ScannedQueue &queue) {
+    SPI_connect();
+    const FailureColumns columns = describe_failure_query(queue.failure_query);
+    const char *query = steps_query_of(queue);
+    const char *chains = chains_query(queue.failure_query, columns, queue.since);
+    bool absent = true;
+    const Datum all = query && chains ? datum_of(execute(chains), 1, &absent) : 0;
+    if (!absent)
+        execute(query, parameter(TEXTARRAYOID, all),
+                checked(None_Receiver, steps_description(), nullptr));
+    SPI_finish();
 }
 
 } // namespace
@@ -200,30 +254,35 @@ Confinement confinement_of(const ScannedQueue &queue, int time_limit) {
     return {.owner = queue.owner, .time_limit = time_limit, .queue = queue.name};
 }
 
-Trial try_failure_query(const char *query, Oid owner, const char *since, int time_limit) {
+Trial try_queue(const ScannedQueue &queue, int time_limit) {
     Trial trial = {};
     auto read_all = [&] {
         SPI_connect();
-        const FailureColumns columns = describe_failure_query(query);
-        execute(identities_query(query, columns, since), nullptr,
+        const FailureColumns columns = describe_failure_query(queue.failure_query);
+        execute(identities_query(queue.failure_query, columns, queue.since), nullptr,
                 checked(None_Receiver, identity_description(), nullptr));
         SPI_finish();
     };
-    const char *role = GetUserNameFromId(owner, false);
-    sandboxed({.owner = role, .time_limit = time_limit}, read_all);
+    sandboxed(confinement_of(queue, time_limit), read_all);
     trial.identities_read = GetCurrentTimestamp();
     auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
         auto work = [&] {
             SPI_connect();
-            progress.columns = describe_failure_query(query);
+            progress.columns = describe_failure_query(queue.failure_query);
             progress.in_details = true;
-            execute(failures_query(query, common(progress.columns, wanted), since, false), nullptr,
-                    checked(None_Receiver, failure_description(), nullptr));
+            execute(failures_query(queue.failure_query, common(progress.columns, wanted),
+                                   queue.since, false),
+                    nullptr, checked(None_Receiver, failure_description(), nullptr));
             SPI_finish();
         };
-        sandboxed({.owner = role, .time_limit = limit}, work);
+        sandboxed(confinement_of(queue, limit), work);
     };
     trial.omission = read_details(attempt, time_limit, time_limit, nullptr);
+    auto try_steps = [&] {
+        auto work = [&] { read_all_steps(queue); };
+        sandboxed(confinement_of(queue, time_limit), work);
+    };
+    read_detail("never_ran", try_steps, time_limit, trial.omission);
     return trial;
 }
 
@@ -272,6 +331,7 @@ int64 count_unknown(Tuplestorestate *before, Tuplestorestate *now) {
 
 void forget(const Change &change) {
     tuplestore_end(change.found);
+    tuplestore_end(change.steps);
     tuplestore_end(change.standing);
 }
 

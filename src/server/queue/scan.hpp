@@ -13,22 +13,23 @@ namespace job_alerting::server {
 struct ScannedQueue {
     const char *name;
     const char *failure_query;
+    const char *never_ran_query; // for steps_query(); null for none
     const char *owner;
     const char *since; // a timestamptz, as text
 };
 
-// The facts known of a failure query that was tried.
+// The facts known of a queue that was tried.
 struct Trial {
     Omission omission;           // details that cannot be read
-    TimestampTz identities_read; // when it had returned what each round reads of it
+    TimestampTz identities_read; // when the part that each round reads had been read
 };
 
-// How its failure query is confined.
+// How the queue's queries are confined.
 Confinement confinement_of(const ScannedQueue &queue, int time_limit);
 
-// Runs a failure query once, as its owner, and throws the result away. An error when it is not
-// fit to be watched. A time limit only in a worker; needs no SPI.
-Trial try_failure_query(const char *query, Oid owner, const char *since, int time_limit);
+// Runs the queries of a queue once and discards their rows. Raises an error when the queue is not
+// fit to be watched. Only a worker may set a time limit; needs no SPI.
+Trial try_queue(const ScannedQueue &queue, int time_limit);
 
 // Records the queue's new failures, and marks those that it no longer returns as cleared. Runs
 // in a worker's transaction, with SPI connected, as the extension's owner. An error means that
@@ -36,16 +37,16 @@ Trial try_failure_query(const char *query, Oid owner, const char *since, int tim
 // time_limit (ms) was met, or a statement of our own failed.
 void record_failures(const ScannedQueue &queue, int time_limit);
 
-// What a scan found that the ledger does not know yet.
+// The difference between a scan and the ledger.
 struct Change {
     Tuplestorestate *found;    // new failures, and others of their jobs
+    Tuplestorestate *steps;    // of their chains, the steps that never ran
     Tuplestorestate *standing; // the identities of all that stand
     bool some_cleared;         // or stand again
 };
 
-// Only looks: the next statements of this SPI connection can name as the tables `found` and
-// `standing` what it returns, until that is forgotten, which is to be done before the transaction
-// is committed.
+// Only reads. The next statements of this SPI connection can name the stores as the tables `found`,
+// `steps` and `standing`. Call forget() before the transaction commits.
 Change find_failures(const ScannedQueue &queue, int time_limit);
 void forget(const Change &change);
 

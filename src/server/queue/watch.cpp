@@ -67,13 +67,21 @@ void check_name(const char *name) {
                         errhint("Give it a name that can be seen.")));
 }
 
+struct Declaration {
+    ScannedQueue queue;
+    bool trusted;     // a round reads such queues before others
+    const char *jobs; // as in table queue
+    const char *key;
+};
+
 // Writes the queue's row with one of two statements. Returns whether there was anything to write.
-bool write_queue(const char *statement, const char *name, const char *query, Oid owner,
-                 const char *since, bool trusted) {
+bool write_queue(const char *statement, const Declaration &declared) {
+    const ScannedQueue &queue = declared.queue;
     bool written = false;
     as_extension([&] {
-        execute(statement,
-                texts({name, query, GetUserNameFromId(owner, false), since, trusted ? "t" : "f"}));
+        execute(statement, texts({queue.name, queue.failure_query, queue.owner, queue.since,
+                                  declared.trusted ? "t" : "f", queue.never_ran_query,
+                                  declared.jobs, declared.key}));
         written = SPI_processed > 0;
     });
     return written;
@@ -103,26 +111,26 @@ void warn_of_omission(const char *name, const Trial &trial) {
                          "job_alerting.watch_query().")));
 }
 
-void tell_what_it_reads(const char *name, const char *query, Oid owner) {
-    const QueryFacts facts = examine_tree(query, owner);
+void report_sources(const ScannedQueue &queue) {
+    const QueryFacts facts = examine_tree(queue.failure_query, get_role_oid(queue.owner, false));
     if (facts.row_security)
         ereport(WARNING,
-                (errmsg("row-level security may hide rows from queue \"%s\"", name),
+                (errmsg("row-level security may hide rows from queue \"%s\"", queue.name),
                  errdetail("Policies of %s apply to role \"%s\": what they hide is not reported.",
-                           facts.row_security, GetUserNameFromId(owner, false)),
+                           facts.row_security, queue.owner),
                  errhint("Give the role a policy that shows it all rows (CREATE POLICY ... USING "
                          "(true)), or exempt the table's owner: ALTER TABLE ... NO FORCE ROW LEVEL "
                          "SECURITY.")));
     if (facts.remotes)
         ereport(INFO,
-                (errmsg("queue \"%s\" reads a remote server: %s", name, facts.remotes),
+                (errmsg("queue \"%s\" reads a remote server: %s", queue.name, facts.remotes),
                  errdetail("While that cannot be reached, no failure of the queue is seen.")));
     if (facts.views)
-        ereport(INFO, (errmsg("queue \"%s\" reads a view: %s", name, facts.views),
+        ereport(INFO, (errmsg("queue \"%s\" reads a view: %s", queue.name, facts.views),
                        errdetail("A failure that the view leaves out is not seen.")));
 }
 
-void tell_unknown_statuses(Relation jobs) {
+void report_unknown_statuses(Relation jobs) {
     const char *unknown = unknown_statuses(jobs, jobs->rd_rel->relowner, 0);
     if (unknown)
         ereport(INFO,
@@ -133,28 +141,28 @@ void tell_unknown_statuses(Relation jobs) {
                          "job_alerting.watch_query().")));
 }
 
-// Tries the query, and stores it under the name. Whose the name is gets examined before the query
-// is tried, and again after it: meanwhile somebody else may have taken it. `trusted` queues come
-// before others in a round.
-void store(const char *name, const char *query, Oid owner, const char *since, bool trusted) {
-    check_name(name);
-    check_existing(name);
+// Tries the queue, and stores it. Checks who has a say in the name before the trial and again after
+// it: meanwhile another session may have taken the name.
+void store(const Declaration &declared) {
+    const ScannedQueue &queue = declared.queue;
+    check_name(queue.name);
+    check_existing(queue.name);
     const TimestampTz start = GetCurrentTimestamp();
-    const Trial trial = try_failure_query(query, owner, since, 0);
-    warn_where_slow(name, start, trial);
-    warn_of_omission(name, trial);
-    tell_what_it_reads(name, query, owner);
+    const Trial trial = try_queue(queue, 0);
+    warn_where_slow(queue.name, start, trial);
+    warn_of_omission(queue.name, trial);
+    report_sources(queue);
     const char *insert =
-        "INSERT INTO job_alerting.queue (name, failure_query, owner, since, trusted, watched_at) "
-        "VALUES ($1, $2, $3::name, $4::timestamptz, $5::boolean, clock_timestamp()) "
-        "ON CONFLICT (name) DO NOTHING";
+        "INSERT INTO job_alerting.queue (name, failure_query, owner, since, trusted, "
+        "never_ran_query, jobs, key, watched_at) VALUES ($1, $2, $3::name, $4::timestamptz, "
+        "$5::boolean, $6, $7, $8::name, clock_timestamp()) ON CONFLICT (name) DO NOTHING";
     const char *replace =
         "UPDATE job_alerting.queue SET failure_query = $2, owner = $3::name, "
-        "since = $4::timestamptz, trusted = $5::boolean, watched_at = clock_timestamp(), "
-        "scan_started_at = NULL, last_error = NULL, broken_since = NULL, postponed_since = NULL "
-        "WHERE name = $1";
-    while (!write_queue(insert, name, query, owner, since, trusted))
-        if (check_existing(name) && write_queue(replace, name, query, owner, since, trusted))
+        "since = $4::timestamptz, trusted = $5::boolean, never_ran_query = $6, jobs = $7, "
+        "key = $8::name, watched_at = clock_timestamp(), scan_started_at = NULL, "
+        "last_error = NULL, broken_since = NULL, postponed_since = NULL WHERE name = $1";
+    while (!write_queue(insert, declared))
+        if (check_existing(queue.name) && write_queue(replace, declared))
             break;
 }
 
@@ -187,10 +195,16 @@ extern "C" Datum job_alerting_watch(PG_FUNCTION_ARGS) {
     const char *name = PG_ARGISNULL(1) ? pstrdup(RelationGetRelationName(jobs))
                                        : text_to_cstring(PG_GETARG_TEXT_PP(1));
     check_columns(jobs);
-    const char *query = write_failure_query(jobs);
     const Oid owner = jobs->rd_rel->relowner;
-    store(name, query, owner, since, true);
-    tell_unknown_statuses(jobs);
+    store({.queue = {.name = name,
+                     .failure_query = write_failure_query(jobs),
+                     .never_ran_query = write_never_ran_query(jobs),
+                     .owner = GetUserNameFromId(owner, false),
+                     .since = since},
+           .trusted = true,
+           .jobs = table_name(jobs),
+           .key = key_column(jobs)});
+    report_unknown_statuses(jobs);
     relation_close(jobs, NoLock);
     PG_RETURN_TEXT_P(cstring_to_text(name));
 }
@@ -206,7 +220,14 @@ extern "C" Datum job_alerting_watch_query(PG_FUNCTION_ARGS) {
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
                         errmsg("only a superuser may name another role as the owner of a queue"),
                         errhint("Leave out the owner: the query then runs as you.")));
-    store(name, query, owner, since, superuser());
+    store({.queue = {.name = name,
+                     .failure_query = query,
+                     .never_ran_query = nullptr,
+                     .owner = GetUserNameFromId(owner, false),
+                     .since = since},
+           .trusted = superuser(),
+           .jobs = nullptr,
+           .key = nullptr});
     PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 
