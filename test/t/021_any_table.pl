@@ -140,7 +140,7 @@ SQL
     like said(q(SELECT job_alerting.watch('odd_source'))),
       qr/WARNING:  queue "odd_source" is watched, but not all of its columns can be read: source, target_type, never_ran\nDETAIL:  The error was: no text for it\. It is odd\./, 'watch() warns';
     my ($finding) = grep { $_->{item} eq 'columns of queue odd_source' } JobAlerting::rows($node, undef, 'SELECT * FROM job_alerting.check()');
-    is "$finding->{state}: $finding->{detail}", 'warning: new failures are told without source, target_type, never_ran: no text for it. It is odd.', 'check() warns';
+    is "$finding->{state}: $finding->{detail}", 'warning: new failures are recorded without source, target_type, never_ran: no text for it. It is odd.', 'check() warns';
     my (undef, undef, $error) = $node->psql('postgres', q(SELECT job_alerting.watch_query('q', 'SELECT (1 / 0)::text AS job_id, now() AS failed_at')));
     like $error, qr/ERROR:  division by zero/, 'a row without job_id breaks the queue';
     unicode_sql(q(SELECT job_alerting.unwatch('odd_source')));

@@ -3,10 +3,10 @@
 #include "server/desk/check.hpp"
 
 #include "server/base/extension.hpp"
+#include "server/coordination/call.hpp"
 #include "server/coordination/shared.hpp"
 #include "server/delivery/channel.hpp"
 #include "server/desk/check_queue.hpp"
-#include "server/desk/finding.hpp"
 #include "server/ledger/ledger.hpp"
 #include "server/round/heartbeat.hpp"
 #include "server/round/round.hpp"
@@ -15,11 +15,67 @@
 
 #include <cstdlib>
 
+extern "C" {
+PG_FUNCTION_INFO_V1(job_alerting_check);
+}
+
 namespace job_alerting::server {
 
 namespace {
 
-// What a provider refuses, or leaves open, no setting or file tells beforehand.
+//
+// In the session. C regime.
+//
+
+void add(ReturnSetInfo *result, const char *item, bool good, const char *detail, const char *hint) {
+    Datum values[] = {CStringGetTextDatum(item), CStringGetTextDatum(good ? "ok" : "error"),
+                      CStringGetTextDatum(detail), CStringGetTextDatum(hint)};
+    bool nulls[] = {false, false, false, good};
+    tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+}
+
+void check_preload(ReturnSetInfo *result) {
+    const bool good = shared::exists();
+    add(result, "preload", good,
+        good ? "the library is preloaded" : "the library is not preloaded: no round runs by itself",
+        "Add job_alerting to shared_preload_libraries in postgresql.conf, and restart the server.");
+}
+
+void check_launcher(ReturnSetInfo *result) {
+    const pid_t pid = shared::launcher().pid;
+    add(result, "launcher", pid != 0,
+        pid != 0 ? psprintf("it runs as process %d", static_cast<int>(pid)) : "it is not running",
+        shared::exists() ? "Unless it is back in 10 seconds, see the server's log."
+                         : "Preload the library: it starts the launcher.");
+}
+
+void check_worker_slot(ReturnSetInfo *result, bool good) {
+    add(result, "worker slot", good,
+        good ? "a worker slot is free" : "no background worker slot became free within 5 seconds",
+        psprintf("ALTER SYSTEM SET max_worker_processes = %d; and restart the server. The other "
+                 "checks need a worker and were skipped.",
+                 max_worker_processes + 2));
+}
+
+// A failure query that cannot be stopped ends the worker; the findings until then are kept.
+void read_findings(const Question &question, BackgroundWorkerHandle *handle,
+                   ReturnSetInfo *result) {
+    receive_rows(shm_mq_attach(question.queue, question.segment, handle), result);
+    if (await_end(handle, question.report))
+        raise_what_failed(question.report, "check()");
+    else
+        add(result, "the rest", false,
+            "the worker ended early: the checks after the last item here were skipped",
+            "See the server's log. A failure query that cannot be cancelled ends its worker after "
+            "job_alerting.scan_timeout.");
+    dsm_detach(question.segment);
+}
+
+//
+// In the worker
+//
+
+// Reports what a provider refused or left open: settings and files cannot show that beforehand.
 Finding check_waiting(ChannelKind channel) {
     Transaction transaction(lock_timeout_setting());
     const Result waiting = transaction.execute(
@@ -30,8 +86,7 @@ Finding check_waiting(ChannelKind channel) {
         {to_string(channel)});
     transaction.commit();
     if (waiting.rows.empty())
-        return ok("nothing keeps digests from going out, as far as settings and files tell; "
-                  "job_alerting.send_test() tries it");
+        return ok("settings and files allow delivery; job_alerting.send_test() tries it");
     const Row &row = waiting.rows[0];
     const std::string digest = row[0].value();
     const std::string why = row[3].value();
@@ -41,10 +96,11 @@ Finding check_waiting(ChannelKind channel) {
                            (row[4] == "t" ? "SELECT job_alerting.settle(" + digest + ", false);"
                                           : std::string("wait: it is sent again by itself.")));
     if (row[2] == "t")
-        return warning("digest " + digest + " could not be delivered: " + why,
-                       "Wait: it is tried again by itself when the provider wants it.");
+        return warning(
+            "digest " + digest + " could not be delivered: " + why,
+            "Wait: it is tried again by itself at the time that the provider asked for.");
     return error("digest " + digest + " could not be delivered: " + why,
-                 "Mend what it names (doc/settings.md), then have it tried at once: "
+                 "Fix what it names (doc/settings.md), then retry at once: "
                  "SELECT * FROM job_alerting.run_digest();");
 }
 
@@ -55,14 +111,14 @@ std::string fault_of(ChannelKind channel, const Settings &settings) {
     return fault;
 }
 
-// What mends it is the setting that the fault names.
+// The fault names the setting to fix.
 Finding check_channel(ChannelKind channel, const Settings &settings) {
     const std::string fault = fault_of(channel, settings);
     if (fault.empty())
         return check_waiting(channel);
     if (channel == ChannelKind::log)
         return error(fault, set_statement("log_min_messages", "warning"));
-    return error(fault, "Mend what it names (doc/settings.md), then try it: "
+    return error(fault, "Fix what it names (doc/settings.md), then try it: "
                         "SELECT * FROM job_alerting.send_test();");
 }
 
@@ -77,7 +133,7 @@ std::string list_of(const std::vector<ChannelKind> &channels) {
     return list;
 }
 
-// Somebody who has given a key expects what it is for.
+// A key whose channel is not on is probably a mistake.
 Finding check_unused_key(ChannelKind channel, const std::vector<ChannelKind> &channels,
                          const std::string &file, const char *variable) {
     const char *key = getenv(variable);
@@ -85,7 +141,7 @@ Finding check_unused_key(ChannelKind channel, const std::vector<ChannelKind> &ch
     if (is_on(channels, channel))
         return ok("the channel is on");
     if (file.empty() && !in_environment)
-        return ok("none is there, and the channel is not on");
+        return ok("there is none, and the channel is not on");
     std::vector<ChannelKind> both = {channel};
     both.insert(both.end(), channels.begin(), channels.end());
     return warning((file.empty() ? std::string("the server's environment has ") + variable
@@ -98,7 +154,7 @@ Finding check_list(const Settings &settings, const std::vector<ChannelKind> &cha
     if (const std::string fault = channels_fault(settings); !fault.empty())
         return error(fault, set_statement("job_alerting.channels", list_of(channels)));
     if (channels.empty())
-        return error("failures are recorded, but nobody is told",
+        return error("failures are recorded, but sent nowhere",
                      set_statement("job_alerting.channels", "sendgrid"));
     return ok("on: " + list_of(channels));
 }
@@ -122,14 +178,14 @@ void check_channels(const Settings &settings, Rows &rows) {
                          "SLACK_WEBHOOK_URL"));
 }
 
-// A row for each that is wrong.
+// A row for each setting that is wrong.
 void check_settings(Rows &rows) {
     const std::vector<SettingFault> faults = setting_faults();
     for (const SettingFault &fault : faults)
         add(rows, std::string("setting ") + (strchr(fault.setting, '.') + 1),
             error(fault.what, set_statement(fault.setting, fault.initial)));
     if (faults.empty())
-        add(rows, "settings", ok("every number and word is one"));
+        add(rows, "settings", ok("every setting is valid"));
 }
 
 Finding check_job_url(const Settings &settings) {
@@ -145,16 +201,15 @@ Finding check_job_url(const Settings &settings) {
 
 Finding check_heartbeat(const Settings &settings) {
     if (settings.heartbeat_url_file.empty())
-        return ok("none is wanted: job_alerting.heartbeat_url_file is not set");
+        return ok("no heartbeat is sent: job_alerting.heartbeat_url_file is not set");
     const std::string fault = heartbeat_fault(settings);
     if (!fault.empty())
-        return error(fault, "Mend the file that job_alerting.heartbeat_url_file names.");
+        return error(fault, "Fix the file that job_alerting.heartbeat_url_file names.");
     shared::DatabaseState state = {};
     guarded([&] { shared::find(MyDatabaseId, &state); });
     if (state.heartbeat_failed)
-        return warning("the last one was not answered as it should be",
-                       "See the server's log for the reason.");
-    return ok("one is sent after each round that did all it should");
+        return warning("the last heartbeat failed", "See the server's log for the reason.");
+    return ok("a heartbeat is sent after each complete round");
 }
 
 Finding check_version() {
@@ -194,4 +249,49 @@ void check(Rows &rows) {
         check_queue(queue, rows);
 }
 
+Finding ok(const std::string &detail) {
+    return {.state = "ok", .detail = detail, .hint = ""};
+}
+Finding warning(const std::string &detail, const std::string &hint) {
+    return {.state = "warning", .detail = detail, .hint = hint};
+}
+Finding error(const std::string &detail, const std::string &hint) {
+    return {.state = "error", .detail = detail, .hint = hint};
+}
+
+void add(Rows &rows, const std::string &item, const Finding &finding) {
+    rows.add({item, finding.state, finding.detail,
+              finding.hint.empty() ? Value() : Value(finding.hint)});
+}
+
+std::string set_statement(const char *setting, const std::string &value) {
+    Transaction transaction(lock_timeout_setting());
+    const Result statement = transaction.execute(
+        "SELECT CASE WHEN s.source LIKE 'database%' "
+        "THEN format('ALTER DATABASE %I SET %s = %L;', current_database(), s.name, $2) "
+        "ELSE format('ALTER SYSTEM SET %s = %L; SELECT pg_reload_conf();', s.name, $2) END "
+        "FROM pg_settings s WHERE s.name = $1",
+        {setting, value});
+    transaction.commit();
+    return statement.rows[0][0].value();
+}
+
 } // namespace job_alerting::server
+
+extern "C" Datum job_alerting_check(PG_FUNCTION_ARGS) {
+    using namespace job_alerting::server;
+
+    refuse_where_no_worker_serves("check");
+    InitMaterializedSRF(fcinfo, 0);
+    ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
+    check_preload(result);
+    check_launcher(result);
+    const Question question = prepare_question(Task::check);
+    BackgroundWorkerHandle *handle = try_to_start(question.order);
+    check_worker_slot(result, handle != nullptr);
+    if (handle)
+        read_findings(question, handle, result);
+    else
+        dsm_detach(question.segment);
+    return static_cast<Datum>(0);
+}

@@ -1,5 +1,5 @@
-// check(): the doctor. What it can say of the server itself it says in the session; the rest, here,
-// in a worker, so that the settings of the server and the database hold.
+// check(): the doctor. It checks the server in the session, and the rest in a worker, so that the
+// settings of the server and the database apply. This file and check_queue.hpp are all of it.
 
 #pragma once
 
@@ -7,8 +7,26 @@
 
 namespace job_alerting::server {
 
-// Returns a row for each item that it looked at: its name, ok, warning or error, what was found,
-// and the statement or setting that mends it. Writes nothing.
+// The worker's part: returns a row for each item, with its name, its state (ok, warning or error),
+// what was found, and the statement or setting that fixes it. Writes nothing.
 void check(Rows &rows);
+
+// The result of one check. The functions below throw what Transaction and Rows throw.
+struct Finding {
+    std::string state = "ok";
+    std::string detail;
+    std::string hint;
+};
+
+Finding ok(const std::string &detail);
+Finding warning(const std::string &detail, const std::string &hint);
+Finding error(const std::string &detail, const std::string &hint);
+
+// Returns the finding as the row of an item.
+void add(Rows &rows, const std::string &item, const Finding &finding);
+
+// The statement that sets a setting where it is set now, in the database or the server. Takes a
+// transaction of its own.
+std::string set_statement(const char *setting, const std::string &value);
 
 } // namespace job_alerting::server

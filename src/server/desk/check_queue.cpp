@@ -3,7 +3,8 @@
 #include "server/desk/check_queue.hpp"
 
 #include "server/base/settings.hpp"
-#include "server/desk/finding.hpp"
+#include "server/base/statement.hpp"
+#include "server/desk/check.hpp"
 #include "server/queue/examine.hpp"
 #include "server/queue/job_table.hpp"
 #include "server/queue/scan.hpp"
@@ -14,7 +15,7 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr std::int64_t large = 10000; // pages of a table that no round should read whole
+constexpr std::int64_t large = 10000; // pages: no round should read such a table whole
 constexpr int minute = 60;
 
 std::string literal(const std::string &text) {
@@ -24,7 +25,6 @@ std::string literal(const std::string &text) {
     return text_literal + "'";
 }
 
-// A queue under examination.
 struct QueueUnderCheck {
     const Queue &queue;
     QueryFacts facts = {};
@@ -32,9 +32,9 @@ struct QueueUnderCheck {
 
 Finding check_row_security(const QueueUnderCheck &checked) {
     if (!checked.facts.row_security)
-        return ok("no policy hides a row from role " + checked.queue.owner);
+        return ok("no policy hides rows from role " + checked.queue.owner);
     return warning("row-level security may hide rows from role " + checked.queue.owner + " in " +
-                       checked.facts.row_security + ", and with them failures",
+                       checked.facts.row_security + ", and so hide failures",
                    "Give the role a policy that shows it all rows (CREATE POLICY ... USING "
                    "(true)), or exempt the table's owner: ALTER TABLE ... NO FORCE ROW LEVEL "
                    "SECURITY;");
@@ -44,7 +44,7 @@ Finding check_owner(const QueueUnderCheck &checked) {
     if (!checked.facts.others)
         return ok("it runs as role " + checked.queue.owner);
     return warning("it runs as superuser " + checked.queue.owner +
-                       " over what others own: " + checked.facts.others,
+                       " and uses objects of other roles: " + checked.facts.others,
                    "Name a lesser role: SELECT job_alerting.watch_query(" +
                        literal(checked.queue.name) +
                        ", q.failure_query, owner => 'ROLE', since => q.since) FROM "
@@ -54,97 +54,78 @@ Finding check_owner(const QueueUnderCheck &checked) {
 
 Finding check_time_zone(const QueueUnderCheck &checked) {
     if (!checked.facts.assumes_time_zone)
-        return ok("all its times have a time zone");
-    return warning("it takes a timestamp without time zone (or a date) for one with, by the "
-                   "TimeZone that the server or the database is set to",
-                   "Say in which zone it was written, in the failure query: "
+        return ok("all its timestamps have a time zone");
+    return warning("it converts a timestamp without time zone (or a date) with the TimeZone "
+                   "setting of the server or the database",
+                   "Name the time zone of the stored value in the failure query: "
                    "ended_at AT TIME ZONE 'UTC' AS failed_at");
 }
 
-// How long the name is that a text begins with, written as quote_identifier() writes it; 0 where it
-// begins with none.
-std::size_t name_length(std::string_view text) {
-    if (!text.starts_with('"'))
-        return std::min(text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_"),
-                        text.size());
-    std::size_t quote = text.find('"', 1);
-    while (quote != text.npos && text.substr(quote + 1).starts_with('"'))
-        quote = text.find('"', quote + 2);
-    return quote == text.npos ? 0 : quote + 1;
+// Runs `work` with the job table that watch() wrote the queries for; not where there is none. C
+// regime.
+template <typename Work> void with_jobs(const Queue &queue, Work &&work) {
+    Relation jobs = queue.jobs ? find_jobs(queue.jobs->c_str()) : nullptr;
+    if (!jobs)
+        return;
+    work(jobs);
+    relation_close(jobs, AccessShareLock);
 }
 
-// The name between two texts; empty where there is none.
-std::string name_between(std::string_view text, std::string_view before, std::string_view after,
-                         bool qualified) {
-    const std::size_t at = text.find(before);
-    if (at == text.npos)
-        return {};
-    text.remove_prefix(at + before.size());
-    std::size_t length = name_length(text);
-    if (qualified && length > 0 && text.substr(length).starts_with('.')) {
-        const std::size_t table = name_length(text.substr(length + 1));
-        length = table == 0 ? 0 : length + 1 + table;
-    } else if (qualified) {
-        return {};
-    }
-    return std::string(text.substr(length).starts_with(after) ? text.substr(0, length) : "");
-}
-
-// Where a query has its jobs, when it is written as watch() does. What is read here becomes part of
-// statements: it is names, and nothing else.
-struct JobTable {
-    std::string name;
-    std::string key;
-};
-
-std::optional<JobTable> table_in(const Queue &queue) {
-    const std::string_view query = queue.failure_query;
-    if (!query.starts_with("SELECT "))
-        return std::nullopt;
-    JobTable table = {.name = name_between(query, "\n  FROM ", " j\n", true),
-                      .key = name_between(query, "SELECT j.", "::text AS job_id,", false)};
-    return table.name.empty() || table.key.empty() ? std::nullopt : std::optional(table);
-}
-
-// Empty for a query that is not watch()'s own. Called within a transaction.
+// Empty where none is known.
 std::string advised_index(Transaction &transaction, const Queue &queue, const std::string &on) {
-    const std::optional<JobTable> table = table_in(queue);
     const char *index = nullptr;
-    if (table)
-        transaction.run([&] {
-            Relation jobs = find_jobs(table->name.c_str());
-            if (!jobs)
-                return;
+    transaction.run([&] {
+        with_jobs(queue, [&](Relation jobs) {
             index = advise_index(jobs, queue.failure_query.c_str(), on.c_str());
-            relation_close(jobs, AccessShareLock);
         });
+    });
     return index ? index : "";
 }
 
+// The plan of the statement that a scan runs first, as EXPLAIN's JSON. C regime.
+char *plan_of(const ScannedQueue &queue) {
+    const MemoryContext context = CurrentMemoryContext;
+    char *plan = nullptr;
+    auto work = [&] {
+        SPI_connect();
+        const FailureColumns columns = describe_failure_query(queue.failure_query);
+        plan =
+            text_of(execute(psprintf("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) %s",
+                                     identities_query(queue.failure_query, columns, queue.since))),
+                    1);
+        plan = MemoryContextStrdup(context, plan);
+        SPI_finish();
+    };
+    sandboxed(confinement_of(queue, scan_timeout_setting()), work);
+    return plan;
+}
+
 Finding check_plan(const QueueUnderCheck &checked) {
+    const ScannedQueue scanned = ledger::scanned(checked.queue);
+    const char *plan = nullptr;
     Transaction transaction(lock_timeout_setting());
-    const Result scanned = transaction.execute(
+    transaction.run([&] { plan = plan_of(scanned); });
+    const Result read = transaction.execute(
         "SELECT format('%I.%I', n.nspname, c.relname), pg_size_pretty(pg_relation_size(c.oid)) "
         "FROM jsonb_path_query($1::jsonb, '$.** ? (@.\"Node Type\" == \"Seq Scan\")') scan "
         "JOIN pg_namespace n ON n.nspname = scan->>'Schema' "
         "JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = scan->>'Relation Name' "
         "WHERE pg_relation_size(c.oid) / current_setting('block_size')::bigint > $2::bigint "
         "ORDER BY pg_relation_size(c.oid) DESC",
-        {std::string(checked.facts.plan), value(large)});
-    if (!scanned.rows.empty()) {
-        const std::string table = scanned.rows[0][0].value();
-        const std::string index = advised_index(transaction, checked.queue, table);
-        return warning("each scan reads all of " + table + ", " + scanned.rows[0][1].value(),
-                       !index.empty() ? index
-                                      : "Create an index (CREATE INDEX CONCURRENTLY) that serves "
-                                        "the query's condition and holds what job_id, failed_at "
-                                        "and occurrence are made of.");
-    }
-    return ok("no large table is read whole");
+        {std::string(plan), value(large)});
+    if (read.rows.empty())
+        return ok("no scan reads a large table whole");
+    const std::string table = read.rows[0][0].value();
+    const std::string index = advised_index(transaction, checked.queue, table);
+    return warning("each scan reads all of " + table + ", " + read.rows[0][1].value(),
+                   !index.empty() ? index
+                                  : "Create an index (CREATE INDEX CONCURRENTLY) that serves the "
+                                    "query's condition and contains the columns of job_id, "
+                                    "failed_at and occurrence.");
 }
 
-// In three transactions, since now() stands still within each. A job that is retried meanwhile, and
-// fails again, has another identity once.
+// Reads the identities in three transactions, because now() is constant within each. One change is
+// no sign: the job may have been retried meanwhile and have failed again.
 Finding check_identity(const QueueUnderCheck &checked) {
     const ScannedQueue scanned = ledger::scanned(checked.queue);
     Tuplestorestate *before = nullptr;
@@ -165,103 +146,124 @@ Finding check_identity(const QueueUnderCheck &checked) {
             return ok("failures keep their identity from one run to the next");
     }
     return error(
-        "run again, it gives " + std::to_string(unknown) +
+        "when run again, it gives " + std::to_string(unknown) +
             " of its failures another identity (failed_at or occurrence): each round "
-            "would tell of them anew",
-        "Let failed_at and occurrence depend on what is stored, not on now() or the like.");
+            "would report them again",
+        "Make failed_at and occurrence depend on stored values, not on now() or the like.");
 }
 
-// How many of these jobs, a text[], have no row any more.
-std::int64_t count_deleted(Transaction &transaction, const Queue &queue, const JobTable &table,
-                           const Row &jobs) {
+// How many rows of the table have one of these keys, a text[], as the queue's owner sees it. The
+// keys are compared as values of the column, so that the primary key's index serves. C regime.
+int64 count_rows(const ScannedQueue &queue, Relation jobs, const char *key, Datum keys) {
+    const Oid table = RelationGetRelid(jobs);
+    int64 rows = 0;
+    auto work = [&] {
+        SPI_connect();
+        const Oid type = get_atttype(table, get_attnum(table, key));
+        const char *count = psprintf("SELECT count(*) FROM %s WHERE %s = ANY ($1::%s[])",
+                                     table_name(jobs), quote_identifier(key),
+                                     format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN));
+        rows = DatumGetInt64(datum_of(execute(count, parameter(TEXTARRAYOID, keys)), 1));
+        SPI_finish();
+    };
+    sandboxed(confinement_of(queue, scan_timeout_setting()), work);
+    return rows;
+}
+
+// How many of these jobs, a text[] and its length, have no row any more.
+std::int64_t count_deleted(Transaction &transaction, const Queue &queue, const Row &jobs) {
     const ScannedQueue scanned = ledger::scanned(queue);
     std::int64_t rows = 0;
     transaction.run([&] {
         const Datum keys = OidFunctionCall3(F_ARRAY_IN, CStringGetDatum(jobs[0]->c_str()),
                                             ObjectIdGetDatum(TEXTOID), Int32GetDatum(-1));
-        rows = count_rows(scanned, scan_timeout_setting(), table.name.c_str(), table.key.c_str(),
-                          keys);
+        with_jobs(queue, [&](Relation table) {
+            rows = count_rows(scanned, table, queue.key->c_str(), keys);
+        });
     });
     return number(jobs[1]) - rows;
 }
 
-// A row that is deleted within an interval of failing is seen by one round at most, and by none
-// if it is unlucky. So it is a sign when each of the rows that were deleted was gone by the round
-// after the one that recorded it. A row that is retried stays.
+// Of the last 100 failures that cleared, the jobs that cleared within 1.5 intervals, and then the
+// others: a text[] and its length.
+std::vector<Row> cleared_jobs(Transaction &transaction, const Queue &queue) {
+    return transaction
+        .execute(
+            "SELECT coalesce(array_agg(DISTINCT f.job_id) FILTER (WHERE f.soon = s.soon), '{}'), "
+            "count(DISTINCT f.job_id) FILTER (WHERE f.soon = s.soon) "
+            "FROM (VALUES (true), (false)) s(soon) LEFT JOIN (SELECT f.job_id, "
+            "    f.cleared_at - f.recorded_at < make_interval(secs => 1.5 * $2::float8) AS soon "
+            "    FROM job_alerting.failure f WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
+            "    AND f.status IS DISTINCT FROM 'unreadable' "
+            "    ORDER BY f.cleared_at DESC LIMIT 100) f ON true "
+            "GROUP BY s.soon ORDER BY s.soon DESC",
+            {queue.name, std::to_string(interval_setting())})
+        .rows;
+}
+
+// A row that is deleted within an interval of failing is seen by one round at most, and by none in
+// bad luck. Such deletions are likely when each deleted row was gone by the round after the one
+// that recorded it. A row that is retried is still there.
 Finding check_deletion(const QueueUnderCheck &checked) {
     constexpr std::int64_t enough = 3;
-    const std::optional<JobTable> table = table_in(checked.queue);
-    if (!table)
-        return ok("how soon its rows are deleted cannot be told from a query that is not "
-                  "watch()'s own");
+    if (!checked.queue.jobs)
+        return ok("how soon rows are deleted is known only for tables watched by watch()");
     Transaction transaction(lock_timeout_setting());
-    const Result cleared = transaction.execute(
-        "SELECT coalesce(array_agg(DISTINCT f.job_id) FILTER (WHERE f.soon = s.soon), '{}'), "
-        "count(DISTINCT f.job_id) FILTER (WHERE f.soon = s.soon) "
-        "FROM (VALUES (true), (false)) s(soon) LEFT JOIN (SELECT f.job_id, "
-        "    f.cleared_at - f.recorded_at < make_interval(secs => 1.5 * $2::float8) AS soon "
-        "    FROM job_alerting.failure f WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
-        "    AND f.status IS DISTINCT FROM 'unreadable' "
-        "    ORDER BY f.cleared_at DESC LIMIT 100) f ON true GROUP BY s.soon ORDER BY s.soon DESC",
-        {checked.queue.name, std::to_string(interval_setting())});
+    const std::vector<Row> cleared = cleared_jobs(transaction, checked.queue);
     std::int64_t soon = 0;
     std::int64_t later = 0;
     try {
-        soon = count_deleted(transaction, checked.queue, *table, cleared.rows[0]);
-        later = count_deleted(transaction, checked.queue, *table, cleared.rows[1]);
+        soon = count_deleted(transaction, checked.queue, cleared[0]);
+        later = count_deleted(transaction, checked.queue, cleared[1]);
     } catch (const ServerError &why) {
-        return ok("how soon its rows are deleted cannot be told: " + why.words());
+        return ok("how soon rows are deleted cannot be determined: " + why.words());
     }
     transaction.commit();
     if (soon < enough || later > 0)
-        return ok("its rows are not known to be deleted so soon that a failure may be missed");
-    return warning("each of the last " + std::to_string(soon) +
-                       " failures whose rows were deleted was gone by the next round: others may "
-                       "come and go without any round seeing them",
-                   "Keep failed rows for longer than job_alerting.interval" +
-                       (interval_setting() > minute
-                            ? ", or shorten that: " + set_statement("job_alerting.interval", "1min")
-                            : "."));
+        return ok("no sign that rows are deleted before a round can see them");
+    return warning(
+        "each of the last " + std::to_string(soon) +
+            " failures whose rows were deleted was gone by the next round: other "
+            "failures may be deleted before any round sees them",
+        "Keep failed rows for longer than job_alerting.interval" +
+            (interval_setting() > minute
+                 ? ", or shorten the interval: " + set_statement("job_alerting.interval", "1min")
+                 : "."));
 }
 
-// Over what stands failed now, as far as that is read at all.
+// Tries the columns on all jobs that stand failed.
 Finding check_columns(const QueueUnderCheck &checked) {
     const ScannedQueue scanned = ledger::scanned(checked.queue);
     Trial trial = {};
     Transaction transaction(lock_timeout_setting());
-    transaction.run([&] {
-        trial = try_queue(scanned, scan_timeout_setting());
-    });
+    transaction.run([&] { trial = try_queue(scanned, scan_timeout_setting()); });
     if (!trial.omission.columns)
         return ok("all its columns can be read");
-    return warning(std::string("new failures are told without ") + trial.omission.columns + ": " +
-                       trial.omission.error,
-                   "Correct the rows that stand failed, or the failure query.");
+    return warning(std::string("new failures are recorded without ") + trial.omission.columns +
+                       ": " + trial.omission.error,
+                   "Correct the rows of the failed jobs, or the failure query.");
 }
 
 Finding check_statuses(const QueueUnderCheck &checked) {
-    const std::optional<JobTable> table = table_in(checked.queue);
+    if (!checked.queue.jobs)
+        return ok("the failure query decides what each status means");
     const char *unknown = nullptr;
     Transaction transaction(lock_timeout_setting());
-    if (table)
-        transaction.run([&] {
-            Relation jobs = find_jobs(table->name.c_str());
-            if (!jobs)
-                return;
+    transaction.run([&] {
+        with_jobs(checked.queue, [&](Relation jobs) {
             unknown = unknown_statuses(jobs, get_role_oid(checked.queue.owner.c_str(), false),
                                        scan_timeout_setting());
-            relation_close(jobs, AccessShareLock);
         });
+    });
     if (!unknown)
-        return ok(table ? "no job has ended in a status that no rule knows"
-                        : "what its statuses mean is the query's to know");
+        return ok("no job has ended in an unknown status");
     return warning(std::string("jobs have ended in a status that no rule knows, and are not "
                                "reported: ") +
                        unknown,
                    "If they are failures, describe them with job_alerting.watch_query().");
 }
 
-// Where failures may be that the query does not see; no fault in itself.
+// Sources that may hide failures from the query; they are no fault in themselves.
 Finding check_sources(const QueueUnderCheck &checked) {
     std::string sources;
     if (checked.facts.remotes)
@@ -272,7 +274,7 @@ Finding check_sources(const QueueUnderCheck &checked) {
     return ok(sources.empty() ? "it reads tables of this database" : sources);
 }
 
-// With one decimal, as far as it tells more.
+// With one decimal, unless that is 0.
 std::string seconds(double milliseconds) {
     const auto tenths = static_cast<std::int64_t>(milliseconds / 100 + 0.5);
     return std::to_string(tenths / 10) +
@@ -281,20 +283,21 @@ std::string seconds(double milliseconds) {
 
 Finding check_time(const QueueUnderCheck &checked) {
     if (!takes_long(checked.queue))
-        return ok("its scans are quick");
+        return ok("its scans are short");
     return warning("its last scan took " + seconds(checked.queue.last_scan_ms) + " of the " +
                        seconds(scan_timeout_setting()) +
-                       " that all slow queues have together in a round: it is read after the "
-                       "quick ones, and not in each round",
-                   "Let an index serve its failure query, or increase job_alerting.scan_timeout.");
+                       " that all slow queues share in a round: it is read after the quick "
+                       "queues, and not in every round",
+                   "Create an index for its failure query, or increase "
+                   "job_alerting.scan_timeout.");
 }
 
-struct QueueItem {
+struct QueueCheck {
     const char *name;
     Finding (*check)(const QueueUnderCheck &checked);
 };
 
-const QueueItem queue_items[] = {
+const QueueCheck queue_checks[] = {
     {"columns", check_columns},
     {"statuses", check_statuses},
     {"sources", check_sources},
@@ -307,13 +310,13 @@ const QueueItem queue_items[] = {
     {"time", check_time},
 };
 
-// Runs one look at a queue; what goes wrong with it is a finding, too.
-template <typename Look> Finding guarded_finding(const Queue &queue, Look &&look) {
+// Runs one check of a queue. An error that it meets is a finding, too.
+template <typename Check> Finding guarded_finding(const Queue &queue, Check &&check) {
     try {
-        return look();
+        return check();
     } catch (const ServerError &why) {
         return error("it cannot be read: " + why.words(),
-                     "Mend that, or stop watching it: SELECT job_alerting.unwatch(" +
+                     "Fix that, or stop watching it: SELECT job_alerting.unwatch(" +
                          literal(queue.name) + ");");
     }
 }
@@ -338,7 +341,7 @@ void check_queue(const Queue &queue, Rows &rows) {
     add(rows, whose, readable);
     if (readable.state != "ok")
         return;
-    for (const QueueItem &part : queue_items)
+    for (const QueueCheck &part : queue_checks)
         add(rows, std::string(part.name) + " of " + whose,
             guarded_finding(queue, [&] { return part.check(checked); }));
 }

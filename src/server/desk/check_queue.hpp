@@ -1,5 +1,5 @@
-// check() of one queue: whether rounds can read it, and what they may miss, tell twice or be slowed
-// down by.
+// check() of one queue: whether rounds can read it, and whether they may miss failures, report them
+// twice, or take long.
 
 #pragma once
 
@@ -8,9 +8,9 @@
 
 namespace job_alerting::server {
 
-// Returns a row for the queue and, when it can be read, one for each thing about it that was looked
-// at. What the server says against the queue is a finding; otherwise throws what Transaction and
-// Rows throw. No transaction is open; writes nothing.
+// Returns a row for the queue and, if it can be read, one for each check of it. An error that the
+// server raises about the queue is a finding; otherwise throws what Transaction and Rows throw. No
+// transaction may be open; writes nothing.
 void check_queue(const Queue &queue, Rows &rows);
 
 } // namespace job_alerting::server

@@ -3,6 +3,7 @@
 #include "server/desk/preview.hpp"
 
 #include "server/base/encoding.hpp"
+#include "server/coordination/call.hpp"
 #include "server/delivery/delivery.hpp"
 #include "server/ledger/content.hpp"
 #include "server/ledger/digests.hpp"
@@ -12,6 +13,10 @@
 
 #include "core/digest.hpp"
 #include "core/render.hpp"
+
+extern "C" {
+PG_FUNCTION_INFO_V1(job_alerting_preview);
+}
 
 namespace job_alerting::server {
 
@@ -140,3 +145,11 @@ void preview(Rows &rows) {
 }
 
 } // namespace job_alerting::server
+
+extern "C" Datum job_alerting_preview(PG_FUNCTION_ARGS) {
+    using namespace job_alerting::server;
+
+    refuse_where_no_worker_serves("preview");
+    ask_worker(fcinfo, Task::preview, "preview()");
+    return static_cast<Datum>(0);
+}

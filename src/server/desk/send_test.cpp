@@ -3,11 +3,16 @@
 #include "server/desk/send_test.hpp"
 
 #include "server/base/encoding.hpp"
+#include "server/coordination/call.hpp"
 #include "server/delivery/channel.hpp"
 #include "server/ledger/content.hpp"
 #include "server/round/round.hpp"
 
 #include "core/test_message.hpp"
+
+extern "C" {
+PG_FUNCTION_INFO_V1(job_alerting_send_test);
+}
 
 namespace job_alerting::server {
 
@@ -47,3 +52,11 @@ void send_test(Rows &rows) {
 }
 
 } // namespace job_alerting::server
+
+extern "C" Datum job_alerting_send_test(PG_FUNCTION_ARGS) {
+    using namespace job_alerting::server;
+
+    refuse_where_no_worker_serves("send_test");
+    ask_worker(fcinfo, Task::send_test, "send_test()");
+    return static_cast<Datum>(0);
+}

@@ -2,8 +2,6 @@
 
 #include "server/queue/examine.hpp"
 
-#include "server/base/statement.hpp"
-#include "server/queue/failure_query.hpp"
 #include "server/queue/sandbox.hpp"
 
 extern "C" {
@@ -17,23 +15,6 @@ extern "C" {
 namespace job_alerting::server {
 
 namespace {
-
-char *explain(const ScannedQueue &queue, const FailureColumns &columns) {
-    return text_of(execute(psprintf("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) %s",
-                                    identities_query(queue.failure_query, columns, queue.since))),
-                   1);
-}
-
-// The type of a column, as a cast wants it.
-const char *type_of(const char *column, const char *table) {
-    SPIPlanPtr plan = SPI_prepare(psprintf("SELECT %s FROM %s", column, table), 0, nullptr);
-    if (!plan)
-        elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    const CachedPlanSource *source =
-        static_cast<CachedPlanSource *>(linitial(SPI_plan_get_plan_sources(plan)));
-    return format_type_extended(TupleDescAttr(source->resultDesc, 0)->atttypid, -1,
-                                FORMAT_TYPE_TYPEMOD_GIVEN);
-}
 
 // Adds to a list of functions, which check_functions_in_node() is not to end at any of.
 bool collect_function(Oid function, void *functions) {
@@ -96,15 +77,32 @@ bool is_remote(Oid relation) {
     return false;
 }
 
-void look_at_tree(const char *query, Oid owner, MemoryContext context, QueryFacts &facts) {
+// The lists of a query's objects while they grow.
+struct Lists {
     StringInfoData hidden;
     StringInfoData others;
     StringInfoData remotes;
     StringInfoData views;
-    initStringInfo(&remotes);
-    initStringInfo(&views);
-    initStringInfo(&hidden);
-    initStringInfo(&others);
+};
+
+void add_relation(Oid relation, Oid owner, Lists &lists) {
+    if (check_enable_rls(relation, owner, true) == RLS_ENABLED)
+        append(&lists.hidden, qualified_name(relation));
+    if (is_remote(relation))
+        append(&lists.remotes, qualified_name(relation));
+    if (get_rel_relkind(relation) == RELKIND_VIEW)
+        append(&lists.views, qualified_name(relation));
+    if (superuser_arg(owner) && !superuser_arg(owner_of_relation(relation)))
+        append(&lists.others, qualified_name(relation));
+}
+
+void add_function(Oid function, Oid owner, Lists &lists) {
+    if (superuser_arg(owner) && !superuser_arg(owner_of_function(function)))
+        append(&lists.others, format_procedure(function));
+}
+
+// Runs with SPI connected; the result lies in `context`.
+QueryFacts facts_of(const char *query, Oid owner, MemoryContext context) {
     SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
     if (!plan)
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -117,72 +115,34 @@ void look_at_tree(const char *query, Oid owner, MemoryContext context, QueryFact
         relations = list_append_unique_oid(relations, lfirst_oid(cell));
     foreach (cell, source->query_list)
         collect_functions(static_cast<Node *>(lfirst(cell)), &functions);
-    foreach (cell, relations) {
-        const Oid relation = lfirst_oid(cell);
-        if (check_enable_rls(relation, owner, true) == RLS_ENABLED)
-            append(&hidden, qualified_name(relation));
-        if (is_remote(relation))
-            append(&remotes, qualified_name(relation));
-        if (get_rel_relkind(relation) == RELKIND_VIEW)
-            append(&views, qualified_name(relation));
-        if (superuser_arg(owner) && !superuser_arg(owner_of_relation(relation)))
-            append(&others, qualified_name(relation));
-    }
+
+    Lists lists;
+    for (StringInfo list : {&lists.hidden, &lists.others, &lists.remotes, &lists.views})
+        initStringInfo(list);
+    foreach (cell, relations)
+        add_relation(lfirst_oid(cell), owner, lists);
     foreach (cell, functions)
-        if (superuser_arg(owner) && !superuser_arg(owner_of_function(lfirst_oid(cell))))
-            append(&others, format_procedure(lfirst_oid(cell)));
-    facts.assumes_time_zone = list_member_oid(functions, F_TIMESTAMPTZ_TIMESTAMP) ||
-                              list_member_oid(functions, F_TIMESTAMPTZ_DATE);
-    facts.row_security = copy_of(&hidden, context);
-    facts.others = copy_of(&others, context);
-    facts.remotes = copy_of(&remotes, context);
-    facts.views = copy_of(&views, context);
+        add_function(lfirst_oid(cell), owner, lists);
+    return {.row_security = copy_of(&lists.hidden, context),
+            .others = copy_of(&lists.others, context),
+            .remotes = copy_of(&lists.remotes, context),
+            .views = copy_of(&lists.views, context),
+            .assumes_time_zone = list_member_oid(functions, F_TIMESTAMPTZ_TIMESTAMP) ||
+                                 list_member_oid(functions, F_TIMESTAMPTZ_DATE)};
 }
 
 } // namespace
 
-QueryFacts examine_tree(const char *query, Oid owner) {
-    const MemoryContext context = CurrentMemoryContext;
-    QueryFacts facts = {};
-    auto work = [&] {
-        SPI_connect();
-        look_at_tree(query, owner, context, facts);
-        SPI_finish();
-    };
-    sandboxed({.owner = GetUserNameFromId(owner, false), .time_limit = 0}, work);
-    return facts;
-}
-
 QueryFacts examine_query(const ScannedQueue &queue, int time_limit) {
-    const Oid owner = get_role_oid(queue.owner, false);
     const MemoryContext context = CurrentMemoryContext;
     QueryFacts facts = {};
     auto work = [&] {
         SPI_connect();
-        const FailureColumns columns = describe_failure_query(queue.failure_query);
-        look_at_tree(queue.failure_query, owner, context, facts);
-        facts.plan = MemoryContextStrdup(context, explain(queue, columns));
+        facts = facts_of(queue.failure_query, get_role_oid(queue.owner, false), context);
         SPI_finish();
     };
     sandboxed(confinement_of(queue, time_limit), work);
     return facts;
-}
-
-// Compared as what it is, not as text: then the primary key's index serves.
-int64 count_rows(const ScannedQueue &queue, int time_limit, const char *table, const char *key,
-                 Datum keys) {
-    int64 rows = 0;
-    auto work = [&] {
-        SPI_connect();
-        rows = DatumGetInt64(
-            datum_of(execute(psprintf("SELECT count(*) FROM %s WHERE %s = ANY ($1::%s[])", table,
-                                      key, type_of(key, table)),
-                             parameter(TEXTARRAYOID, keys)),
-                     1));
-        SPI_finish();
-    };
-    sandboxed(confinement_of(queue, time_limit), work);
-    return rows;
 }
 
 } // namespace job_alerting::server

@@ -112,7 +112,7 @@ void warn_of_omission(const char *name, const Trial &trial) {
 }
 
 void report_sources(const ScannedQueue &queue) {
-    const QueryFacts facts = examine_tree(queue.failure_query, get_role_oid(queue.owner, false));
+    const QueryFacts facts = examine_query(queue, 0);
     if (facts.row_security)
         ereport(WARNING,
                 (errmsg("row-level security may hide rows from queue \"%s\"", queue.name),
