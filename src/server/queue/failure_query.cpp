@@ -14,9 +14,9 @@ constexpr int max_error_head = 1495; // the line "..." and its tail have the res
 constexpr int max_step = 300;
 constexpr int max_steps = 50;
 
-// The ledger's unique index takes 2,704 bytes: a queue's name, a job_id and an occurrence. A text
-// of more than so many bytes is replaced by so many of its characters and a digest, which is more
-// bytes again, so that it is never equal to a text that was not replaced.
+// Bytes of a job_id or an occurrence. The ledger's unique index holds 2,704 bytes: a queue's name,
+// a job_id and an occurrence. A longer text is replaced by so many of its characters and a digest.
+// The replacement is longer than the limit, so it never equals a text that was kept.
 constexpr int max_identity = 200;
 
 const char *column_list() {
@@ -70,7 +70,7 @@ const char *identity_of(const char *text) {
         text, max_identity, text, text, max_identity, text);
 }
 
-// NULL where the query has nothing.
+// NULL where the query returns neither an occurrence nor a time.
 const char *occurrence_of(const FailureColumns &columns) {
     const char *time = "(q.failed_at AT TIME ZONE 'UTC')::text";
     return columns.present[occurrence]
@@ -78,7 +78,7 @@ const char *occurrence_of(const FailureColumns &columns) {
                : time;
 }
 
-// The failure query as the table q, its last line ended lest it be a comment.
+// The failure query as the table q. The line break ends a comment in its last line.
 const char *from_query(const char *query, const char *since) {
     if (strcmp(since, "-infinity") == 0)
         return psprintf("FROM (%s\n) q WHERE true", query);
@@ -87,7 +87,8 @@ const char *from_query(const char *query, const char *since) {
 }
 
 // The last characters of a text. right() counts every character of it, which takes most of the time
-// of a scan where errors are large; in UTF-8 a character's beginning shows in its bytes.
+// of a scan with large errors. In UTF-8 the bytes themselves show where a character begins, so the
+// text is cut before right() counts.
 const char *tail_of(const char *text, int characters) {
     if (GetDatabaseEncoding() != PG_UTF8)
         return psprintf("right(%s, %d)", text, characters);
@@ -101,9 +102,9 @@ const char *tail_of(const char *text, int characters) {
 }
 
 // A stack trace names its exception at the end in some languages and at the beginning in others,
-// so both ends of a long error stay. An error that is NULL was not recorded, and is kept as an
-// empty one: NULL stands for a query that tells no errors. The inner SELECT computes the error just
-// once.
+// so both ends of a long error are kept. A NULL error becomes an empty one: the job recorded none.
+// In the ledger, NULL means that the query returns no errors at all. The inner SELECT computes the
+// error only once.
 const char *clipped_error() {
     constexpr int max_error_tail = max_error - max_error_head - 5;
     return psprintf("(SELECT CASE WHEN e.whole IS NULL THEN '' "
@@ -114,8 +115,7 @@ const char *clipped_error() {
                     tail_of("e.whole", max_error_tail));
 }
 
-// The query may return any number of steps of any length. The inner SELECT keeps the planner from
-// computing them to know how many there are.
+// The query may return any number of steps of any length. The inner SELECT computes them only once.
 const char *clipped_steps() {
     return psprintf("(SELECT array_agg(left(step.name, %d) ORDER BY step.place) "
                     "FROM (SELECT q.never_ran AS names OFFSET 0) s, "
@@ -138,7 +138,7 @@ const char *clipped(const FailureColumn &column) {
     pg_unreachable();
 }
 
-// Its place is one in the failure query, not in the statement that has that as an argument.
+// Makes the error point into the failure query, not into the statement that contains it.
 void place_syntax_error(void *query) {
     const int position = geterrposition();
     if (position <= 0)
@@ -178,8 +178,8 @@ const FailureColumn failure_columns[failure_column_count] = {
     {"never_ran", TEXTARRAYOID, false, max_step},
 };
 
-// A failure of unknown time is known as long as it stands: its occurrence in the ledger holds the
-// time of recording, which the query cannot know.
+// A standing failure of unknown time is known by its job_id alone: its occurrence in the ledger
+// holds the time of recording, which the query cannot return.
 #define IS_OF_UNKNOWN_TIME                                                                         \
     "(f.failed_at IS NULL AND f.cleared_at IS NULL AND f.occurrence = "                            \
     "'unknown ' || to_char(f.recorded_at AT TIME ZONE 'UTC', " AS_OCCURRENCE "))"
@@ -223,7 +223,7 @@ FailureColumns describe_failure_query(const char *query) {
     SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
     if (!plan)
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    // It was one when it was declared; what a restore or an update made of it, nobody has checked.
+    // The query was checked when it was declared, but a restore or an update may have changed it.
     const List *statements = SPI_plan_get_plan_sources(plan);
     if (list_length(statements) != 1)
         not_a_select("It has not just one statement.");

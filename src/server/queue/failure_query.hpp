@@ -26,26 +26,26 @@ struct FailureColumns {
     bool present[failure_column_count];
 };
 
-// The text of the one plain SELECT that `text` must be, without what follows it. Otherwise an
-// error: a syntax error, no or several statements, another kind of statement, SELECT INTO, or a
-// WITH that modifies data.
+// Returns the text of the one plain SELECT in `text`, without the rest. Raises an error for a
+// syntax error, no or several statements, another kind of statement, SELECT INTO, or a WITH that
+// modifies data.
 char *single_select(const char *text);
 
-// Looks at the columns that the query returns, without running it. An error when one is
+// Finds the columns that the query returns, without running it. Raises an error when one is
 // missing, unknown or of the wrong type. Runs in a sandbox, with SPI connected.
 FailureColumns describe_failure_query(const char *query);
 
-// Of all columns just those that a failure's identity is made of.
+// Only the columns that form a failure's identity.
 FailureColumns without_details(FailureColumns columns);
 
-// Those that are in both.
+// The columns that are in both.
 FailureColumns common(FailureColumns columns, const FailureColumns &others);
 
 // Queries around a failure query. `since`: a timestamptz, as text.
 //
 // The identity of a failure within its queue is two texts: its job_id, and the occurrence, which
-// tells one failure of a job from the next and is NULL where the query has nothing for it. Of a
-// text too long for an index the identity has its beginning and a digest of the whole.
+// tells one failure of a job from the next and is NULL where the query returns none. If a text is
+// too long for an index, the identity has its beginning and a digest of the whole.
 
 // The identities of all failures that stand now: job_id and occurrence.
 char *identities_query(const char *query, const FailureColumns &columns, const char *since);
@@ -65,17 +65,17 @@ char *steps_query(const char *failure_query, const FailureColumns &columns);
 // failure query has no chains.
 char *chains_query(const char *query, const FailureColumns &columns, const char *since);
 
-// In SQL, a number that stands for a job_id. Two jobs may have the same.
+// In SQL, a hash of a job_id. Two jobs may have the same.
 char *job_hash(const char *job_id);
 
-// How an occurrence tells a time in UTC that the query does not know: the format of to_char().
+// The to_char() format, for a time in UTC, of an occurrence that the extension makes itself.
 #define AS_OCCURRENCE "'YYYY-MM-DD HH24:MI:SS.US'"
 
-// The identities that the ledger has of the queue $1, of the failures that stand.
+// The identities, in the ledger, of the standing failures of queue $1.
 extern const char *const ledger_identities;
 
-// In SQL, whether the identity s is that of ledger row f. For joins of both in which either side
-// may be large: every plan but a nested loop can use it.
+// In SQL, whether s is the identity of ledger row f. Either side may be large: hash and merge joins
+// can use this condition.
 extern const char *const same_failure;
 
 } // namespace job_alerting::server

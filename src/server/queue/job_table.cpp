@@ -75,15 +75,14 @@ const JobColumn *find_job_column(Relation relation, const char *name) {
     return nullptr;
 }
 
-// How a query says a column. The table always goes by the alias j, and nothing of it is named
-// without that: then no name that it or its columns have is taken for one of the query's own, nor
-// the other way round.
+// A column in a query. Every column is qualified with the table's alias j: so a name of the table
+// or its columns never conflicts with one of the query's own.
 const char *from_j(const char *column) {
     return psprintf("j.%s", quote_identifier(column));
 }
 
-// The escapes of a json value that no text can hold: NUL, and half a pair of surrogates. Where one
-// is, ->> raises an error.
+// The escapes of a json value that no text can hold: NUL, and half of a surrogate pair. ->> raises
+// an error for them.
 const char *const bad_escape = "'\\\\u(0000|[dD][89abAB]..(?!\\\\u[dD][c-fC-F]))"
                                "|(?<!\\\\u[dD][89abAB]..)\\\\u[dD][c-fC-F]'";
 
@@ -94,7 +93,7 @@ const char *chain_of(Relation relation) {
     return psprintf("CASE WHEN j.payload::text !~ %s THEN %s END", bad_escape, chain);
 }
 
-// A number beyond an integer is shown as the greatest there is.
+// A number out of range becomes the nearest integer.
 const char *integer_of(Relation relation, const char *column) {
     const char *number = from_j(column);
     if (type_of(relation, column) == INT8OID)
@@ -102,8 +101,8 @@ const char *integer_of(Relation relation, const char *column) {
     return psprintf("%s::integer", number);
 }
 
-// Only of a domain it needs a cast: a column that becomes text, or loses its time zone, must not be
-// read on.
+// Casts only a domain: without a cast the query fails, as it should, when the column becomes text
+// or loses its time zone.
 const char *time_of(Relation relation, const JobColumn &column) {
     const char *time = from_j(column.name);
     return is_domain(relation, column.name) ? psprintf("%s::%s", time, column.kind) : time;
@@ -119,7 +118,7 @@ const char *result_of(Relation relation, const JobColumn &column) {
     return psprintf("%s::text", from_j(column.name));
 }
 
-// What a job is in its chain: as digests name it, "source/job_type target_type".
+// A job's step in its chain, as digests name it: "source/job_type target_type".
 const char *step_of(Relation relation) {
     const char *part[3];
     const char *names[] = {"source", "job_type", "target_type"};
@@ -129,14 +128,14 @@ const char *step_of(Relation relation) {
                     part[2]);
 }
 
-// Which rows of a job table are of one of some statuses.
+// Conditions on the status of a job.
 struct Statuses {
     const char *final;
     const char *dead;
 };
 
-// The labels of an enumeration that are spelt like this word, as a list of literals; null when
-// there is none.
+// The labels of an enumeration that match this word, without regard to case and surrounding blanks,
+// as a list of literals; null when there is none.
 const char *labels_like(Oid enumeration, const char *word) {
     StringInfoData labels;
     initStringInfo(&labels);
@@ -153,16 +152,16 @@ const char *labels_like(Oid enumeration, const char *word) {
     return labels.len ? labels.data : nullptr;
 }
 
-// An enumeration is compared by its labels, so that an index can serve; but a domain over one has
-// no operators.
+// An enumeration is compared by its labels, so that an index can serve. A domain over an
+// enumeration has no operators for that.
 bool compares_labels(Relation relation) {
     const Oid type = type_of(relation, "status");
     return type_is_enum(type) && !is_domain(relation, "status") && labels_like(type, "failed") &&
            labels_like(type, "dead");
 }
 
-// Words are compared without regard to case and surrounding blanks, which costs more than to pass
-// over the jobs that have their status spelt as most have.
+// Comparing words without regard to case and surrounding blanks is expensive: exclude the jobs with
+// the usual spellings of other statuses first.
 Statuses statuses_of(Relation relation, const char *of) {
     const Oid type = type_of(relation, "status");
     if (compares_labels(relation)) {
@@ -172,8 +171,8 @@ Statuses statuses_of(Relation relation, const char *of) {
     }
     const char *status = psprintf("%sstatus::text", of);
     const char *word = status_word(status);
-    // Should the column become a number, say, this raises an error: every type has a text, and
-    // none of a number's is a failure.
+    // This comparison raises an error if the column becomes a number, for example. The text of a
+    // number would just never match.
     const char *as_itself = type_is_enum(type) ? "" : psprintf("%sstatus = 'dead' OR ", of);
     return {.final = psprintf("%s NOT IN ('done', 'succeeded', 'queued', 'running')"
                               "\n   AND (%s%s IN ('failed', 'dead'))",
@@ -181,7 +180,7 @@ Statuses statuses_of(Relation relation, const char *of) {
             .dead = psprintf("%s = 'dead'", word)};
 }
 
-// The error as a text to be compared; null where no error can be "cancelled by admin".
+// The error as text; null where no error can be "cancelled by admin".
 const char *error_of(Relation relation, const char *of) {
     const Oid type = type_of(relation, "last_error");
     if (!OidIsValid(type) || !is_word(type))
@@ -189,8 +188,8 @@ const char *error_of(Relation relation, const char *of) {
     return psprintf("%slast_error::text", of);
 }
 
-// Dead, but for those that somebody cancelled, and failed with the attempts used up. A limit that
-// is not known counts as reached. `of` stands before each column: an alias and a point, or nothing.
+// Dead jobs, except cancelled ones, and failed jobs whose attempts are used up. An unknown limit
+// counts as reached. `of` stands before each column: an alias and a dot, or nothing.
 const char *final_failure_condition(Relation relation, const char *of) {
     const Statuses status = statuses_of(relation, of);
     const char *error = error_of(relation, of);
@@ -204,7 +203,7 @@ const char *final_failure_condition(Relation relation, const char *of) {
 
 // The steps that never ran of the chains in $1: those that ran in other chains with the same first
 // step, in the order in which they mostly ran there, as far as the last 10,000 jobs of chains show.
-// To be filled in: a job's chain, its step, the table.
+// Arguments: a job's chain, its step, the table.
 const char *const never_ran_query = R"(WITH recent AS (
     SELECT %1$s AS chain, %2$s AS step, j.finished_at AS ended
       FROM %3$s j

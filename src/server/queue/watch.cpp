@@ -46,8 +46,8 @@ char *find_owner(const char *queue) {
     return owner;
 }
 
-// Whether there is such a queue; an error when the caller has no say in it. One whose owner is
-// gone is a superuser's.
+// Whether there is such a queue. Raises an error when the caller may not change it. A queue whose
+// owner is gone belongs to the superusers.
 bool check_existing(const char *queue) {
     const char *owner = find_owner(queue);
     if (!owner)
@@ -95,8 +95,8 @@ void warn_where_slow(const char *name, TimestampTz start, const Trial &trial) {
                 (errmsg("the failure query of queue \"%s\" took longer than "
                         "job_alerting.scan_timeout, %d ms",
                         name, limit),
-                 errdetail("A round would end it, and know nothing of the queue."),
-                 errhint("Let an index serve it (job_alerting.check() may know one), or increase "
+                 errdetail("A round would cancel it, and see no failure of the queue."),
+                 errhint("Create an index for it (job_alerting.check() may name one), or increase "
                          "job_alerting.scan_timeout.")));
 }
 
@@ -122,9 +122,10 @@ void report_sources(const ScannedQueue &queue) {
                          "(true)), or exempt the table's owner: ALTER TABLE ... NO FORCE ROW LEVEL "
                          "SECURITY.")));
     if (facts.remotes)
-        ereport(INFO,
-                (errmsg("queue \"%s\" reads a remote server: %s", queue.name, facts.remotes),
-                 errdetail("While that cannot be reached, no failure of the queue is seen.")));
+        ereport(
+            INFO,
+            (errmsg("queue \"%s\" reads a remote server: %s", queue.name, facts.remotes),
+             errdetail("While that server cannot be reached, no failure of the queue is seen.")));
     if (facts.views)
         ereport(INFO, (errmsg("queue \"%s\" reads a view: %s", queue.name, facts.views),
                        errdetail("A failure that the view leaves out is not seen.")));
@@ -141,8 +142,8 @@ void report_unknown_statuses(Relation jobs) {
                          "job_alerting.watch_query().")));
 }
 
-// Tries the queue, and stores it. Checks who has a say in the name before the trial and again after
-// it: meanwhile another session may have taken the name.
+// Tries the queue, and stores it. Checks the privilege on the name before the trial and again after
+// it: another session may have taken the name meanwhile.
 void store(const Declaration &declared) {
     const ScannedQueue &queue = declared.queue;
     check_name(queue.name);
@@ -178,7 +179,7 @@ char *required_text(FunctionCallInfo fcinfo, int position, const char *name) {
     return TextDatumGetCString(required(fcinfo, position, name));
 }
 
-// As text that no setting of the session changes.
+// As text that does not depend on the settings of the session.
 char *required_time(FunctionCallInfo fcinfo, int position, const char *name) {
     return pstrdup(timestamptz_to_str(DatumGetTimestampTz(required(fcinfo, position, name))));
 }
@@ -240,7 +241,8 @@ extern "C" Datum job_alerting_unwatch(PG_FUNCTION_ARGS) {
         PG_RETURN_BOOL(false);
     as_extension([&] {
         execute("DELETE FROM job_alerting.queue WHERE name = $1", texts({name}));
-        // What nobody looks at any more cannot be seen to stand: it ages.
+        // No scan will see these failures cleared, so they count as cleared now and are pruned by
+        // age.
         execute(forget ? "DELETE FROM job_alerting.failure WHERE queue = $1"
                        : "UPDATE job_alerting.failure SET cleared_at = now() "
                          "WHERE queue = $1 AND cleared_at IS NULL",
