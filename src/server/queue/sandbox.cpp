@@ -144,6 +144,38 @@ void tell_limit(ErrorData *error) {
     error->hint = nullptr;
 }
 
+// Runs the work in the subtransaction that was begun. Returns the error that it raised, in
+// `context`; null for none.
+ErrorData *run_confined(const Confinement &confinement, void (*work)(void *), void *argument,
+                        TimestampTz start, MemoryContext context) {
+    const int time_limit = confinement.time_limit;
+    ErrorData *volatile error = nullptr;
+    PG_TRY();
+    {
+        confine(confinement.owner);
+        if (time_limit > 0)
+            start_time_limit(time_limit);
+        work(argument);
+        if (time_limit > 0)
+            stop_cancelling();
+        // A limit that was met at the very end must not cancel what comes next.
+        CHECK_FOR_INTERRUPTS();
+    }
+    PG_CATCH();
+    {
+        if (time_limit > 0)
+            stop_cancelling();
+        if (met_limit(start, time_limit))
+            QueryCancelPending = false; // it is over
+        MemoryContextSwitchTo(context);
+        error = CopyErrorData();
+        clip_texts(error);
+        FlushErrorState();
+    }
+    PG_END_TRY();
+    return error;
+}
+
 } // namespace
 
 void prepare_sandboxes() {
@@ -181,32 +213,9 @@ void sandboxed(const Confinement &confinement, void (*work)(void *), void *argum
     INSTR_TIME_SET_CURRENT(clock);
     const List *locks = held_advisory_locks();
     const int64 messages_before = begin_listening(confinement.queue);
-    ErrorData *volatile error = nullptr;
 
     BeginInternalSubTransaction(nullptr);
-    PG_TRY();
-    {
-        confine(confinement.owner);
-        if (time_limit > 0)
-            start_time_limit(time_limit);
-        work(argument);
-        if (time_limit > 0)
-            stop_cancelling();
-        // A limit that was met at the very end must not cancel what comes next.
-        CHECK_FOR_INTERRUPTS();
-    }
-    PG_CATCH();
-    {
-        if (time_limit > 0)
-            stop_cancelling();
-        if (met_limit(start, time_limit))
-            QueryCancelPending = false; // it is over
-        MemoryContextSwitchTo(context);
-        error = CopyErrorData();
-        clip_texts(error);
-        FlushErrorState();
-    }
-    PG_END_TRY();
+    ErrorData *error = run_confined(confinement, work, argument, start, context);
     // Foreign servers are told, too, and may not answer: the limit lasts until they have.
     RollbackAndReleaseCurrentSubTransaction();
     MemoryContextSwitchTo(context);
