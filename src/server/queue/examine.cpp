@@ -16,14 +16,14 @@ namespace job_alerting::server {
 
 namespace {
 
-// Adds to a list of functions, which check_functions_in_node() is not to end at any of.
+// Adds to a list of functions. Returns false, so that check_functions_in_node() goes on.
 bool collect_function(Oid function, void *functions) {
     List **list = static_cast<List **>(functions);
     *list = list_append_unique_oid(*list, function);
     return false;
 }
 
-// The functions that a query calls itself: also as a cast or an operator, and in a view.
+// Collects the functions that a query calls itself, also as a cast, as an operator or in a view.
 bool collect_functions(Node *node, void *functions) {
     if (!node)
         return false;
@@ -38,22 +38,14 @@ const char *qualified_name(Oid relation) {
                                       get_rel_name(relation));
 }
 
-Oid owner_of_relation(Oid relation) {
-    HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+// The owner of the object of a system cache; `owner` is its column.
+template <typename Form> Oid owner_of(int cache, Oid object, Oid Form::*owner) {
+    HeapTuple tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
     if (!HeapTupleIsValid(tuple))
-        elog(ERROR, "cache lookup failed for relation %u", relation);
-    const Oid owner = reinterpret_cast<Form_pg_class>(GETSTRUCT(tuple))->relowner;
+        elog(ERROR, "cache lookup failed for object %u", object);
+    const Oid role = reinterpret_cast<Form *>(GETSTRUCT(tuple))->*owner;
     ReleaseSysCache(tuple);
-    return owner;
-}
-
-Oid owner_of_function(Oid function) {
-    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-    if (!HeapTupleIsValid(tuple))
-        elog(ERROR, "cache lookup failed for function %u", function);
-    const Oid owner = reinterpret_cast<Form_pg_proc>(GETSTRUCT(tuple))->proowner;
-    ReleaseSysCache(tuple);
-    return owner;
+    return role;
 }
 
 void append(StringInfo list, const char *name) {
@@ -92,22 +84,20 @@ void add_relation(Oid relation, Oid owner, Lists &lists) {
         append(&lists.remotes, qualified_name(relation));
     if (get_rel_relkind(relation) == RELKIND_VIEW)
         append(&lists.views, qualified_name(relation));
-    if (superuser_arg(owner) && !superuser_arg(owner_of_relation(relation)))
+    if (superuser_arg(owner) &&
+        !superuser_arg(owner_of(RELOID, relation, &FormData_pg_class::relowner)))
         append(&lists.others, qualified_name(relation));
 }
 
 void add_function(Oid function, Oid owner, Lists &lists) {
-    if (superuser_arg(owner) && !superuser_arg(owner_of_function(function)))
+    if (superuser_arg(owner) &&
+        !superuser_arg(owner_of(PROCOID, function, &FormData_pg_proc::proowner)))
         append(&lists.others, format_procedure(function));
 }
 
 // Runs with SPI connected; the result lies in `context`.
 QueryFacts facts_of(const char *query, Oid owner, MemoryContext context) {
-    SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
-    if (!plan)
-        elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-    const CachedPlanSource *source =
-        static_cast<CachedPlanSource *>(linitial(SPI_plan_get_plan_sources(plan)));
+    const CachedPlanSource *source = analyse(query);
     List *relations = NIL; // each once
     List *functions = NIL;
     ListCell *cell;

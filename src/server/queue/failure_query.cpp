@@ -218,8 +218,7 @@ char *single_select(const char *text) {
     return pnstrdup(begin, length);
 }
 
-FailureColumns describe_failure_query(const char *query) {
-    FailureColumns columns = {};
+const CachedPlanSource *analyse(const char *query) {
     SPIPlanPtr plan = SPI_prepare(query, 0, nullptr);
     if (!plan)
         elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -230,6 +229,12 @@ FailureColumns describe_failure_query(const char *query) {
     const CachedPlanSource *source = static_cast<CachedPlanSource *>(linitial(statements));
     if (!source->resultDesc)
         not_a_select("It returns no rows.");
+    return source;
+}
+
+FailureColumns describe_failure_query(const char *query) {
+    const CachedPlanSource *source = analyse(query);
+    FailureColumns columns = {};
     for (int i = 0; i < source->resultDesc->natts; i++) {
         const Form_pg_attribute attribute = TupleDescAttr(source->resultDesc, i);
         check_column(attribute);
@@ -242,7 +247,6 @@ FailureColumns describe_failure_query(const char *query) {
         present = true;
     }
     check_required(columns);
-    SPI_freeplan(plan);
     return columns;
 }
 

@@ -31,6 +31,10 @@ struct FailureColumns {
 // modifies data.
 char *single_select(const char *text);
 
+// Analyses the query without running it. Raises an error when it is not one statement that returns
+// rows. Runs in a sandbox, with SPI connected; the result lasts as long as the connection.
+const CachedPlanSource *analyse(const char *query);
+
 // Finds the columns that the query returns, without running it. Raises an error when one is
 // missing, unknown or of the wrong type. Runs in a sandbox, with SPI connected.
 FailureColumns describe_failure_query(const char *query);
