@@ -94,7 +94,7 @@ TupleDesc steps_description() {
     TupleDesc description = CreateTemplateTupleDesc(2);
     TupleDescInitEntry(description, 1, "chain", TEXTOID, -1, 0);
     TupleDescInitEntry(description, 2, "never_ran", TEXTARRAYOID, -1, 0);
-    return description;
+    return finished(description);
 }
 
 Fingerprint new_fingerprint() {
