@@ -2,6 +2,10 @@
 
 #include "server/base/time_limit.hpp"
 
+extern "C" {
+#include "storage/fd.h"
+}
+
 #include <sys/socket.h>
 
 #include <csignal>
