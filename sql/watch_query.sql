@@ -82,7 +82,7 @@ SELECT job_alerting.watch_query(NULL, 'SELECT id AS job_id, ended AS failed_at F
 SELECT job_alerting.watch_query('', 'SELECT id AS job_id, ended AS failed_at FROM public.runs');
 SELECT pg_temp.stored();
 
--- Accepted queries. They are stored unchanged, without trailing text.
+-- Accepted queries. They are stored unchanged, without blanks and empty statements around them.
 SELECT job_alerting.watch_query('least', 'SELECT id AS job_id, ended AS failed_at FROM public.runs');
 SELECT job_alerting.watch_query('end', $$ SELECT id AS job_id, NULL::timestamptz AS failed_at
   FROM public.runs -- all of them
@@ -92,6 +92,10 @@ SELECT job_alerting.watch_query('all columns', $$
     SELECT ended AS failed_at, id AS job_id, n AS attempts, n AS max_attempts, id AS occurrence, id AS source,
            id AS job_type, id AS target_type, id AS target_id, id AS status, id AS chain, id AS error
     FROM r UNION ALL SELECT now(), '', 1, 1, '', '', '', '', '', '', '', ''$$);
+SELECT job_alerting.watch_query('begin', $$
+  ;; -- of nothing
+  ;	/* all /* of */ them */ -- now
+ SELECT id AS job_id, ended AS failed_at FROM public.runs;;$$);
 GRANT SELECT ON runs TO regress_job_alerting_watcher, regress_job_alerting_other;
 SELECT job_alerting.watch_query('other''s', 'SELECT id AS job_id, ended AS failed_at FROM public.runs',
                                 'regress_job_alerting_other');

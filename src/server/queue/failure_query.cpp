@@ -2,6 +2,10 @@
 
 #include "server/queue/failure_query.hpp"
 
+extern "C" {
+#include "parser/scansup.h"
+}
+
 namespace job_alerting::server {
 
 namespace {
@@ -160,6 +164,39 @@ List *parse(const char *query) {
     return statements;
 }
 
+const char *after_comment(const char *at) {
+    int depth = 0;
+    do {
+        const bool begins = at[0] == '/' && at[1] == '*';
+        const bool ends = at[0] == '*' && at[1] == '/';
+        depth += begins - ends;
+        at += begins || ends ? 2 : 1;
+    } while (depth > 0 && *at);
+    return at;
+}
+
+// Returns the beginning of the first statement: its comments belong to it, blanks and empty
+// statements before it do not. The parser's own place of a statement differs between versions of
+// the server: up to 17 it includes blanks, from 18 on it leaves out comments.
+const char *beginning(const char *text) {
+    const char *begin = text;
+    for (const char *at = text; *at;) {
+        if (scanner_isspace(*at))
+            at++;
+        else if (*at == ';')
+            begin = ++at;
+        else if (strncmp(at, "--", 2) == 0)
+            at += strcspn(at, "\r\n");
+        else if (strncmp(at, "/*", 2) == 0)
+            at = after_comment(at);
+        else
+            break;
+    }
+    while (scanner_isspace(*begin))
+        begin++;
+    return begin;
+}
+
 } // namespace
 
 const FailureColumn failure_columns[failure_column_count] = {
@@ -213,9 +250,10 @@ char *single_select(const char *text) {
             if (!IsA(lfirst_node(CommonTableExpr, cell)->ctequery, SelectStmt))
                 not_a_select("Its WITH clause modifies data.");
     }
-    const char *begin = text + raw->stmt_location;
-    const int length = raw->stmt_len > 0 ? raw->stmt_len : static_cast<int>(strlen(begin));
-    return pnstrdup(begin, length);
+    const char *begin = beginning(text);
+    const char *end =
+        raw->stmt_len > 0 ? text + raw->stmt_location + raw->stmt_len : text + strlen(text);
+    return pnstrdup(begin, end - begin);
 }
 
 const CachedPlanSource *analyse(const char *query) {
