@@ -255,6 +255,8 @@ my @attacks = (
         $JobAlerting::Server::HAS_BACKSLASH_STRINGS ? [ standard_conforming_strings => 'off' ] : (), [ row_security => 'off' ], [ client_encoding => 'LATIN1' ],
         [ work_mem => '64kB' ], [ default_transaction_read_only => 'on' ], [ transform_null_equals => 'on' ],
         [ bytea_output => 'escape' ], [ synchronous_commit => 'off' ]),
+    # From 17 on it would end the process, and the round of all queues with it.
+    [ q(SELECT set_config('transaction_timeout', '1', false)) => qr/permission denied to set parameter|unrecognized configuration parameter/ ],
     [ 'RESET ALL' => $harmless ],
 );
 
