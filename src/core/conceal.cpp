@@ -9,44 +9,44 @@ namespace job_alerting::core {
 
 namespace {
 
-// The first character of a text, and how many bytes it takes there.
-struct Written {
+// A decoded character, and its size in the text in bytes.
+struct Decoded {
     char character;
     std::size_t size;
 };
 
-using Reading = Written (*)(std::string_view text);
+using Decoder = Decoded (*)(std::string_view text);
 
-Written as_it_is(std::string_view text);
-Written unescaped(std::string_view text);
-std::vector<Written> read_all(Reading reading, std::string_view text);
-std::vector<bool> shared(const std::vector<Written> &text, const std::vector<Written> &secret,
-                         std::size_t least);
+Decoded literal(std::string_view text);
+Decoded unescaped(std::string_view text);
+std::vector<Decoded> decode_all(Decoder decoder, std::string_view text);
+std::vector<bool> shared(const std::vector<Decoded> &text, const std::vector<Decoded> &secret,
+                         std::size_t min_length);
 
 } // namespace
 
-void conceal(std::string &text, std::string_view secret, std::string_view instead,
-             std::size_t least) {
+void conceal(std::string &text, std::string_view secret, std::string_view replacement,
+             std::size_t min_length) {
     if (secret.empty())
         return;
-    const std::vector<Written> written = read_all(unescaped, text);
-    std::vector<bool> is_shared = shared(written, read_all(unescaped, secret), least);
-    // A part of the secret is not read as it is where it follows a '%', say, and makes an escape.
+    const std::vector<Decoded> decoded = decode_all(unescaped, text);
+    std::vector<bool> is_shared = shared(decoded, decode_all(unescaped, secret), min_length);
+    // Compare the bytes, too: a '%' before a part of the secret can turn it into an escape.
     const std::vector<bool> is_shared_byte =
-        shared(read_all(as_it_is, text), read_all(as_it_is, secret), least);
+        shared(decode_all(literal, text), decode_all(literal, secret), min_length);
 
     std::string rest;
     auto byte = is_shared_byte.begin();
     std::size_t at = 0;
-    for (std::size_t i = 0; i < written.size(); ++i) {
-        // An escape goes whole: half of one would be read as something else.
-        const auto end = byte + static_cast<std::ptrdiff_t>(written[i].size);
+    for (std::size_t i = 0; i < decoded.size(); ++i) {
+        // Replace an escape as a whole: half of one would read as something else.
+        const auto end = byte + static_cast<std::ptrdiff_t>(decoded[i].size);
         is_shared[i] = is_shared[i] || std::find(byte, end, true) != end;
         if (!is_shared[i])
-            rest.append(text, at, written[i].size);
+            rest.append(text, at, decoded[i].size);
         else if (i == 0 || !is_shared[i - 1])
-            rest += instead;
-        at += written[i].size;
+            rest += replacement;
+        at += decoded[i].size;
         byte = end;
     }
     text = std::move(rest);
@@ -54,19 +54,19 @@ void conceal(std::string &text, std::string_view secret, std::string_view instea
 
 namespace {
 
-std::vector<Written> read_all(Reading reading, std::string_view text) {
-    std::vector<Written> all;
+std::vector<Decoded> decode_all(Decoder decoder, std::string_view text) {
+    std::vector<Decoded> all;
     all.reserve(text.size());
     while (!text.empty()) {
-        all.push_back(reading(text));
+        all.push_back(decoder(text));
         text.remove_prefix(all.back().size);
     }
     return all;
 }
 
-// Every run of so many characters, as a number; and where each ends.
+// Calls take(run, end) for every run of `length` characters, packed into a number.
 template <typename Take>
-void for_each_run(const std::vector<Written> &characters, std::size_t length, Take &&take) {
+void for_each_run(const std::vector<Decoded> &characters, std::size_t length, Take &&take) {
     static_assert(min_run == sizeof(std::uint64_t));
     const std::uint64_t whole = ~std::uint64_t(0) >> (8 * (min_run - length));
     std::uint64_t run = 0;
@@ -77,20 +77,20 @@ void for_each_run(const std::vector<Written> &characters, std::size_t length, Ta
     }
 }
 
-// Takes the marks off each run of fewer.
-void unmark_short_runs(std::vector<bool> &marks, std::size_t least) {
+// Clears the marks of each run that is shorter than min_length.
+void unmark_short_runs(std::vector<bool> &marks, std::size_t min_length) {
     for (auto begin = marks.begin(); begin != marks.end();) {
         begin = std::find(begin, marks.end(), true);
         const auto end = std::find(begin, marks.end(), false);
-        if (end - begin < static_cast<std::ptrdiff_t>(least))
+        if (end - begin < static_cast<std::ptrdiff_t>(min_length))
             std::fill(begin, end, false);
         begin = end;
     }
 }
 
-// Which characters of a text are in a run that it shares with a secret.
-std::vector<bool> shared(const std::vector<Written> &text, const std::vector<Written> &secret,
-                         std::size_t least) {
+// Marks the characters of a text that are in a run shared with the secret.
+std::vector<bool> shared(const std::vector<Decoded> &text, const std::vector<Decoded> &secret,
+                         std::size_t min_length) {
     const std::size_t length = std::min(min_run, secret.size());
     std::vector<std::uint64_t> runs;
     for_each_run(secret, length, [&](std::uint64_t run, std::size_t) { runs.push_back(run); });
@@ -102,11 +102,11 @@ std::vector<bool> shared(const std::vector<Written> &text, const std::vector<Wri
             std::fill_n(is_shared.begin() + static_cast<std::ptrdiff_t>(end - length), length,
                         true);
     });
-    unmark_short_runs(is_shared, std::min(least, secret.size()));
+    unmark_short_runs(is_shared, std::min(min_length, secret.size()));
     return is_shared;
 }
 
-Written as_it_is(std::string_view text) {
+Decoded literal(std::string_view text) {
     return {text.front(), 1};
 }
 
@@ -117,23 +117,23 @@ int digit(char c) {
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : 16;
 }
 
-// The byte whose number stands in digits between a front and a back; size 0 when that
-// is not so.
-Written by_number(std::string_view text, std::string_view front, int base, std::size_t least,
-                  std::size_t most, std::string_view back) {
-    constexpr Written none = {'\0', 0};
+// The byte that a numeric escape stands for: digits between a front and a back. Size 0 if the text
+// does not begin with such an escape.
+Decoded numeric_escape(std::string_view text, std::string_view front, int base,
+                       std::size_t min_digits, std::size_t max_digits, std::string_view back) {
+    constexpr Decoded none = {'\0', 0};
     if (!text.starts_with(front))
         return none;
     std::size_t end = front.size();
     int number = 0;
-    while (end < text.size() && end < front.size() + most && digit(text[end]) < base)
+    while (end < text.size() && end < front.size() + max_digits && digit(text[end]) < base)
         number = std::min(number * base + digit(text[end++]), 0x100);
-    if (end < front.size() + least || number >= 0x100 || !text.substr(end).starts_with(back))
+    if (end < front.size() + min_digits || number >= 0x100 || !text.substr(end).starts_with(back))
         return none;
     return {static_cast<char>(number), end + back.size()};
 }
 
-Written unescaped(std::string_view text) {
+Decoded unescaped(std::string_view text) {
     constexpr std::array<std::pair<std::string_view, char>, 8> named = {{{"\\/", '/'},
                                                                          {"\\\"", '"'},
                                                                          {"\\\\", '\\'},
@@ -144,17 +144,17 @@ Written unescaped(std::string_view text) {
                                                                          {"&apos;", '\''}}};
     const char first = text.front();
     if (first != '\\' && first != '&' && first != '%')
-        return as_it_is(text);
+        return literal(text);
     for (const auto &[escape, character] : named)
         if (text.starts_with(escape))
             return {character, escape.size()};
-    for (const Written &written :
-         {by_number(text, "\\u", 16, 4, 4, ""), by_number(text, "%", 16, 2, 2, ""),
-          by_number(text, "&#x", 16, 1, 8, ";"), by_number(text, "&#X", 16, 1, 8, ";"),
-          by_number(text, "&#", 10, 1, 8, ";")})
-        if (written.size > 0)
-            return written;
-    return as_it_is(text);
+    for (const Decoded &decoded :
+         {numeric_escape(text, "\\u", 16, 4, 4, ""), numeric_escape(text, "%", 16, 2, 2, ""),
+          numeric_escape(text, "&#x", 16, 1, 8, ";"), numeric_escape(text, "&#X", 16, 1, 8, ";"),
+          numeric_escape(text, "&#", 10, 1, 8, ";")})
+        if (decoded.size > 0)
+            return decoded;
+    return literal(text);
 }
 
 } // namespace

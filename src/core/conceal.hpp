@@ -1,4 +1,4 @@
-// Keeps a secret out of what others wrote: an answer can quote its request, whole or in part.
+// Removes a secret from text that others wrote: an answer can quote its request.
 
 #pragma once
 
@@ -7,14 +7,15 @@
 
 namespace job_alerting::core {
 
-// So many characters of a secret in a row are as good as the secret; of a shorter secret, all.
+// This many consecutive characters of a secret count as the secret; for a shorter secret, all of
+// it.
 inline constexpr std::size_t min_run = 8;
 
-// Puts `instead` in the place of each run of `least` or more characters (at least min_run, where
-// the secret has so many) that a text shares with a secret: as they are, or in the escapes of JSON,
-// URLs or HTML. An escape goes whole. All other text stays as it is. Linear in the text, but for
-// the logarithm of the secret's length.
-void conceal(std::string &text, std::string_view secret, std::string_view instead,
-             std::size_t least = min_run);
+// Replaces each run of `min_length` or more characters that the text shares with the secret by
+// `replacement`. Finds runs as they are and in the escapes of JSON, URLs and HTML, and replaces an
+// escape as a whole. `min_length` is at least min_run, unless the secret is shorter. Takes time
+// O(text * log(secret)).
+void conceal(std::string &text, std::string_view secret, std::string_view replacement,
+             std::size_t min_length = min_run);
 
 } // namespace job_alerting::core

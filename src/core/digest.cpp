@@ -11,7 +11,7 @@ namespace job_alerting::core {
 
 namespace {
 
-// Separates the parts of a key: no cleaned line holds one.
+// Separates the parts of a key. A cleaned line contains no line feed.
 constexpr char separator = '\n';
 
 std::string cleaned(std::string_view hostile) {
@@ -27,7 +27,7 @@ std::optional<std::string> cleaned_or_none(const std::optional<std::string> &hos
     return text.empty() ? std::nullopt : std::optional(std::move(text));
 }
 
-Failure fit_to_keep(const Failure &failure) {
+Failure cleaned_copy(const Failure &failure) {
     Failure kept;
     kept.id = failure.id;
     kept.queue = cleaned(failure.queue);
@@ -61,13 +61,13 @@ std::string joined(const std::string &first, const char *between, const std::str
     return first + (first.empty() || second.empty() ? "" : between) + second;
 }
 
-// A time that is not known is before none.
+// An unknown time precedes none.
 bool is_before(const std::optional<Moment> &one, const std::optional<Moment> &other) {
     return one && (!other || one->micros < other->micros);
 }
 
-// As many steps as can be shown, and one more where that is not all.
-std::vector<std::string> fit_to_show(const std::vector<std::string> &steps) {
+// The steps that fit, plus one when the list is longer, so that a later clip() marks the cut.
+std::vector<std::string> shown_steps(const std::vector<std::string> &steps) {
     std::vector<std::string> fit;
     std::size_t length = 0;
     for (const std::string &hostile : steps) {
@@ -81,11 +81,11 @@ std::vector<std::string> fit_to_show(const std::vector<std::string> &steps) {
     return fit;
 }
 
-// The last failure of a chain in the ledger knows best what did not run.
-void trace(Group &group, const Failure &failure) {
-    if (!group.broke || is_sooner(failure, *group.broke))
+// The last failure of a chain has the newest list of steps that never ran.
+void update_chain(Group &group, const Failure &failure) {
+    if (!group.broke || is_earlier(failure, *group.broke))
         group.broke = break_at(failure);
-    group.never_ran = fit_to_show(failure.never_ran);
+    group.never_ran = shown_steps(failure.never_ran);
 }
 
 } // namespace
@@ -114,7 +114,7 @@ Cause cause_of(const Failure &failure) {
     cause.source = cleaned_or_empty(failure.source);
     cause.job_type = cleaned_or_empty(failure.job_type);
     cause.unreadable_queue = failure.is_unreadable_queue();
-    cause.tells_error = failure.error.has_value();
+    cause.has_errors = failure.error.has_value();
     if (failure.error)
         cause.error = normalise_error(*failure.error);
     return cause;
@@ -130,7 +130,7 @@ Break break_at(const Failure &failure) {
             .cleared = failure.cleared};
 }
 
-bool is_sooner(const Failure &failure, const Break &broke) {
+bool is_earlier(const Failure &failure, const Break &broke) {
     if (failure.cleared != broke.cleared)
         return broke.cleared;
     return is_before(failure.failed_at, broke.failed_at);
@@ -153,7 +153,7 @@ void DigestBuilder::add(const Failure &failure) {
     Group &group = digest_.groups[*place.group];
     ++group.count;
     if (!group.chain.empty() && !failure.is_unreadable_queue())
-        trace(group, failure);
+        update_chain(group, failure);
     if (!place.cause) {
         ++group.unnamed;
         return;
@@ -187,8 +187,8 @@ void DigestBuilder::count_kind(const Cause &cause) {
     digest_.kinds[place].lost += cause.is_lost_worker() ? 1 : 0;
 }
 
-// Where the failure is counted. A queue that cannot be read always has its place: it must not
-// drown, and there are no more of them than queues.
+// The group and cause that count the failure. max_causes does not apply to unreadable queues: there
+// are few of them, and all must be shown.
 DigestBuilder::Place DigestBuilder::place_of(const Failure &failure, Cause cause) {
     const std::string chain = cleaned_or_empty(failure.chain);
     std::string key = chain + separator + cause.identity();
@@ -213,17 +213,17 @@ std::size_t DigestBuilder::group_of(const std::string &chain) {
     return position->second;
 }
 
-// A rendering lists one job of every cause, then a second of every cause, until max_listed are
-// listed. Among those can be no more than max_listed / k causes with a k-th job, so of every k-th
-// failure the first so many are kept: enough for any rendering, and few in all.
+// A rendering lists one job of each cause, then a second of each, until it has max_listed. So at
+// most max_listed / k causes can list a k-th job, and only the first max_listed / k causes that
+// reach a k-th failure keep it.
 void DigestBuilder::keep(Cause &cause, const Failure &failure) {
     const std::size_t held = cause.listed.size();
     if (cause.unreadable_queue) {
         if (held == 0)
-            cause.listed.push_back(fit_to_keep(failure));
+            cause.listed.push_back(cleaned_copy(failure));
     } else if (held < max_listed_ && keepers_[held] * (held + 1) < max_listed_) {
         ++keepers_[held];
-        cause.listed.push_back(fit_to_keep(failure));
+        cause.listed.push_back(cleaned_copy(failure));
     }
 }
 
@@ -233,7 +233,7 @@ Digest DigestBuilder::finish() {
         const auto group =
             digest_.groups.begin() + static_cast<std::ptrdiff_t>(without_chain->second);
         std::rotate(group, group + 1, digest_.groups.end());
-        // Who has lost a worker looks elsewhere than who has raised an error.
+        // List lost workers first; they need a different investigation.
         std::vector<Cause> &causes = digest_.groups.back().causes;
         std::stable_partition(causes.begin(), causes.end(),
                               [](const Cause &cause) { return cause.is_lost_worker(); });
@@ -247,7 +247,7 @@ Digest DigestBuilder::finish() {
     return std::exchange(digest_, Digest());
 }
 
-// As the causes stand, whose order finish() has changed; then the kinds beyond the causes.
+// Sorts the kinds in the order of the causes, followed by kinds without a cause.
 void DigestBuilder::order_kinds() {
     std::vector<Kind> ordered;
     std::vector<bool> is_placed(digest_.kinds.size());

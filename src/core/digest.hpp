@@ -1,10 +1,11 @@
-// A digest before it is words: failures grouped by chain, then by cause, counted exactly.
+// The content of a digest, before rendering: failures grouped by chain, then by cause, with exact
+// counts.
 //
-// A group is one chain (the jobs that say they belong together), or the jobs of no chain. In a
-// group, failures of the same queue, source, job type and normalised error are one cause. Every
-// failure is counted in exactly one cause, or as unnamed when there are too many causes; and in
-// exactly one kind, whatever its chain and error. Only the first few of each cause are kept to be
-// listed, so the memory needed does not grow with the failures.
+// A group is one chain, or all jobs without a chain. In a group, failures of the same queue,
+// source, job type and normalised error form one cause. Each failure counts in exactly one cause,
+// or as unnamed when there are too many causes. Each failure also counts in exactly one kind,
+// independent of chain and error. A cause keeps only its first few failures for the list, so
+// memory does not grow with the number of failures.
 
 #pragma once
 
@@ -20,7 +21,7 @@
 
 namespace job_alerting::core {
 
-// A digest that was accepted, and when, as Moment::text.
+// An accepted digest, and the time of acceptance in the form of Moment::text.
 struct EarlierDigest {
     std::int64_t digest = 0;
     std::string when;
@@ -28,112 +29,112 @@ struct EarlierDigest {
 
 struct Cause {
     std::string queue;
-    std::string source;       // cleaned, empty where the job has none
-    std::string job_type;     // likewise
-    std::string error;        // normalised; empty where none was recorded
-    bool tells_error = false; // whether an error would be known of
+    std::string source;      // cleaned; empty if the job has none
+    std::string job_type;    // likewise
+    std::string error;       // normalised; empty if none was recorded
+    bool has_errors = false; // the queue has a column for errors
     bool unreadable_queue = false;
     std::int64_t count = 0;
-    std::int64_t cleared = 0; // of them
-    bool is_new = false;      // no earlier digest has it
-    std::optional<EarlierDigest>
-        reported;                // the last earlier digest that has it; neither: not known
-    std::optional<Moment> first; // by failed_at; none when no failure of it has a time
+    std::int64_t cleared = 0; // of these
+    // is_new: no earlier digest contains it. reported: the last one that does. Neither: not known.
+    bool is_new = false;
+    std::optional<EarlierDigest> reported;
+    std::optional<Moment> first; // by failed_at; nullopt if no failure has a time
     std::optional<Moment> last;
-    std::vector<Failure> listed; // the first of them, in the order of the ledger
+    std::vector<Failure> listed; // the first failures, in ledger order
 
-    // "source/job_type", or what there is of it, or the queue's name.
+    // "source/job_type", or the one that is set, or the queue's name.
     std::string kind() const;
 
-    // All that makes it one cause, in whatever chain.
+    // Equal for equal causes in different chains.
     std::string identity() const;
 
-    // Nothing was raised: whoever worked on it is gone.
-    bool is_lost_worker() const { return tells_error && error.empty() && !unreadable_queue; }
+    // The job raised no error, so its worker probably died.
+    bool is_lost_worker() const { return has_errors && error.empty() && !unreadable_queue; }
 };
 
-// The cause of a failure, of which nothing is counted yet.
+// The cause of a failure, with all counts 0.
 Cause cause_of(const Failure &failure);
 
-// Where a chain broke: the job of it that failed first, of those that still stand; of those that
-// cleared, where none does.
+// The place where a chain broke: its first failure that still stands, or its first failure if all
+// have cleared.
 struct Break {
-    std::string step; // what kind of job, and on what kind of target
+    std::string step; // kind of job and type of target
     std::string job_id;
-    std::string error; // its telling line; empty where none was recorded
+    std::string error; // the telling line; empty if none was recorded
     bool lost_worker = false;
     std::optional<Moment> failed_at;
     bool cleared = false;
-    std::optional<EarlierDigest> reported = {}; // the digest that has it, if that is an earlier one
+    std::optional<EarlierDigest> reported = {}; // the digest that contains it, if earlier
 };
 
 Break break_at(const Failure &failure);
 
-// Whether the chain rather broke at this failure.
-bool is_sooner(const Failure &failure, const Break &broke);
+// True if the failure, not `broke`, is the break of the chain. A failure that still stands precedes
+// one that has cleared.
+bool is_earlier(const Failure &failure, const Break &broke);
 
-// The jobs of one source and type that failed, whatever the chain and the error.
+// The failed jobs of one source and type, across chains and errors.
 struct Kind {
     std::string name;
     std::int64_t count = 0;
-    std::int64_t lost = 0; // of them without an error
+    std::int64_t lost = 0; // of these, jobs without an error
 };
 
 struct Group {
-    std::string chain; // cleaned; empty for the group of jobs without a chain
+    std::string chain; // cleaned; empty for the jobs without a chain
     std::int64_t count = 0;
-    std::int64_t unnamed = 0; // of them, beyond the causes that are told apart
+    std::int64_t unnamed = 0; // of these, failures beyond max_causes
     std::vector<Cause> causes;
-    std::optional<Break> broke = {};         // only of a chain
-    std::vector<std::string> never_ran = {}; // its steps that did not run, when it was last seen
+    std::optional<Break> broke = {};         // only for a chain
+    std::vector<std::string> never_ran = {}; // steps that had not run at the last failure
 };
 
 struct Digest {
     std::int64_t id = 0;
     std::string database;
-    std::string cluster;         // cluster_name, empty where not set
-    std::int64_t count = 0;      // failures in it
-    std::optional<Moment> first; // the earliest failed_at in it
-    std::optional<Moment> last;  // the latest
-    std::vector<Group> groups;   // chains in the order of the ledger, then the jobs without one
-    std::int64_t unnamed = 0;    // failures beyond the causes that are told apart
-    std::vector<Kind> kinds;     // of jobs, in the order of the causes
-    std::int64_t jobs_of_other_kinds = 0;  // jobs beyond the kinds that are told apart
-    std::vector<std::string> queues;       // that could not be read; no name in a minimal digest
-    std::int64_t queue_failures = 0;       // of them
-    std::int64_t standing = 0;             // failures reported earlier that still stand
-    std::int64_t cleared = 0;              // and such as were cleared since the last digest
-    std::optional<EarlierDigest> previous; // the last digest before this one that was accepted
-    std::vector<std::string> notes;        // what else the reader must know, a sentence each
+    std::string cluster;                   // cluster_name; empty if not set
+    std::int64_t count = 0;                // number of failures
+    std::optional<Moment> first;           // earliest failed_at
+    std::optional<Moment> last;            // latest failed_at
+    std::vector<Group> groups;             // chains in ledger order, then the jobs without a chain
+    std::int64_t unnamed = 0;              // failures beyond max_causes
+    std::vector<Kind> kinds;               // in the order of the causes
+    std::int64_t jobs_of_other_kinds = 0;  // jobs beyond max_kinds
+    std::vector<std::string> queues;       // unreadable queues; names are empty in a minimal digest
+    std::int64_t queue_failures = 0;       // failures that report an unreadable queue
+    std::int64_t standing = 0;             // earlier failures that still stand
+    std::int64_t cleared = 0;              // earlier failures cleared since the previous digest
+    std::optional<EarlierDigest> previous; // the last accepted digest before this one
+    std::vector<std::string> notes;        // further facts, one to three sentences each
 };
 
-// How much of a job's text a digest holds, in characters.
+// Limits on the text of a job in a digest, in characters.
 inline constexpr std::size_t max_name = 100; // a queue, an id, a type, a chain
 inline constexpr std::size_t max_error_lines = 6;
 inline constexpr std::size_t max_error = 600;
-inline constexpr std::size_t max_steps = 300; // of all steps of a chain that never ran
+inline constexpr std::size_t max_steps = 300; // all steps of a chain that never ran
 
-// How many causes are told apart, and how many kinds.
+// Limits on distinct causes and kinds.
 inline constexpr std::size_t max_causes = 10000;
 inline constexpr std::size_t max_kinds = 10000;
 
-// More jobs than fit into a mail, whatever they are.
+// More jobs than any mail can list.
 inline constexpr std::size_t listed_limit = 1000;
 
-// Takes the failures of a digest one by one, in the order of the ledger.
+// Builds a digest from its failures, one by one, in ledger order.
 class DigestBuilder {
 public:
-    // `max_listed`: how many jobs a rendering will list in all; no cause keeps more.
+    // `max_listed` limits the jobs that a rendering lists. No cause keeps more.
     explicit DigestBuilder(std::size_t max_listed);
 
     void add(const Failure &failure);
 
-    // The digest, with id, database and the like left for the caller to fill in. Leaves the
-    // builder empty.
+    // Returns the digest and empties the builder. The caller fills in id, database and history.
     Digest finish();
 
 private:
-    // Neither is known where it would be one too many.
+    // Indexes; nullopt beyond max_causes.
     struct Place {
         std::optional<std::size_t> group;
         std::optional<std::size_t> cause;
@@ -148,13 +149,13 @@ private:
     std::size_t max_listed_;
     Digest digest_;
     std::unordered_map<std::string, std::size_t> groups_; // by chain
-    std::unordered_map<std::string, Place> causes_;       // by all that makes a cause
+    std::unordered_map<std::string, Place> causes_;       // by chain and identity
     std::unordered_map<std::string, std::size_t> kinds_;  // by name
-    std::unordered_set<std::string> queues_;              // that could not be read
-    std::vector<std::size_t> keepers_; // [k]: causes that hold more than k failures
+    std::unordered_set<std::string> queues_;              // unreadable ones
+    std::vector<std::size_t> keepers_; // [k]: number of causes that hold more than k failures
 };
 
-// The same digest without a word of its jobs: how many, where, and how to see more.
+// The same digest with counts only, without text of its jobs.
 Digest minimal(Digest digest);
 
 } // namespace job_alerting::core

@@ -4,19 +4,19 @@ namespace job_alerting::core {
 
 namespace {
 
-// The introducers, as the character after ESC. Their C1 forms are 0x40 higher.
+// The introducers, as the character after ESC. The C1 form of an introducer is 0x40 higher.
 constexpr char csi = '[';
 constexpr std::string_view strings = "]PX^_"; // OSC, DCS, SOS, PM, APC
 
 constexpr char escape = '\x1B';
 constexpr char bell = '\x07';
-constexpr char c1_lead = '\xC2'; // of a C1 control in UTF-8
+constexpr char c1_lead = '\xC2'; // first byte of a C1 control in UTF-8
 
 bool is_within(char c, char first, char last) {
     return c >= first && c <= last;
 }
 
-// How many bytes from `from` on lie within a range.
+// The number of bytes from `from` on that are within a range.
 std::size_t run(std::string_view text, std::size_t from, char first, char last) {
     std::size_t end = from;
     while (end < text.size() && is_within(text[end], first, last))
@@ -24,7 +24,7 @@ std::size_t run(std::string_view text, std::size_t from, char first, char last) 
     return end - from;
 }
 
-// The introducer that a C1 control at `at` stands for; NUL where there is none.
+// The introducer that the C1 control at `at` stands for; NUL if there is none.
 char c1_introducer(std::string_view text, std::size_t at) {
     if (at + 1 >= text.size() || text[at] != c1_lead)
         return '\0';
@@ -32,16 +32,16 @@ char c1_introducer(std::string_view text, std::size_t at) {
     return byte >= 0x80 && byte <= 0x9F ? static_cast<char>(byte - 0x40) : '\0';
 }
 
-// Where a control sequence ends that has parameters, intermediate bytes and a final one. One that
-// something else breaks off ends before that.
+// The end of a control sequence with parameters, intermediate bytes and a final byte. An incomplete
+// sequence ends before the first byte that does not belong to it.
 std::size_t end_of_control(std::string_view text, std::size_t from) {
     from += run(text, from, '0', '?');
     from += run(text, from, ' ', '/');
     return from < text.size() && is_within(text[from], '@', '~') ? from + 1 : from;
 }
 
-// Where a string ends: with BEL or ST. What interrupts it, or another introducer, leaves it without
-// an end, so that no two introducers look through the same text.
+// The end of a string, after BEL or ST. Without an end the result is `from`. Another introducer
+// also stops the search, so that no two introducers scan the same text.
 std::size_t end_of_string(std::string_view text, std::size_t from) {
     for (std::size_t at = from; at < text.size(); ++at) {
         if (text[at] == bell)
@@ -69,7 +69,7 @@ std::size_t escape_sequence(std::string_view text) {
         return introducer == 'E' ? 0 : end_of_sequence(introducer, text, 2); // NEL ends a line
     if (!text.starts_with(escape))
         return 0;
-    // A character set, say: intermediate bytes and a final one.
+    // Intermediate bytes and a final byte, as for a character set.
     const std::size_t final = 1 + run(text, 1, ' ', '/');
     if (final == text.size() || !is_within(text[final], '0', '~'))
         return 1;

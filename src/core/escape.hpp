@@ -1,4 +1,4 @@
-// The control sequences of terminals, as ECMA-48 has them: colours, titles, links, character sets.
+// Terminal control sequences of ECMA-48: colours, titles, links, character sets.
 
 #pragma once
 
@@ -7,10 +7,9 @@
 
 namespace job_alerting::core {
 
-// The length of the control sequence that the text begins with, in bytes; 0 where it begins with
-// none. Both forms are known: after ESC, and after a C1 control (U+0080 to U+009F). A string such
-// as a title must end in its line; of one that does not, only the introducer is a sequence, so that
-// it hides nothing.
+// The length in bytes of the control sequence at the beginning of the text; 0 if there is none.
+// Knows both forms: ESC, and a C1 control (U+0080 to U+009F). A string such as a title must end in
+// its line. If it does not, only the introducer counts, so that the sequence hides no text.
 std::size_t escape_sequence(std::string_view text);
 
 } // namespace job_alerting::core

@@ -1,6 +1,6 @@
 // A failure as the ledger holds it: one final failure of one job.
-// All text is as the job's owner wrote it: hostile, of any length, in whatever encoding the
-// database allows. It is cleaned where it is put into a digest, not here.
+// All text is hostile: the job's owner wrote it, in any length and in any encoding that the
+// database allows. DigestBuilder cleans it, not this file.
 
 #pragma once
 
@@ -11,18 +11,18 @@
 
 namespace job_alerting::core {
 
-// A point in time: a number to order by, and the words a digest prints for it (ISO 8601 in the
-// database's time zone, with the offset; "infinity" is possible).
+// A point in time: a number for ordering, and the text that a digest prints (ISO 8601 in the
+// database's time zone, with the offset, or "infinity").
 struct Moment {
     std::int64_t micros = 0;
     std::string text;
 };
 
-// The status and job_id of the failure that stands for a queue whose failure query does not run.
+// Status and job_id of the failure that reports a queue whose failure query cannot run.
 inline constexpr const char *unreadable = "unreadable";
 
 struct Failure {
-    std::int64_t id = 0; // its number in the ledger
+    std::int64_t id = 0; // number in the ledger
     std::string queue;
     std::string job_id;
     std::optional<std::string> source;
@@ -32,13 +32,13 @@ struct Failure {
     std::optional<std::string> status;
     std::optional<int> attempts;
     std::optional<int> max_attempts;
-    std::optional<std::string> error; // empty where none was recorded; none where none is known of
+    std::optional<std::string> error; // empty: none was recorded; nullopt: the queue has no errors
     std::optional<Moment> failed_at;
     std::optional<std::string> chain;
     std::vector<std::string> never_ran; // steps of its chain
-    bool cleared = false;               // it was retried, or its job removed, since it was recorded
+    bool cleared = false;               // the job was retried or removed since the recording
 
-    // True for the failure of a queue itself, rather than of a job in it.
+    // True for the failure of a queue itself, as opposed to one of its jobs.
     bool is_unreadable_queue() const { return status == unreadable && job_id == unreadable; }
 };
 

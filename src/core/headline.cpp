@@ -9,16 +9,16 @@ namespace job_alerting::core {
 namespace {
 
 constexpr std::size_t max_name_in_subject = 60;   // characters
-constexpr std::size_t max_names_in_subject = 120; // characters of all names, beyond the first
+constexpr std::size_t max_names_in_subject = 120; // characters; does not limit the first name
 
-std::string what_happened(const Digest &digest);
+std::string counts_of(const Digest &digest);
 std::string place_of(const Digest &digest);
 std::string names_of(const Digest &digest);
 
 } // namespace
 
 std::string headline(const Digest &digest) {
-    return what_happened(digest) + place_of(digest);
+    return counts_of(digest) + place_of(digest);
 }
 
 std::string subject(const Digest &digest) {
@@ -36,7 +36,7 @@ std::string counted(std::int64_t count, const char *one, const char *many) {
 
 namespace {
 
-std::string what_happened(const Digest &digest) {
+std::string counts_of(const Digest &digest) {
     const auto count = static_cast<std::int64_t>(digest.queues.size());
     std::string queues;
     if (count == 1 && !digest.queues.front().empty())
@@ -58,7 +58,7 @@ std::string place_of(const Digest &digest) {
     return " in " + (cluster.empty() ? database : cluster + "/" + database);
 }
 
-// In parentheses, what its name leaves open.
+// The count in parentheses, and whether the workers were lost.
 std::string detail_of(const Kind &kind) {
     std::string detail = kind.count > 1 ? std::to_string(kind.count) : "";
     if (kind.lost > 0 && kind.lost == kind.count)
@@ -66,7 +66,7 @@ std::string detail_of(const Kind &kind) {
     return detail.empty() ? detail : " (" + detail + ")";
 }
 
-// As many as fit, and how many more there are. Without `complete` there may be others still.
+// The names that fit, and the number of others. Without `complete` that number is a minimum.
 std::string list_of(const std::vector<Kind> &kinds, bool complete) {
     std::string list;
     std::size_t named = 0;
@@ -84,7 +84,7 @@ std::string list_of(const std::vector<Kind> &kinds, bool complete) {
     return list;
 }
 
-// The kinds of jobs; the queues that could not be read, where that is all and no name is said yet.
+// The kinds of jobs. If only queues failed, the names of the queues, unless the headline has them.
 std::string names_of(const Digest &digest) {
     if (digest.count > digest.queue_failures)
         return list_of(digest.kinds, digest.jobs_of_other_kinds == 0);

@@ -1,4 +1,4 @@
-// What a digest says first: in its subject, and above its body.
+// The subject of a digest, and the headline above its body.
 
 #pragma once
 
@@ -9,10 +9,10 @@
 
 namespace job_alerting::core {
 
-// "4 jobs failed in prod/approachnote"; says so, too, when a queue could not be read.
+// "4 jobs failed in prod/approachnote". Also counts the queues that could not be read.
 std::string headline(const Digest &digest);
 
-// The headline, what failed, and the digest's number.
+// The headline, the kinds of job that failed, and the digest's number.
 std::string subject(const Digest &digest);
 
 // "1 job", "2 jobs".

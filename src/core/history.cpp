@@ -29,7 +29,7 @@ std::vector<std::string> History::chains() const {
 
 void History::take_break(const Failure &failure, const EarlierDigest &report) {
     const auto chain = chains_.find(failure.chain.value_or(""));
-    if (chain == chains_.end() || !is_sooner(failure, *chain->second->broke))
+    if (chain == chains_.end() || !is_earlier(failure, *chain->second->broke))
         return;
     chain->second->broke = break_at(failure);
     chain->second->broke->reported = report;

@@ -1,5 +1,4 @@
-// Which causes of a digest were reported before, and when last; and which of its chains had broken
-// before.
+// Marks the causes that earlier digests reported, and the chains that broke in an earlier digest.
 
 #pragma once
 
@@ -11,8 +10,8 @@
 
 namespace job_alerting::core {
 
-// Takes failures of earlier digests, the newest first, and marks the causes that they share with
-// `digest`, whatever the chain.
+// Takes failures of earlier digests, newest first, and marks the causes of `digest` that they
+// share, in any chain. The digest must outlive the History.
 class History {
 public:
     explicit History(Digest &digest);
@@ -22,16 +21,16 @@ public:
     // The names of the digest's chains.
     std::vector<std::string> chains() const;
 
-    // Takes a failure of an earlier digest that still stands in one of them: if it is sooner than
-    // those of this digest, the chain broke there.
+    // Takes a failure that still stands in one of these chains. If it is earlier than those of this
+    // digest, the chain broke there.
     void take_break(const Failure &failure, const EarlierDigest &report);
 
-    // `complete`: nothing was left out, so a cause that was not met is new. Returns whether each
-    // cause has a mark now.
+    // `complete` means that all earlier failures were taken, so a cause without a match is new.
+    // Returns true if every cause has a mark.
     bool finish(bool complete);
 
 private:
-    std::unordered_map<std::string, std::vector<Cause *>> causes_; // by all that makes one
+    std::unordered_map<std::string, std::vector<Cause *>> causes_; // by identity
     std::unordered_map<std::string, Group *> chains_;              // by name
 };
 

@@ -8,22 +8,22 @@ namespace job_alerting::core {
 namespace {
 
 constexpr std::size_t max_blocks = 100;
-constexpr std::size_t few_jobs = 5; // enough to begin with
+constexpr std::size_t few_jobs = 5; // reduced() drops no cause while more are listed
 
 std::vector<Section> sections_of(const Digest &digest);
-bool has_unknown_chains(const Digest &digest);
+bool has_ungrouped_failures(const Digest &digest);
 void share_blocks(std::vector<Section> &sections, std::size_t budget);
 void share_jobs(std::vector<Section> &sections, std::size_t budget);
-void leave_out(const std::vector<Block> &blocks, std::size_t from, Rest &rest);
+void count_omitted(const std::vector<Block> &blocks, std::size_t from, Rest &rest);
 std::vector<std::size_t> share(const std::vector<std::size_t> &wanted, std::size_t budget);
 
-std::size_t reduced(std::size_t count, std::size_t size, std::size_t limit) {
+std::size_t scaled(std::size_t count, std::size_t size, std::size_t limit) {
     return count == 0 ? 0 : std::min(count - 1, count * limit / size);
 }
 
 } // namespace
 
-Extent whole(const Digest &digest, std::size_t max_listed) {
+Extent full_extent(const Digest &digest, std::size_t max_listed) {
     Extent all;
     for (const Group &group : digest.groups) {
         for (const Cause &cause : group.causes) {
@@ -34,24 +34,24 @@ Extent whole(const Digest &digest, std::size_t max_listed) {
     return {std::min(all.blocks, max_blocks), std::min({all.jobs, max_listed, listed_limit})};
 }
 
-Extent less(Extent extent, std::size_t size, std::size_t limit) {
+Extent reduced(Extent extent, std::size_t size, std::size_t limit) {
     if (extent.jobs > few_jobs)
-        return {extent.blocks, std::max(few_jobs, reduced(extent.jobs, size, limit))};
+        return {extent.blocks, std::max(few_jobs, scaled(extent.jobs, size, limit))};
     if (extent.blocks > few_jobs)
-        return {reduced(extent.blocks, size, limit), extent.jobs};
-    return {reduced(extent.blocks, size, limit), reduced(extent.jobs, size, limit)};
+        return {scaled(extent.blocks, size, limit), extent.jobs};
+    return {scaled(extent.blocks, size, limit), scaled(extent.jobs, size, limit)};
 }
 
 Extent fewer_causes(Extent extent, std::size_t size, std::size_t limit) {
     if (extent.blocks == 0)
         return {0, 0};
-    return {reduced(extent.blocks, size, limit), extent.jobs};
+    return {scaled(extent.blocks, size, limit), extent.jobs};
 }
 
-Layout lay_out(const Digest &digest, Extent extent) {
+Layout layout_of(const Digest &digest, Extent extent) {
     std::vector<Section> sections = sections_of(digest);
     Layout layout;
-    layout.rest.complete = !has_unknown_chains(digest);
+    layout.rest.complete = !has_ungrouped_failures(digest);
     share_blocks(sections, extent.blocks);
     share_jobs(sections, extent.jobs);
     for (Section &section : sections) {
@@ -73,7 +73,7 @@ void add(Section &section, const Cause &cause) {
     section.blocks.push_back({&cause, 0});
 }
 
-// All of the digest.
+// The sections of the whole digest.
 std::vector<Section> sections_of(const Digest &digest) {
     std::vector<Section> sections(1);
     sections.front().kind = Section::Kind::unreadable_queues;
@@ -93,8 +93,8 @@ std::vector<Section> sections_of(const Digest &digest) {
     return sections;
 }
 
-// Whether failures are counted that are in no group.
-bool has_unknown_chains(const Digest &digest) {
+// True if the digest counts failures that are in no group.
+bool has_ungrouped_failures(const Digest &digest) {
     std::int64_t in_groups = 0;
     for (const Group &group : digest.groups)
         in_groups += group.count;
@@ -107,7 +107,7 @@ void share_blocks(std::vector<Section> &sections, std::size_t budget) {
         wanted.push_back(section.blocks.size());
     const std::vector<std::size_t> given = share(wanted, budget);
     for (std::size_t i = 0; i < sections.size(); ++i) {
-        leave_out(sections[i].blocks, given[i], sections[i].rest);
+        count_omitted(sections[i].blocks, given[i], sections[i].rest);
         sections[i].blocks.resize(given[i]);
     }
 }
@@ -118,7 +118,7 @@ void share_jobs(std::vector<Section> &sections, std::size_t budget) {
     for (Section &section : sections) {
         for (Block &block : section.blocks) {
             blocks.push_back(&block);
-            // The failure of a queue is not a job. It is shown whatever else is.
+            // The failure of a queue is not a job, and is always shown.
             wanted.push_back(block.cause->unreadable_queue ? 0 : block.cause->listed.size());
         }
     }
@@ -127,14 +127,14 @@ void share_jobs(std::vector<Section> &sections, std::size_t budget) {
         blocks[i]->jobs = given[i];
 }
 
-void leave_out(const std::vector<Block> &blocks, std::size_t from, Rest &rest) {
+void count_omitted(const std::vector<Block> &blocks, std::size_t from, Rest &rest) {
     for (std::size_t i = from; i < blocks.size(); ++i) {
         ++rest.causes;
         rest.failures += blocks[i].cause->count;
     }
 }
 
-// One for each, in order; then a second for each that wants one; until nothing is left to give.
+// Gives one to each in turn, then a second to each that wants more, until the budget is spent.
 std::vector<std::size_t> share(const std::vector<std::size_t> &wanted, std::size_t budget) {
     std::vector<std::size_t> given(wanted.size());
     for (bool gave = true; gave && budget > 0;) {

@@ -1,4 +1,4 @@
-// Which part of a digest a mail shows; what it does not show, it counts.
+// Selects the part of a digest that a message shows, and counts the rest.
 
 #pragma once
 
@@ -12,23 +12,23 @@
 
 namespace job_alerting::core {
 
-// How much is shown.
+// The amount that a message shows.
 struct Extent {
     std::size_t blocks = 0; // causes
-    std::size_t jobs = 0;   // jobs listed one by one in them
+    std::size_t jobs = 0;   // jobs listed one by one under these causes
 
     bool is_nothing() const { return blocks == 0 && jobs == 0; }
 };
 
-// All that there is to show, as far as a mail can hold it.
-Extent whole(const Digest &digest, std::size_t max_listed);
+// The whole digest, within the limits of a mail.
+Extent full_extent(const Digest &digest, std::size_t max_listed);
 
-// Less, for a rendering of `size` bytes where `limit` are allowed: fewer jobs, and fewer causes
-// only when few jobs are left, since nobody hears of a cause that is not shown. Gets to nothing in
-// the end.
-Extent less(Extent extent, std::size_t size, std::size_t limit);
+// A smaller extent, after a rendering had `size` bytes instead of `limit`. Drops jobs first, and
+// causes only when few jobs are left: a cause that is not shown goes unnoticed. Repeated calls
+// end at nothing.
+Extent reduced(Extent extent, std::size_t size, std::size_t limit);
 
-// The same where only causes count towards the limit; at last no job either.
+// The same if only causes count towards the limit.
 Extent fewer_causes(Extent extent, std::size_t size, std::size_t limit);
 
 struct Block {
@@ -36,11 +36,11 @@ struct Block {
     std::size_t jobs = 0; // of cause->listed
 };
 
-// What is left out.
+// The omitted part.
 struct Rest {
     std::int64_t causes = 0;
     std::int64_t failures = 0; // of these causes
-    bool complete = true;      // else there are more causes, whose failures the digest only counts
+    bool complete = true;      // false: the digest has unnamed failures of further causes
 };
 
 struct Section {
@@ -50,17 +50,17 @@ struct Section {
     std::string chain;
     std::int64_t failures = 0;
     std::vector<Block> blocks;
-    std::optional<Break> broke;         // of a chain
+    std::optional<Break> broke;         // only for a chain
     std::vector<std::string> never_ran; // likewise
     Rest rest;
 };
 
 struct Layout {
-    std::vector<Section> sections; // each with a block at least
-    Rest rest;                     // of sections that are not shown at all
+    std::vector<Section> sections; // each has at least one block
+    Rest rest;                     // of the omitted sections
 };
 
-// Queues that could not be read come first, for what they make the mail silent about.
-Layout lay_out(const Digest &digest, Extent extent);
+// Unreadable queues come first: the digest cannot report failures in them.
+Layout layout_of(const Digest &digest, Extent extent);
 
 } // namespace job_alerting::core

@@ -12,7 +12,7 @@ namespace job_alerting::core {
 
 namespace {
 
-// Longer ones are refused by browsers and servers here and there.
+// Some browsers and servers refuse longer addresses.
 constexpr std::size_t max_link = 1000;
 
 struct Placeholder {
@@ -28,7 +28,7 @@ bool is_http(std::string_view address) {
     return address.starts_with("https://") || address.starts_with("http://");
 }
 
-// An id that was cut names another job, or none.
+// A clipped id names another job, or none.
 bool is_cut(std::string_view value) {
     return value.size() >= max_name && clip(value, max_name - 1) != value && value.ends_with("...");
 }

@@ -1,4 +1,4 @@
-// The address of a job in somebody's administration pages.
+// The address of a job in the user's admin pages.
 
 #pragma once
 
@@ -8,12 +8,11 @@
 
 namespace job_alerting::core {
 
-// `job_url` with its placeholders replaced by what the job has, percent-encoded. Empty when that is
-// not an http address, or is one that could not lead to this job.
+// `job_url` with its placeholders replaced by the percent-encoded values of the job. Empty if the
+// result is not an http address, or could not lead to this job.
 std::string job_link(const std::string &job_url, const Failure &job);
 
-// What keeps `job_url` from ever giving a link, for people; empty when nothing does, as when there
-// is none.
+// The reason why `job_url` can never give a link, in words. Empty if it is valid or empty.
 std::string job_url_fault(const std::string &job_url);
 
 } // namespace job_alerting::core

@@ -1,5 +1,5 @@
-// What travels between core and http: a request that is ready to send, and what came back.
-// Plain values; nothing here knows of jobs, libcurl or the server.
+// The messages between core and http: a request that is ready to send, and its answer. Plain
+// values, independent of jobs, libcurl and the server.
 
 #pragma once
 
@@ -10,28 +10,28 @@
 
 namespace job_alerting::core {
 
-// An HTTP POST. The body is what a digest stores and re-sends byte for byte; address and headers
-// are made anew at each try, since they carry settings and the key.
+// An HTTP POST. A digest stores the body and re-sends it byte for byte. Address and headers contain
+// settings and the key, so each try makes them anew.
 struct Request {
     std::string url;
     std::vector<std::string> headers; // "Name: value", without control characters
     std::string body;
 };
 
-// What one try of a request brought.
+// The result of one try.
 struct Answer {
-    // HTTP status, 0 when no status line was read. A status counts even when the rest of the
-    // answer was cut off: the server had decided.
+    // HTTP status; 0 if no status line was read. A status counts even if the rest of the answer was
+    // cut off: the server had decided.
     int status = 0;
 
-    // Whether the request may have been handed over whole. False only when that is provably not
-    // so: no connection was made, or the upload was not complete.
+    // False only if the server surely did not get the whole request: no connection was made, or the
+    // upload was not complete.
     bool handed_over = false;
 
-    // What the transport says went wrong, for people; empty when nothing did. Never holds the key.
+    // The transport's error in words; empty if there was none. Never contains the key.
     std::string error;
 
-    std::map<std::string, std::string> headers; // names in lower case; at most 16 kB are kept
+    std::map<std::string, std::string> headers; // names in lower case; the first 16 kB
     std::string body;                           // the first 2 kB
 };
 

@@ -1,4 +1,4 @@
-// Two errors have one cause when they differ only in what differs from job to job.
+// Masks the parts of an error that differ from job to job.
 
 #include "core/text.hpp"
 #include "core/trace.hpp"
@@ -32,7 +32,7 @@ bool is_hex(char c) {
     return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
-// A byte of a character beyond ASCII counts as a letter.
+// Every byte of a non-ASCII character counts as a letter.
 bool is_word(char c) {
     return is_alphanumeric(c) || static_cast<unsigned char>(c) >= 0x80;
 }
@@ -41,35 +41,35 @@ bool is_one_of(char c, std::string_view characters) {
     return characters.find(c) != std::string_view::npos;
 }
 
-// Whether it is as mixed as only chance makes it: of two neighbours in a random token more than
-// half are of unlike sorts (capital, small, digit), in names of many words a quarter.
+// True for a random token. More than half of the neighbours in it differ in kind (capital, small,
+// digit); in a name of many words about a quarter do.
 bool is_random(std::string_view run) {
-    const auto sort = [](char c) {
+    const auto kind = [](char c) {
         return is_digit(c) ? 1 : is_lower(c) ? 2 : is_upper(c) ? 3 : 0;
     };
     std::size_t changes = 0;
     for (std::size_t i = 1; i < run.size(); ++i)
-        if (sort(run[i - 1]) != 0 && sort(run[i]) != 0 && sort(run[i - 1]) != sort(run[i]))
+        if (kind(run[i - 1]) != 0 && kind(run[i]) != 0 && kind(run[i - 1]) != kind(run[i]))
             ++changes;
     const auto digits = static_cast<std::size_t>(std::count_if(run.begin(), run.end(), is_digit));
-    const std::size_t least = digits >= 2 ? 16 : 24;
-    return run.size() >= least && changes * 10 >= run.size() * 4;
+    const std::size_t min_length = digits >= 2 ? 16 : 24;
+    return run.size() >= min_length && changes * 10 >= run.size() * 4;
 }
 
-// Whether it is an id as ULID, CUID and the like make them: letters of one case, among which digits
-// stand in many places. Names of many words have capitals between them.
+// True for an id such as a ULID or CUID: letters of one case with digits in many places. A name of
+// many words has letters of both cases.
 bool is_id(std::string_view word) {
-    constexpr std::size_t least = 16;
+    constexpr std::size_t min_length = 16;
     std::size_t places = 0;
     for (std::size_t i = 0; i < word.size(); ++i)
         if (is_digit(word[i]) && (i == 0 || !is_digit(word[i - 1])))
             ++places;
-    return word.size() >= least && places >= 3 &&
+    return word.size() >= min_length && places >= 3 &&
            (std::none_of(word.begin(), word.end(), is_lower) ||
             std::none_of(word.begin(), word.end(), is_upper));
 }
 
-// Words that a status may stand behind: "HTTP Error 503", "status code is 503".
+// True for a word that a status may follow: "HTTP Error 503", "status code is 503".
 bool announces_status(std::string_view word) {
     return word.find("http") != word.npos || word.find("status") != word.npos ||
            word.ends_with("code");
@@ -103,7 +103,7 @@ public:
     }
 
 private:
-    // The length of what begins here and differs from job to job; 0 when nothing such does.
+    // The length of a part that begins here and differs from job to job; 0 if there is none.
     std::size_t variable() {
         const bool word_begins = begins_word();
         std::size_t length = word_begins ? quoted() : 0;
@@ -118,8 +118,8 @@ private:
 
     bool begins_word() const { return at_ == 0 || !is_word(line_[at_ - 1]); }
 
-    // Three digits behind HTTP, status or code are no measure but a name: 500 and 429 are two
-    // causes.
+    // The length of an HTTP status or a code of three digits, which is kept: 500 and 429 are
+    // different causes.
     std::size_t status() const {
         if (!begins_word() || digits(0) != 3 || is_word(peek(3)) ||
             (is_one_of(peek(3), ".,:") && is_digit(peek(4))))
@@ -155,7 +155,7 @@ private:
         return length;
     }
 
-    // name@example.com: the last label has no digit, unlike a version.
+    // name@example.com. A last label with a digit belongs to a version instead.
     std::size_t email() const {
         constexpr std::string_view local = "._%+-";
         if (at_ > 0 && is_one_of(line_[at_ - 1], local))
@@ -176,7 +176,7 @@ private:
         return std::none_of(last.begin(), last.end(), is_digit) ? length : 0;
     }
 
-    // A key, a session, a JWT: long, and mixed as by chance.
+    // A key, a session id or a JWT: long and random.
     std::size_t token() const {
         if (line_.substr(at_).starts_with("eyJ"))
             if (const std::size_t jwt = run(0, "._-"); jwt >= 16)
@@ -191,7 +191,7 @@ private:
         return is_id(line_.substr(at_, plain)) ? plain : 0;
     }
 
-    // The parameters of an address, behind its '?'.
+    // The query of a URL, from its '?' on.
     std::size_t query() const {
         if (peek(0) != '?' || at_ == 0 || line_[at_ - 1] == ' ' ||
             peek(run(1, "_.-%[]") + 1) != '=')
@@ -202,8 +202,8 @@ private:
         return is_one_of(peek(length - 1), ".,:;") ? length - 1 : length;
     }
 
-    // An opening quote follows no letter and a closing apostrophe precedes none, so that "can't"
-    // neither opens nor closes. A quote without an end is searched for once: linear in all.
+    // The apostrophe in "can't" neither opens nor closes a quotation: an opening quote follows no
+    // letter, and a closing apostrophe precedes none. unclosed_ keeps the search linear.
     std::size_t quoted() {
         const char quote = line_[at_];
         const std::size_t kind = quotes.find(quote);
@@ -218,7 +218,7 @@ private:
         return 0;
     }
 
-    // 2026-07-14, alone or with T03:12:09.5+02:00 and whatever of that is there.
+    // 2026-07-14, optionally followed by T03:12:09.5+02:00 or a beginning of it.
     std::size_t timestamp() const {
         std::size_t length = shape("0000-00-00");
         if (length == 0)
@@ -245,8 +245,7 @@ private:
 
     std::size_t uuid() const { return shape("xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"); }
 
-    // 0x7f3a, or a word of hex digits that is too long and too mixed to be a word: an address, a
-    // checksum, an id.
+    // 0x7f3a, or at least eight hex digits of both sorts: an address, a checksum, an id.
     std::size_t hex_number() const {
         std::size_t length = 0;
         bool digit = false;
@@ -262,7 +261,7 @@ private:
         return (prefix > 0 && length > 0) || mixed ? prefix + length : 0;
     }
 
-    // Digits, with those that a point, comma or colon joins to them: 1,234.5, 10.0.0.7, 03:12.
+    // Digits that points, commas or colons may join: 1,234.5, 10.0.0.7, 03:12.
     std::size_t number() const {
         std::size_t length = digits(0);
         while (length > 0) {
@@ -283,8 +282,8 @@ private:
         return length;
     }
 
-    // The length of `form` when the line has that form from there on: 0 stands for a digit, x for
-    // a hex digit, anything else for itself.
+    // The length of `form` if the line matches it at that place; else 0. In a form, 0 matches a
+    // digit, x a hex digit, and any other character itself.
     std::size_t shape(std::string_view form, std::size_t from = 0) const {
         for (std::size_t i = 0; i < form.size(); ++i) {
             const char c = peek(from + i);
@@ -297,7 +296,7 @@ private:
         return form.size();
     }
 
-    // A line has no NUL in it, so that one can stand for its end.
+    // NUL marks the end; a line contains none.
     char peek(std::size_t ahead) const {
         return at_ + ahead < line_.size() ? line_[at_ + ahead] : '\0';
     }

@@ -28,7 +28,7 @@ std::string doubt_note(std::int64_t digest, std::int64_t failures, const std::st
            "true); if it did not, run " + call + "false);";
 }
 
-std::string mended_note(const std::string &queue, const std::string &since) {
+std::string recovered_note(const std::string &queue, const std::string &since) {
     return "Queue " + one_line(queue, max_name) + " has been readable again since " + since + ".";
 }
 

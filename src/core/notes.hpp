@@ -1,4 +1,4 @@
-// What a digest says beyond its failures: sentences for Digest::notes.
+// The notes of a digest: sentences for Digest::notes.
 
 #pragma once
 
@@ -7,31 +7,32 @@
 
 namespace job_alerting::core {
 
-// It comes late, after so many attempts; `error`: what the last of them met.
+// The digest is late: `attempts` earlier attempts failed, the last with `error`.
 std::string late_note(std::int64_t attempts, const std::string &error);
 
-// It comes late, behind a digest that was in doubt; `since`: when its first failure was recorded.
+// The digest is late: it waited for `digest`, which was in doubt. Its first failure was recorded at
+// `since`.
 std::string waited_note(std::int64_t digest, const std::string &since);
 
-// It is the minimal form of a digest that was refused as it was; `error`: with which words.
+// The provider refused the full digest with `error`; this is the minimal form.
 std::string minimal_note(const std::string &error);
 
-// An earlier digest, of so many failures, may not have arrived; `error`: why that is not known.
+// An earlier digest is in doubt because of `error`.
 std::string doubt_note(std::int64_t digest, std::int64_t failures, const std::string &error);
 
-// A queue of which an earlier digest says that it cannot be read can be read again.
-std::string mended_note(const std::string &queue, const std::string &since);
+// A queue that an earlier digest reported as unreadable can be read again.
+std::string recovered_note(const std::string &queue, const std::string &since);
 
-// It is the first since this database became a copy of another.
+// The digest is the first one since this database became a copy of another.
 std::string copy_note(const std::string &since);
 
-// It does not say all that it could of earlier failures.
+// The search for earlier failures ran out of time.
 std::string unfinished_note();
 
-// Some causes have no mark, since the digest was not compared with all that was told before.
+// Some causes have no mark: the digest was not compared with all earlier failures.
 std::string unmarked_note();
 
-// It is the first since the server was promoted.
+// The digest is the first one since the server was promoted.
 std::string promotion_note(const std::string &since);
 
 } // namespace job_alerting::core

@@ -31,7 +31,7 @@ Outcome interpret(const Answer &answer, std::int64_t now, const ProviderRules &r
 State state_after(const Answer &answer, const ProviderRules &rules);
 std::string describe(const Answer &answer, const ProviderRules &rules);
 std::string hint(int status, const ProviderRules &rules);
-std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now);
+std::optional<std::int64_t> requested_wait(const Answer &answer, std::int64_t now);
 bool sendgrid_accepts(const Answer &answer);
 std::string sendgrid_complaint(const Answer &answer);
 const char *sendgrid_hint(int status);
@@ -39,7 +39,7 @@ bool slack_accepts(const Answer &answer);
 std::string slack_complaint(const Answer &answer);
 const char *slack_hint(int status);
 std::string header(const Answer &answer, const char *name);
-std::string ascii_line(std::string_view hostile, std::size_t most);
+std::string ascii_line(std::string_view hostile, std::size_t max_length);
 
 } // namespace
 
@@ -92,7 +92,7 @@ Outcome interpret(const Answer &answer, std::int64_t now, const ProviderRules &r
     if (outcome.state != State::accepted)
         outcome.error = ascii_line(describe(answer, rules), max_error_line);
     if (answer.status == 429)
-        outcome.wait = wanted_wait(answer, now);
+        outcome.wait = requested_wait(answer, now);
     outcome.content_refused = answer.status == 400 || answer.status == 413;
     return outcome;
 }
@@ -103,8 +103,8 @@ State state_after(const Answer &answer, const ProviderRules &rules) {
         return answer.handed_over ? State::in_doubt : State::pending;
     if (rules.accepts(answer))
         return State::accepted;
-    // 3xx and 4xx say that the message was not taken; anything else, 5xx above all, says nothing
-    // sure.
+    // 3xx and 4xx mean that the message was surely not accepted. Other statuses, such as 5xx, leave
+    // that open.
     const bool refused =
         (status == 200 && rules.refuses_by_200) || (status >= 300 && status <= 499);
     return refused ? State::pending : State::in_doubt;
@@ -144,8 +144,7 @@ bool sendgrid_accepts(const Answer &answer) {
     return answer.status == 202; // 200: valid, but not queued
 }
 
-// {"errors": [{"message": ...}, ...]}. Empty when the body is something else, as that of a proxy
-// would be.
+// Reads {"errors": [{"message": ...}, ...]}. Empty for any other body, such as a proxy's.
 std::string sendgrid_complaint(const Answer &answer) {
     const auto json = nlohmann::json::parse(answer.body, nullptr, false);
     const auto errors = json.is_object() ? json.find("errors") : json.end();
@@ -167,7 +166,7 @@ bool slack_accepts(const Answer &answer) {
     return answer.status == 200 && answer.body == "ok";
 }
 
-// A plain word, such as invalid_blocks. A page is a proxy's.
+// A plain word, such as invalid_blocks. A page comes from a proxy.
 std::string slack_complaint(const Answer &answer) {
     const std::string line = clean_line(answer.body);
     return line.starts_with('<') ? std::string() : line;
@@ -202,8 +201,8 @@ std::string hint(int status, const ProviderRules &rules) {
            " and proxy";
 }
 
-// A number that fills the header, white space aside; nothing else is one. One that is too large
-// to be held is the largest.
+// The number if the header is one, apart from white space. A number out of range becomes the
+// maximum.
 std::optional<std::int64_t> number(const std::string &header) {
     const std::string line = clean_line(header);
     std::int64_t value = 0;
@@ -216,7 +215,7 @@ std::optional<std::int64_t> number(const std::string &header) {
     return fault == std::errc() ? std::optional(value) : std::nullopt;
 }
 
-// Whether the text has this form, in which # is a digit and * is any character.
+// True if the text matches the form, in which # matches a digit and * any character.
 bool has_form(std::string_view text, std::string_view form) {
     const auto fits = [](char c, char wanted) {
         return wanted == '*' || (wanted == '#' ? c >= '0' && c <= '9' : c == wanted);
@@ -224,8 +223,8 @@ bool has_form(std::string_view text, std::string_view form) {
     return std::equal(text.begin(), text.end(), form.begin(), form.end(), fits);
 }
 
-// A date as HTTP servers write it, "Sun, 06 Nov 1994 08:49:37 GMT", in seconds since 1970. By
-// hand, since strptime() reads the names of the server's locale.
+// Parses an HTTP date, "Sun, 06 Nov 1994 08:49:37 GMT", to seconds since 1970. strptime() would
+// expect the names of the server's locale.
 std::optional<std::int64_t> http_date(const std::string &header) {
     using namespace std::chrono;
     constexpr std::string_view names = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -248,13 +247,13 @@ std::optional<std::int64_t> http_date(const std::string &header) {
     return ((days * 24 + hour) * 60 + minute) * 60 + second;
 }
 
-// The seconds from now until then, none when it is past.
+// The seconds from now until then; 0 for the past.
 std::int64_t until(std::int64_t then, std::int64_t now) {
     return then > now ? then - std::max<std::int64_t>(now, 0) : 0;
 }
 
-// The longer of the waits that the two headers ask for. A time that is past asks for none.
-std::optional<std::int64_t> wanted_wait(const Answer &answer, std::int64_t now) {
+// The longer of the waits that the two headers request. A time in the past requests none.
+std::optional<std::int64_t> requested_wait(const Answer &answer, std::int64_t now) {
     const std::string retry_after = header(answer, "retry-after");
     std::int64_t wait = number(retry_after).value_or(0);
     if (const auto date = http_date(retry_after))
@@ -269,18 +268,17 @@ std::string header(const Answer &answer, const char *name) {
     return found == answer.headers.end() ? std::string() : found->second;
 }
 
-// What comes from the network has no reason to fit the database's encoding, and the outcome of a
-// try must be stored whatever it says.
-std::string ascii_line(std::string_view hostile, std::size_t most) {
+// Text from the network may not fit the database's encoding, but the outcome must be stored.
+std::string ascii_line(std::string_view hostile, std::size_t max_length) {
     std::string line;
     for (const char c : clean_line(hostile)) {
         const auto byte = static_cast<unsigned char>(c);
         if (byte < 0x80)
             line += c;
         else if (byte >= 0xC0)
-            line += '?'; // once for a character, at its first byte
+            line += '?'; // once per character, at its first byte
     }
-    return clip(line, most);
+    return clip(line, max_length);
 }
 
 } // namespace

@@ -1,4 +1,4 @@
-// What an answer means for a digest. The one place that interprets a status code.
+// Interprets the answer to a digest. No other file interprets a status code.
 
 #pragma once
 
@@ -11,28 +11,28 @@
 namespace job_alerting::core {
 
 // The states of a digest. `sending` lasts from the commit before a request to the commit of its
-// answer; who finds it later knows that its sender died.
+// answer. A later round that finds it knows that the sender died.
 enum class State { pending, sending, in_doubt, accepted };
 
 const char *to_string(State state);
 
-// All text in it is one line of ASCII, so that it can be stored in any database.
+// All text is one line of ASCII, so any database can store it.
 struct Outcome {
     State state = State::pending;     // accepted, pending (surely not accepted) or in_doubt
-    int http_status = 0;              // 0 for none
-    std::string provider_id;          // the provider's name for the message, where it gave one
-    std::string error;                // why it is not accepted, for people; else empty
-    std::optional<std::int64_t> wait; // the provider asks for; seconds, 1 to 3600
-    bool content_refused = false;     // pending for what it says: a smaller digest may pass
+    int http_status = 0;              // 0: none
+    std::string provider_id;          // the provider's id of the message; may be empty
+    std::string error;                // why it is not accepted; empty if it is
+    std::optional<std::int64_t> wait; // seconds that the provider requests, 1 to 3600
+    bool content_refused = false;     // pending because of its content: a smaller digest may pass
 };
 
-// SendGrid's answer to a mail. `now`: seconds since 1970, to read X-RateLimit-Reset by.
+// Interprets SendGrid's answer to a mail. `now`, in seconds since 1970, turns times into waits.
 Outcome interpret_sendgrid(const Answer &answer, std::int64_t now);
 
-// The answer of Slack's incoming webhook to a message.
+// Interprets the answer of Slack's incoming webhook to a message.
 Outcome interpret_slack(const Answer &answer, std::int64_t now);
 
-// A try that ended before any request, for want of a setting or a key.
+// The outcome of a try without a request, because a setting or a key was unusable.
 Outcome not_sent(std::string why);
 
 } // namespace job_alerting::core

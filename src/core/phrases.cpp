@@ -19,7 +19,7 @@ constexpr std::size_t max_preheader = 150;
 
 std::string period(const std::optional<Moment> &first, const std::optional<Moment> &last);
 std::string preheader(const Layout &layout);
-std::vector<std::string> notes_of(const Digest &digest, std::size_t most);
+std::vector<std::string> notes_of(const Digest &digest, std::size_t max);
 std::vector<SectionPhrases> sections_of(const Layout &layout, const std::string &job_url);
 std::string rest_of(const Rest &rest);
 std::string unnamed(const Digest &digest);
@@ -32,7 +32,7 @@ std::string query(const Digest &digest);
 
 Phrases phrases_of(const Digest &digest, Extent extent, const std::string &job_url,
                    std::size_t notes) {
-    const Layout layout = lay_out(digest, extent);
+    const Layout layout = layout_of(digest, extent);
     const std::string when = period(digest.first, digest.last);
     Phrases phrases;
     phrases.headline = headline(digest);
@@ -80,24 +80,24 @@ std::string first_error_of(const Cause &cause) {
     return first_lines(*cause.listed.front().error, 1, max_error);
 }
 
-// What a list of mails shows after the subject: what broke first, and why. It is cut after some
-// fifty characters there.
+// Mail clients show the preheader after the subject, often cut after some fifty characters. It
+// names the first cause and its error.
 std::string preheader(const Layout &layout) {
     if (layout.sections.empty())
         return {};
     const Section &section = layout.sections.front();
     const Cause &cause = *section.blocks.front().cause;
     const bool broke = section.broke && !section.broke->reported;
-    const std::string what = broke ? section.broke->step : cause.kind();
+    const std::string name = broke ? section.broke->step : cause.kind();
     const std::string error = broke ? section.broke->error : first_error_of(cause);
     const bool lost = broke ? section.broke->lost_worker : cause.is_lost_worker();
     const std::string why = error.empty() && lost ? "worker lost" : error;
-    return one_line(what + (why.empty() ? "" : ": " + why), max_preheader);
+    return one_line(name + (why.empty() ? "" : ": " + why), max_preheader);
 }
 
-std::vector<std::string> notes_of(const Digest &digest, std::size_t most) {
+std::vector<std::string> notes_of(const Digest &digest, std::size_t max) {
     std::vector<std::string> notes;
-    const std::size_t shown = std::min(digest.notes.size(), most);
+    const std::size_t shown = std::min(digest.notes.size(), max);
     for (std::size_t i = 0; i < shown; ++i)
         notes.push_back(one_line(digest.notes[i], max_note));
     const auto more = static_cast<std::int64_t>(digest.notes.size() - shown);
@@ -106,7 +106,7 @@ std::vector<std::string> notes_of(const Digest &digest, std::size_t most) {
     return notes;
 }
 
-// Whether some jobs belong to a chain, shown or not.
+// True if the digest has chains, shown or not.
 bool has_chains(const Layout &layout) {
     return layout.rest.causes > 0 ||
            std::any_of(layout.sections.begin(), layout.sections.end(),
@@ -134,7 +134,7 @@ SectionPhrases section_of(const Section &section, bool chains, const std::string
     return phrases;
 }
 
-// Empty where the blocks say all, and where nothing belongs to a chain.
+// Empty for unreadable queues, and if the digest has no chains.
 std::string section_title(const Section &section, bool chains) {
     if (section.kind == Section::Kind::chain) {
         return "Chain " + one_line(section.chain, max_name) + ": " +
@@ -163,7 +163,7 @@ std::string never_ran(const Section &section) {
     return steps.empty() ? steps : "Never ran: " + clip(steps, max_steps);
 }
 
-// Whether an earlier digest has the cause; nothing where that is not known.
+// Sets no mark if the history of the cause is not known.
 void mark(CausePhrases &phrases, const Cause &cause) {
     if (cause.reported) {
         phrases.mark = "AGAIN";
@@ -228,7 +228,7 @@ JobPhrases job_of(const Failure &job, const std::string &job_url) {
     return phrases;
 }
 
-// The parts that are not empty, with something between them.
+// Joins the parts that are not empty.
 std::string join(std::initializer_list<std::string> parts, const char *between) {
     std::string joined;
     for (const std::string &part : parts)
@@ -275,7 +275,7 @@ std::string rest_of(const Rest &rest) {
            counted(rest.failures, "failure", "failures") + ".";
 }
 
-// A digest that was not recorded has no number, and no query lists it.
+// A preview has no number, and no query lists its failures.
 bool is_recorded(const Digest &digest) {
     return digest.id > 0;
 }

@@ -1,5 +1,5 @@
-// A digest in phrases, clean and clipped: the same facts for every channel, each in its own form.
-// An empty phrase is one that has nothing to say.
+// The phrases of a digest, clean and clipped. Every channel shows the same phrases in its own form.
+// An empty phrase is omitted.
 
 #pragma once
 
@@ -13,49 +13,49 @@
 namespace job_alerting::core {
 
 struct JobPhrases {
-    std::string name;               // empty, like facts and link, where it is of a queue itself
+    std::string name;               // like facts and link, empty for an unreadable queue
     std::string facts;              // status, attempts, time
     std::string link;               // an http address
-    std::vector<std::string> error; // its telling line, and more
-    std::string no_error;           // what is said in their place
+    std::vector<std::string> error; // lines; the telling line comes first
+    std::string no_error;           // replaces the error if there is none
 };
 
 struct CausePhrases {
     std::string title;
     std::string count;
-    std::string mark;     // whether an earlier digest has it: NEW or AGAIN
-    std::string reported; // when last, and in which
+    std::string mark;     // NEW or AGAIN
+    std::string reported; // the last digest with this cause
     std::string period;
     std::string note;
-    std::string error; // what its errors have in common, where it has several
+    std::string error; // the common part of its errors, if it has several
     std::vector<JobPhrases> jobs;
-    std::string rest; // of its jobs
+    std::string rest; // count of the jobs not listed
 };
 
 struct SectionPhrases {
     std::string title;
-    std::string broke;         // the step of a chain that did
-    bool broke_before = false; // it is in no block here, but in an earlier digest
-    std::string never_ran;     // the steps of it that did not
+    std::string broke;         // the step at which the chain broke
+    bool broke_before = false; // an earlier digest reported that step
+    std::string never_ran;     // the steps that never ran
     std::vector<CausePhrases> causes;
-    std::string rest; // of its causes
+    std::string rest; // count of the causes not shown
 };
 
 struct Phrases {
     std::string headline;
-    std::string preheader; // what broke first, and why, in short
+    std::string preheader; // the first cause, in short
     std::string period;
     std::vector<std::string> notes;
     std::vector<SectionPhrases> sections;
-    std::string rest; // of its sections
+    std::string rest; // count of the sections not shown
     std::string unnamed;
     std::string origin;
-    std::string previous; // the last digest before it
-    std::string standing; // of the failures reported earlier
-    std::string query;    // that lists all failures
+    std::string previous; // the previous digest
+    std::string standing; // count of earlier failures that still stand
+    std::string query;    // lists all failures
 };
 
-// How many notes a digest carries; further ones are counted.
+// Limit on notes. A digest counts further ones.
 inline constexpr std::size_t max_notes = 10;
 
 Phrases phrases_of(const Digest &digest, Extent extent, const std::string &job_url,

@@ -15,9 +15,9 @@ struct Range {
     char32_t last;
 };
 
-// What is removed: control, bidirectional and other invisible format characters, the letters that
-// show nothing, variation selectors, tags, and noncharacters of the first plane; but joiners where
-// they have something to join. In ascending order.
+// The characters to remove, in ascending order: control, bidirectional and other invisible format
+// characters, invisible letters, variation selectors, tags, and noncharacters of the first plane.
+// Joiners are in this list, but stay where they join.
 constexpr Range invisible[] = {
     {0x0000, 0x001F},   {0x007F, 0x009F}, {0x00AD, 0x00AD}, {0x034F, 0x034F},   {0x061C, 0x061C},
     {0x115F, 0x1160},   {0x17B4, 0x17B5}, {0x180B, 0x180F}, {0x200B, 0x200F},   {0x202A, 0x202E},
@@ -28,31 +28,30 @@ constexpr Range invisible[] = {
 
 bool is_invisible(char32_t code) {
     if ((code & 0xFFFE) == 0xFFFE)
-        return true; // the last two code points of every plane are noncharacters
+        return true; // noncharacters: the last two code points of every plane
     const auto range = std::lower_bound(std::begin(invisible), std::end(invisible), code,
                                         [](Range r, char32_t c) { return r.last < c; });
     return range != std::end(invisible) && range->first <= code;
 }
 
-// ZWNJ, ZWJ and the selectors of text or emoji, which Persian, Indic scripts and emoji are wrong
-// without.
+// ZWNJ, ZWJ and the selectors of text or emoji style. Persian, Indic scripts and emoji need them.
 bool is_joiner(char32_t code) {
     return code == 0x200C || code == 0x200D || code == 0xFE0E || code == 0xFE0F;
 }
 
-// Behind anything else a joiner shows nothing, and would only make two equal texts unlike.
-bool joins(char32_t joiner, char32_t before) {
-    if (is_joiner(before))
-        return before == 0xFE0F && joiner == 0x200D;
-    return before >= 0x80 && !is_space(before);
+// After any other character a joiner is invisible, and would only make equal texts differ.
+bool joins(char32_t joiner, char32_t previous) {
+    if (is_joiner(previous))
+        return previous == 0xFE0F && joiner == 0x200D;
+    return previous >= 0x80 && !is_space(previous);
 }
 
-// NEL and the line and paragraph separators end a line as much as a carriage return does.
+// NEL and the line and paragraph separators end a line, as a carriage return does.
 bool ends_line(char32_t code) {
     return code == '\n' || code == '\r' || code == 0x85 || code == 0x2028 || code == 0x2029;
 }
 
-// Most characters of most texts, told quickly.
+// The fast path: most characters of most texts.
 bool is_plain(char byte) {
     return byte >= ' ' && byte <= '~';
 }
@@ -71,9 +70,9 @@ std::size_t length_after_lead(unsigned char lead) {
     return lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
 }
 
-// The character that `bytes` begins with; without bytes when it is not well-formed UTF-8.
+// The first character of `bytes`; an empty one if it is not well-formed UTF-8.
 Character decode(std::string_view bytes) {
-    constexpr std::array<char32_t, 5> least = {0, 0, 0x80, 0x800, 0x10000};
+    constexpr std::array<char32_t, 5> min_code = {0, 0, 0x80, 0x800, 0x10000};
     constexpr std::array<unsigned char, 5> lead_bits = {0, 0x7F, 0x1F, 0x0F, 0x07};
 
     const auto lead = static_cast<unsigned char>(bytes.front());
@@ -88,7 +87,7 @@ Character decode(std::string_view bytes) {
         code = code << 6 | (byte & 0x3F);
     }
     const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
-    if (code < least[length] || surrogate || code > 0x10FFFF)
+    if (code < min_code[length] || surrogate || code > 0x10FFFF)
         return {};
     return {bytes.substr(0, length), code};
 }
@@ -96,9 +95,9 @@ Character decode(std::string_view bytes) {
 } // namespace
 
 Character Reader::next() {
-    const Character read = find();
-    before_ = read.code;
-    return read;
+    const Character character = read();
+    previous_ = character.code;
+    return character;
 }
 
 std::string_view Reader::plain() {
@@ -106,11 +105,11 @@ std::string_view Reader::plain() {
     const std::string_view run(rest_.begin(), end);
     rest_.remove_prefix(run.size());
     if (!run.empty())
-        before_ = static_cast<char32_t>(run.back());
+        previous_ = static_cast<char32_t>(run.back());
     return run;
 }
 
-Character Reader::find() {
+Character Reader::read() {
     while (!rest_.empty()) {
         if (is_plain(rest_.front())) {
             const Character plain{rest_.substr(0, 1), static_cast<char32_t>(rest_.front())};
@@ -121,21 +120,22 @@ Character Reader::find() {
             rest_.remove_prefix(length);
             continue;
         }
-        const Character read = decode(rest_);
-        if (read.is_end()) {
+        const Character character = decode(rest_);
+        if (character.is_end()) {
             rest_.remove_prefix(1);
             return {"?", '?'};
         }
-        rest_.remove_prefix(read.bytes.size());
-        if (ends_line(read.code)) {
-            if (read.code == '\r' && rest_.starts_with('\n'))
+        rest_.remove_prefix(character.bytes.size());
+        if (ends_line(character.code)) {
+            if (character.code == '\r' && rest_.starts_with('\n'))
                 rest_.remove_prefix(1);
             return {"\n", '\n'};
         }
-        if (is_blank_control(read.code))
+        if (is_blank_control(character.code))
             return {" ", ' '};
-        if (is_joiner(read.code) ? joins(read.code, before_) : !is_invisible(read.code))
-            return read;
+        if (is_joiner(character.code) ? joins(character.code, previous_)
+                                      : !is_invisible(character.code))
+            return character;
     }
     return {};
 }

@@ -1,5 +1,5 @@
-// Hostile bytes read as clean characters, one at a time, so that who wants only the beginning of a
-// text of megabytes pays only for the beginning.
+// Reads hostile bytes as clean characters, one at a time. A caller that needs only the beginning of
+// a long text pays only for the beginning.
 
 #pragma once
 
@@ -9,7 +9,7 @@
 namespace job_alerting::core {
 
 struct Character {
-    std::string_view bytes; // none at the end of the text
+    std::string_view bytes; // empty at the end of the text
     char32_t code = 0;
 
     bool is_end() const { return bytes.empty(); }
@@ -19,20 +19,20 @@ class Reader {
 public:
     explicit Reader(std::string_view hostile) : rest_(hostile) {}
 
-    // The next character of what clean() makes of the text.
+    // The next character of clean(text).
     Character next();
 
-    // The printable ASCII characters that come next, all at once; none where another one comes.
+    // All printable ASCII characters up to the next other one; may be empty.
     std::string_view plain();
 
 private:
-    Character find();
+    Character read();
 
     std::string_view rest_;
-    char32_t before_ = 0; // the character that was read last
+    char32_t previous_ = 0; // the last character read
 };
 
-// White space that a reader may return: a line feed, or a space of any width.
+// True for the white space that a Reader returns: a line feed, or a space of any width.
 bool is_space(char32_t code);
 
 } // namespace job_alerting::core

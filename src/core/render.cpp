@@ -21,7 +21,7 @@ Mail render(const Digest &digest, std::size_t max_listed, const std::string &job
     kainjow::mustache::mustache html{digest_html_template};
     text.set_custom_escape([](const std::string &plain) { return plain; });
 
-    Extent extent = whole(digest, max_listed);
+    Extent extent = full_extent(digest, max_listed);
     for (;;) {
         const auto view = view_of(phrases_of(digest, extent, job_url));
         Mail mail;
@@ -31,8 +31,8 @@ Mail render(const Digest &digest, std::size_t max_listed, const std::string &job
             mail.text = wrap(text.render(view), text_width);
             return mail;
         }
-        // What is left without any block is bounded far below the limit.
-        extent = less(extent, mail.html.size(), max_html_bytes);
+        // Terminates: a digest without blocks is far below the limit.
+        extent = reduced(extent, mail.html.size(), max_html_bytes);
     }
 }
 

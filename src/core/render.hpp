@@ -1,4 +1,4 @@
-// A digest in words: subject, plain text and HTML, the same facts in both.
+// Renders a digest as a mail: subject, plain text and HTML, with the same facts in both.
 
 #pragma once
 
@@ -11,18 +11,17 @@ namespace job_alerting::core {
 
 struct Mail {
     std::string subject; // one line
-    std::string text;    // lines end in LF, 78 columns where the data allow it
+    std::string text;    // lines end in LF and have 78 columns if the data allow it
     std::string html;    // at most max_html_bytes
 };
 
-// Above about 102 kB Gmail clips a mail.
+// Gmail clips a mail above about 102 kB.
 inline constexpr std::size_t max_html_bytes = 80 * 1000;
 
-// `max_listed`: jobs listed one by one; fewer where the HTML would be too large. All others are
-// counted, block by block. `job_url`: an address for a job, in which {queue} {job_id} {source}
-// {job_type} {target_type} {target_id} are replaced by the job's, percent-encoded; empty for no
-// links. A digest without a number (id 0) is one that was not recorded.
-// Needs no locale and no clock: the same digest gives the same bytes.
+// Lists up to `max_listed` jobs one by one, fewer if the HTML would be too large, and counts the
+// others by cause. `job_url` is the address of a job, with the placeholders {queue} {job_id}
+// {source} {job_type} {target_type} {target_id}; an empty one gives no links. An id of 0 marks
+// a digest that was not recorded. The same digest always gives the same bytes.
 Mail render(const Digest &digest, std::size_t max_listed, const std::string &job_url);
 
 } // namespace job_alerting::core

@@ -1,4 +1,4 @@
-// When a digest is tried again.
+// The wait before a digest is tried again.
 
 #pragma once
 

@@ -24,7 +24,7 @@ Address parse_address(const std::string &item, std::size_t number);
 std::string lower_case(std::string text);
 Json to_json(const Address &address);
 bool is_control(char c);
-std::string root_of(const std::string &message_id);
+std::string thread_root_of(const std::string &message_id);
 
 } // namespace
 
@@ -58,11 +58,11 @@ std::string sendgrid_body(const Mail &mail, const Envelope &envelope) {
                                  {{"type", "text/html"}, {"value", mail.html}}})},
         {"headers",
          {{"Message-ID", envelope.message_id},
-          {"References", root_of(envelope.message_id)},
+          {"References", thread_root_of(envelope.message_id)},
           {"Date", envelope.date},
           {"Auto-Submitted", "auto-generated"}}},
         {"categories", Json::array({"job_alerting"})},
-        // An account's defaults would rewrite the links and add to the text.
+        // The account's defaults would rewrite links and add text.
         {"tracking_settings",
          {{"click_tracking", {{"enable", false}, {"enable_text", false}}},
           {"open_tracking", off},
@@ -91,20 +91,20 @@ bool is_control(char c) {
     return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
 }
 
-// A second copy stands beside the first where both refer to the same mail, even one that was never
-// sent. The next digest refers to another: a new alert must not hide in an old thread.
-std::string root_of(const std::string &message_id) {
+// Mail clients group mails that refer to the same mail, even to one that was never sent. The copies
+// of a digest share a root. Each digest has its own: a new alert must not hide in an old thread.
+std::string thread_root_of(const std::string &message_id) {
     const std::size_t at = std::min(message_id.find('@'), message_id.size());
     return message_id.substr(0, at) + ".thread" + message_id.substr(at);
 }
 
-// The fault of an address, which is quoted so that it can be found in the list, or numbered.
+// An error that quotes the address, and gives its number for unquoted().
 BadAddress bad(const std::string &item, std::size_t number, const std::string &why) {
     return BadAddress("\"" + one_line(item, 100) + "\" is not a mail address: " + why,
                       "address " + std::to_string(number) + " is invalid: " + why);
 }
 
-// At the commas that stand in no quotes. The quotes stay.
+// Splits at the commas outside quotes. Keeps the quotes.
 std::vector<std::string> split(std::string_view list) {
     std::vector<std::string> items(1);
     bool quoted = false;
@@ -130,7 +130,7 @@ std::string trim(const std::string &text) {
     return first == std::string::npos ? std::string() : text.substr(first, last - first + 1);
 }
 
-// A name as it is shown: without the quotes around it.
+// The name without its quotes.
 std::string display_name(const std::string &written) {
     std::string name;
     for (std::size_t i = 0; i < written.size(); ++i)
@@ -141,7 +141,7 @@ std::string display_name(const std::string &written) {
     return one_line(name, 200);
 }
 
-// RFC 5322 has comments in parentheses, which nobody means to write, and servers read differently.
+// RFC 5322 treats parentheses as comments. Nobody intends them, and servers differ.
 bool has_comment(std::string_view written) {
     bool quoted = false;
     for (std::size_t i = 0; i < written.size(); ++i) {
@@ -164,7 +164,7 @@ bool is_local_character(char c) {
            std::string_view("!#$%&'*+-/=?^_`{|}~.").find(c) != std::string_view::npos;
 }
 
-// Why something cannot stand before the @; nullptr when it can.
+// The fault of the part before the @; nullptr if it is valid.
 const char *local_part_fault(std::string_view part) {
     if (!std::all_of(part.begin(), part.end(), is_local_character))
         return "the part before its @ has an invalid character";
@@ -247,12 +247,12 @@ std::string lower_case(std::string text) {
     return text;
 }
 
-// SendGrid refuses a comma and a semicolon in a name, unless it stands in quotes.
+// SendGrid refuses a name with a comma or a semicolon, unless it is in quotes.
 std::string sendable_name(std::string name) {
     if (name.find_first_of(",;") == name.npos)
         return name;
     std::replace(name.begin(), name.end(), '"', '\'');
-    std::replace(name.begin(), name.end(), '\\', '/'); // at the end it would escape the quote
+    std::replace(name.begin(), name.end(), '\\', '/'); // a last one would escape the quote
     return '"' + name + '"';
 }
 

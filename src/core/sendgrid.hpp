@@ -1,4 +1,4 @@
-// SendGrid's Web API v3 as a channel: the one file that knows it.
+// SendGrid's Web API v3. No other file knows it.
 
 #pragma once
 
@@ -17,14 +17,14 @@ namespace job_alerting::core {
 
 struct Address {
     std::string email;
-    std::string name; // empty where none was given
+    std::string name; // may be empty
 };
 
-// The most recipients that SendGrid takes in one mail.
+// SendGrid's limit for one mail.
 inline constexpr std::size_t max_recipients = 1000;
 
-// An address list that cannot be used. what() quotes what is wrong in it, for whoever writes it;
-// unquoted() says where that is, for those who may not see the list.
+// An invalid address list. what() quotes the invalid address, for users who may see the list.
+// unquoted() only gives its position.
 class BadAddress : public std::invalid_argument {
 public:
     BadAddress(const std::string &quoting, std::string unquoted)
@@ -36,10 +36,10 @@ private:
     std::string unquoted_;
 };
 
-// "Name <address>" or "address", separated by commas. A name with a comma stands in double quotes.
-// An address is ASCII; a domain with other letters is written as xn--... One given twice, in
-// whatever case, is kept once, since SendGrid refuses repeats. Throws BadAddress when one is
-// malformed or the list is empty.
+// Parses "Name <address>" or "address", separated by commas. A name with a comma must be in double
+// quotes. An address must be ASCII, with xn--... for other letters of a domain. Drops repeats,
+// compared without case, because SendGrid refuses them. Throws BadAddress if an address is invalid
+// or the list is empty.
 std::vector<Address> parse_addresses(std::string_view list);
 
 struct Envelope {
@@ -47,14 +47,14 @@ struct Envelope {
     Address from;
     std::vector<Address> to;
     std::string message_id; // "<left@domain>"
-    std::string date;       // RFC 5322; kept on a re-send, so that receivers fold the copies
+    std::string date;       // RFC 5322; a re-send keeps it
 };
 
-// The body of POST /v3/mail/send: JSON in pure ASCII, so it can be stored in any database
-// encoding, and the same bytes for the same mail and envelope.
+// The body of POST /v3/mail/send. It is JSON in ASCII, so any database can store it. Equal mails
+// and envelopes give equal bytes.
 std::string sendgrid_body(const Mail &mail, const Envelope &envelope);
 
-// The request around a stored body.
+// The request for a stored body.
 Request sendgrid_request(const std::string &endpoint, const std::string &key, std::string body);
 
 } // namespace job_alerting::core

@@ -28,7 +28,7 @@ std::size_t size_of(const Json &body);
 
 std::string slack_body(const Digest &digest, std::size_t max_listed, const std::string &job_url) {
     const std::string line = subject(digest);
-    Extent extent = whole(digest, max_listed);
+    Extent extent = full_extent(digest, max_listed);
     std::size_t notes = max_notes;
     for (;;) {
         const Json body = body_of(line, phrases_of(digest, extent, job_url, notes));
@@ -37,11 +37,11 @@ std::string slack_body(const Digest &digest, std::size_t max_listed, const std::
         const bool fits = size <= max_slack_characters && blocks <= max_slack_blocks;
         if (fits || (extent.is_nothing() && notes == 0))
             return body.dump(-1, ' ', true, Json::error_handler_t::replace);
-        // What is left without any cause or note is bounded far below the limits.
+        // Terminates: a digest without causes and notes is far below the limits.
         if (extent.is_nothing())
             --notes;
         else if (size > max_slack_characters)
-            extent = less(extent, size, max_slack_characters);
+            extent = reduced(extent, size, max_slack_characters);
         else
             extent = fewer_causes(extent, blocks, max_slack_blocks);
     }
@@ -65,8 +65,8 @@ void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections);
 std::string header_of(const std::string &headline);
 std::string joined_lines(const std::vector<std::string> &lines);
 
-// Job text stands in elements without any markup: a plain text, or a text in a rich text. In
-// mrkdwn, neither *_~ nor a backtick could be escaped.
+// Job text goes into elements without markup: plain_text, or text in a rich text. In mrkdwn, *, _,
+// ~ and the backtick cannot be escaped.
 Json plain(const std::string &text) {
     return {{"type", "plain_text"}, {"text", text}, {"emoji", false}};
 }
@@ -123,7 +123,7 @@ Json body_of(const std::string &subject, const Phrases &phrases) {
 
 Json message_of(const std::string &text, Json blocks) {
     return {
-        {"text", escaped(text)}, // what a notification shows
+        {"text", escaped(text)}, // shown in notifications
         {"mrkdwn", false},       {"blocks", std::move(blocks)},
         {"unfurl_links", false}, {"unfurl_media", false},
     };
@@ -142,7 +142,7 @@ void add_sections(Json &blocks, const std::vector<SectionPhrases> &sections) {
         if (!section_phrases.title.empty())
             blocks.push_back(
                 rich_text(Json::array({paragraph(Json::array({bold(section_phrases.title)}))})));
-        // A single cause says by itself where its chain broke, if it did so here.
+        // A single cause already shows the break, unless an earlier digest reported it.
         if (!section_phrases.never_ran.empty() || section_phrases.broke_before ||
             (!section_phrases.broke.empty() && section_phrases.causes.size() > 1))
             blocks.push_back(
@@ -172,7 +172,7 @@ Json cause_block(const CausePhrases &cause) {
     const std::string count = cause.count.empty() ? "" : ": " + cause.count;
     const std::string mark = cause.mark.empty() ? "" : ", " + cause.mark;
     Json head = Json::array({bold(cause.title + count + mark)});
-    // A listed job has its error with it.
+    // Listed jobs show their own errors.
     const std::string error = cause.jobs.empty() ? cause.error : "";
     if (const std::string more = joined_lines({cause.reported, cause.period, cause.note, error});
         !more.empty())
@@ -185,7 +185,7 @@ Json cause_block(const CausePhrases &cause) {
     return rich_text(std::move(parts));
 }
 
-// Those that are not empty.
+// Joins the lines that are not empty.
 std::string joined_lines(const std::vector<std::string> &lines) {
     std::string all;
     for (const std::string &line : lines)
@@ -194,12 +194,12 @@ std::string joined_lines(const std::vector<std::string> &lines) {
     return all;
 }
 
-// Within its limit also if Slack counts characters as it escapes them.
+// Fits the limit even if Slack counts escaped characters.
 std::string header_of(const std::string &headline) {
-    std::size_t most = max_header;
-    std::string header = clip(headline, most);
+    std::size_t max_length = max_header;
+    std::string header = clip(headline, max_length);
     while (characters(escaped(header)) > max_header)
-        header = clip(headline, --most);
+        header = clip(headline, --max_length);
     return header;
 }
 
@@ -218,8 +218,8 @@ std::string escaped(std::string_view text) {
     return result;
 }
 
-// How Slack counts is not documented; messages of far less text than its limit have been refused.
-// So all of the JSON counts, and characters as it escapes them.
+// Slack does not document how it counts, and has refused messages with far less text than its
+// limit. Therefore all of the JSON counts, with characters escaped.
 std::size_t size_of(const Json &body) {
     return characters(escaped(body.dump(-1, ' ', false, Json::error_handler_t::replace)));
 }

@@ -1,4 +1,4 @@
-// Where in an error it says what went wrong. trace.hpp makes what is shown of that.
+// Finds the line of an error that names the problem. trace.hpp builds the excerpt around it.
 
 #pragma once
 
@@ -12,16 +12,16 @@ namespace job_alerting::core {
 
 struct Telling {
     std::size_t line = 0;
-    std::string_view text; // of that line
-    bool is_trace = true;  // else a message or a log, told in the order of its lines
+    std::string_view text; // the telling part of that line
+    bool is_trace = true;  // false: a message or a log, shown in the order of its lines
 };
 
 using Found = std::optional<Telling>;
 
-// The text has a line that is not blank.
+// Requires a text with at least one line that is not blank.
 Telling telling_of(const TraceText &text);
 
 // The exception above the first frame of a Java, Node or .NET trace.
-Found above_frames(const TraceText &text);
+Found exception_above_frames(const TraceText &text);
 
 } // namespace job_alerting::core

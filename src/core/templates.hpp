@@ -1,4 +1,4 @@
-// The mustache templates of the mail, as templates/embed compiles them in.
+// The mustache templates of the mail. templates/embed generates their definitions.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// A message that shows that messages arrive.
+// The message of send_test().
 
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace job_alerting::core {
 
-// From this database; its name is cleaned, like all that a digest holds.
+// Cleans the database's name.
 Mail test_message(const std::string &database);
 
 } // namespace job_alerting::core

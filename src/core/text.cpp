@@ -8,7 +8,7 @@ namespace job_alerting::core {
 
 namespace {
 
-// Says that something was cut. ASCII, so that it fits every database encoding.
+// Marks a cut. ASCII fits every database encoding.
 constexpr std::string_view cut_mark = "...";
 
 bool starts_character(char byte) {
@@ -44,12 +44,12 @@ std::string clean_line(std::string_view hostile) {
     return one_line(hostile, std::string_view::npos);
 }
 
-std::string one_line(std::string_view hostile, std::size_t most) {
+std::string one_line(std::string_view hostile, std::size_t max_length) {
     std::string line;
     std::size_t length = 0;
     bool gap = false;
     Reader reader(hostile);
-    for (Character c = reader.next(); !c.is_end() && length <= most; c = reader.next()) {
+    for (Character c = reader.next(); !c.is_end() && length <= max_length; c = reader.next()) {
         if (is_space(c.code)) {
             gap = !line.empty();
             continue;
@@ -62,7 +62,7 @@ std::string one_line(std::string_view hostile, std::size_t most) {
         line += c.bytes;
         ++length;
     }
-    return clip(line, most);
+    return clip(line, max_length);
 }
 
 std::size_t characters(std::string_view clean_text) {
@@ -70,41 +70,41 @@ std::size_t characters(std::string_view clean_text) {
         std::count_if(clean_text.begin(), clean_text.end(), starts_character));
 }
 
-std::string clip(std::string_view clean_text, std::size_t most) {
-    const std::string_view mark = cut_mark.substr(0, most);
+std::string clip(std::string_view clean_text, std::size_t max_length) {
+    const std::string_view mark = cut_mark.substr(0, max_length);
     std::size_t length = 0;
-    std::size_t kept = 0; // bytes to keep if there turns out to be too much
+    std::size_t kept = 0; // bytes to keep if the text is too long
     for (std::size_t i = 0; i < clean_text.size(); ++i) {
         if (!starts_character(clean_text[i]))
             continue;
-        if (length == most - mark.size())
+        if (length == max_length - mark.size())
             kept = i;
-        if (length == most)
+        if (length == max_length)
             return std::string(clean_text.substr(0, kept)).append(mark);
         ++length;
     }
     return std::string(clean_text);
 }
 
-std::string first_lines(std::string_view hostile, std::size_t lines, std::size_t most) {
+std::string first_lines(std::string_view hostile, std::size_t max_lines, std::size_t max_length) {
     std::string text;
     std::size_t length = 0;
-    std::size_t begun = 0;  // lines
-    std::size_t spaces = 0; // kept back, as they may be the last of their line
-    bool in_line = false;   // whether the line at hand has shown anything yet
+    std::size_t begun = 0;  // lines with a visible character
+    std::size_t spaces = 0; // held back until a character follows in the line
+    bool in_line = false;   // the current line has a visible character
     Reader reader(hostile);
-    for (Character c = reader.next(); !c.is_end() && length <= most; c = reader.next()) {
+    for (Character c = reader.next(); !c.is_end() && length <= max_length; c = reader.next()) {
         if (c.code == '\n') {
             in_line = false;
             spaces = 0;
             continue;
         }
         if (is_space(c.code)) {
-            spaces = std::min(spaces + 1, most);
+            spaces = std::min(spaces + 1, max_length);
             continue;
         }
         if (!in_line) {
-            if (begun == lines) {
+            if (begun == max_lines) {
                 text.append(" ").append(cut_mark);
                 break;
             }
@@ -119,7 +119,7 @@ std::string first_lines(std::string_view hostile, std::size_t lines, std::size_t
         length += spaces + 1;
         spaces = 0;
     }
-    return clip(text, most);
+    return clip(text, max_length);
 }
 
 std::string percent_encode(std::string_view text) {

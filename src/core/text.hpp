@@ -1,4 +1,4 @@
-// Job data is hostile text. These make it fit to be shown, and comparable.
+// Cleans and clips job data, which is hostile text.
 
 #pragma once
 
@@ -8,37 +8,38 @@
 
 namespace job_alerting::core {
 
-// Valid UTF-8 without the control sequences of terminals, and without control, bidirectional and
-// other invisible characters; a joiner stays behind what it can join. Line feeds are kept, CR LF
-// and every other line end become one; a tab becomes a space; a malformed byte becomes '?'. What
-// it adds is ASCII, so the result fits every database encoding that the input fitted.
+// Valid UTF-8 without terminal control sequences and without control, bidirectional and other
+// invisible characters. Keeps a joiner after a character that it can join. Every line end becomes
+// a line feed, a tab a space, a malformed byte '?'. Adds only ASCII, so the result fits every
+// encoding that the input fits.
 std::string clean(std::string_view hostile);
 
-// The same on one line: every run of white space becomes one space, none at either end.
+// The same on one line: every run of white space becomes one space, with none at either end.
 std::string clean_line(std::string_view hostile);
 
-// clean_line() and clip() in one, without reading more of a long text than is kept of it.
-std::string one_line(std::string_view hostile, std::size_t most);
+// clean_line() and clip() in one. Reads no more of a long text than it keeps.
+std::string one_line(std::string_view hostile, std::size_t max_length);
 
-// Whether it shows nothing.
+// True if no character of the text is visible.
 bool shows_nothing(std::string_view hostile);
 
-// How many characters (code points) a clean text has.
+// The number of characters (code points) in a clean text.
 std::size_t characters(std::string_view clean_text);
 
-// At most `most` characters of clean text, cut on a character boundary; what was
-// cut is marked by "..." within the limit.
-std::string clip(std::string_view clean_text, std::size_t most);
+// At most `max_length` characters of clean text. Cuts between characters, and marks a cut by "..."
+// within the limit.
+std::string clip(std::string_view clean_text, std::size_t max_length);
 
-// The first lines of an error: at most `lines` non-empty ones and `most` characters, a cut marked.
-std::string first_lines(std::string_view hostile, std::size_t lines, std::size_t most);
+// The first lines of an error: at most `max_lines` that are not empty, and `max_length` characters.
+// Marks a cut.
+std::string first_lines(std::string_view hostile, std::size_t max_lines, std::size_t max_length);
 
-// The part that two errors of one cause share: the telling line (trace.hpp), with numbers, UUIDs,
-// hex numbers, tokens, mail addresses, the parameters of addresses, quoted strings and timestamps
-// masked; but an HTTP status or a code of three digits stays. Bounded in length and in time.
+// The common part of errors with one cause: the telling line (trace.hpp), with numbers, UUIDs, hex
+// numbers, tokens, mail addresses, URL queries, quoted strings and timestamps masked. Keeps an
+// HTTP status and a code of three digits. Bounded in length and in time.
 std::string normalise_error(std::string_view hostile);
 
-// RFC 3986 percent-encoding of everything but unreserved characters.
+// Percent-encodes all but the unreserved characters of RFC 3986.
 std::string percent_encode(std::string_view text);
 
 } // namespace job_alerting::core

@@ -22,47 +22,48 @@ std::string telling_line(std::string_view hostile) {
         const TraceText text(line);
         const std::string next = text.next(0) < text.size()
                                      ? one_line(telling_of(text).text, max_telling)
-                                     : one_line(line, max_telling); // blank at both its ends
+                                     : one_line(line, max_telling); // blank at both ends
         if (next == line || next.empty())
             return one_line(line, max_telling);
         line = next;
     }
 }
 
-std::string excerpt(std::string_view hostile, std::size_t lines, std::size_t most) {
+std::string excerpt(std::string_view hostile, std::size_t max_lines, std::size_t max_length) {
     const TraceText text(hostile);
     if (text.next(0) == text.size())
-        return first_lines(hostile, lines, most);
+        return first_lines(hostile, max_lines, max_length);
     std::string shown = telling_line(hostile);
     for (const std::string_view line : shown_lines(text, telling_of(text)))
         (shown += '\n') += line;
-    return first_lines(shown, lines, most);
+    return first_lines(shown, max_lines, max_length);
 }
 
 namespace {
 
-// A line that is blank, points into the one above it, or only closes something.
-bool has_no_word(std::string_view line) {
+// True for a blank line, a line that points into the line above, and a closing bracket.
+bool has_no_words(std::string_view line) {
     return line.find_first_not_of(" ^~{}[](),;") == line.npos;
 }
 
 void add_frames(std::vector<std::string_view> &shown, const TraceText &text, std::size_t from,
                 std::size_t end) {
     for (std::size_t line = from; line < end; ++line)
-        if (!has_no_word(text[line]) && !is_divider(text[line]))
+        if (!has_no_words(text[line]) && !is_divider(text[line]))
             shown.push_back(text[line]);
 }
 
-// The exception that another one caused, or the line of a log above the trace; none is size().
+// The exception that this one caused, or the log line above the trace; size() if there is none.
 std::size_t context_of(const TraceText &text, const Telling &telling) {
-    const Found outer = above_frames(text);
+    const Found outer = exception_above_frames(text);
     const std::size_t first = text.next(0);
     if (outer && outer->line < telling.line)
         return outer->line;
     return first < telling.line && !is_noise(text[first]) ? first : text.size();
 }
 
-// The last two frames of Python above a line, of one trace; the line itself where there are none.
+// The first of the last two Python frames above a line, in one trace; the line itself if there are
+// none.
 std::size_t last_python_frames(const TraceText &text, std::size_t below) {
     std::size_t begin = below;
     std::size_t frames = 0;
@@ -76,8 +77,7 @@ std::size_t last_python_frames(const TraceText &text, std::size_t below) {
     return begin;
 }
 
-// The lines that are worth their place behind the telling line, in that order, and a mark where
-// there is more.
+// The lines to show after the telling line, in that order, and "..." if there are more.
 std::vector<std::string_view> shown_lines(const TraceText &text, const Telling &telling) {
     std::vector<std::string_view> shown;
     std::size_t below = telling.line + 1;

@@ -1,4 +1,4 @@
-// An error as a program writes it: a message, a stack trace, the end of a log.
+// Reads an error as a program wrote it: a message, a stack trace, or the end of a log.
 
 #pragma once
 
@@ -8,14 +8,15 @@
 
 namespace job_alerting::core {
 
-// The line that says what went wrong, clean and on one line: of a stack trace the exception, of a
-// log the last error, else the first line. Known are the traces of Python, Java and its kin, Node,
-// .NET, PHP, Ruby, Go, Rust and Elixir. Empty only where the error is blank; never longer than the
-// error; the telling line of a telling line is that line. Bounded in length and linear in time.
+// The line that names the problem, clean and on one line: the exception of a stack trace, the last
+// error of a log, otherwise the first line. Knows the traces of Python, Java and other languages
+// of the JVM, Node, .NET, PHP, Ruby, Go, Rust and Elixir. The result is empty only for a blank
+// error, is never longer than the error, and is its own telling line. Takes linear time.
 std::string telling_line(std::string_view hostile);
 
-// An error as it is shown: its telling line, then the rest of the message, the exception or log
-// line above, and the nearest frames; at most `lines` lines and `most` characters, a cut marked.
-std::string excerpt(std::string_view hostile, std::size_t lines, std::size_t most);
+// The part of an error that a digest shows: the telling line, the rest of its message, the
+// exception or log line above it, and the nearest frames. Has at most `max_lines` lines and
+// `max_length` characters, and marks a cut.
+std::string excerpt(std::string_view hostile, std::size_t max_lines, std::size_t max_length);
 
 } // namespace job_alerting::core

@@ -15,7 +15,7 @@ bool is_digit(char c) {
     return c >= '0' && c <= '9';
 }
 
-// Whether a digit follows the text somewhere in the line: a line number, say.
+// True if a digit, as of a line number, follows the text anywhere in the line.
 bool has_number_after(std::string_view line, std::string_view text) {
     for (auto at = line.find(text); at != line.npos; at = line.find(text, at + 1))
         if (at + text.size() < line.size() && is_digit(line[at + text.size()]))
@@ -61,11 +61,11 @@ TraceText::TraceText(std::string_view hostile) {
                 with_plain_spaces(hostile.substr(hostile.size() - max_end));
     lines_ = lines_of(text_);
     if (std::any_of(lines_.begin(), lines_.end(), is_group_heading))
-        take_off_bars();
+        strip_bars();
 }
 
-// An exception group stands behind a bar for each level.
-void TraceText::take_off_bars() {
+// Each level of an exception group puts a bar before its lines.
+void TraceText::strip_bars() {
     for (std::string_view &line : lines_) {
         const std::string_view inner = trimmed(line);
         if (inner.starts_with("| "))

@@ -10,7 +10,7 @@ namespace {
 using kainjow::mustache::data;
 using kainjow::mustache::list;
 
-// Mustache takes an empty string for something to show.
+// Mustache treats an empty string as true.
 data or_nothing(const std::string &text) {
     return text.empty() ? data(false) : data(text);
 }

@@ -1,4 +1,4 @@
-// A digest as the templates see it: named strings and lists.
+// The values for the templates: named strings and lists.
 
 #pragma once
 
@@ -8,8 +8,8 @@
 
 namespace job_alerting::core {
 
-// A name that a template asks for and the innermost level lacks is looked up in the outer ones, so
-// no two levels share a name.
+// Mustache looks up a name that the innermost level lacks in the outer levels. Therefore no two
+// levels share a name.
 kainjow::mustache::data view_of(const Phrases &phrases);
 
 } // namespace job_alerting::core

@@ -10,10 +10,10 @@ namespace job_alerting::core {
 
 namespace {
 
-// Marks the lines that are quoted from a job, so that none can pass for ours.
+// Marks lines quoted from a job, so that they cannot imitate the rest of the mail.
 constexpr std::string_view quote_bar = "| ";
 
-// Begins what failed for one cause. One word of that stands beside it, however long.
+// Begins the block of a cause. The first word stays beside it, whatever its length.
 constexpr std::string_view bullet = "* ";
 
 void wrap_line(std::string_view line, std::size_t width, std::string &result);
@@ -36,8 +36,8 @@ std::string_view without_trailing_spaces(std::string_view line) {
     return last == std::string_view::npos ? std::string_view() : line.substr(0, last + 1);
 }
 
-// What a line begins with, up to its first word.
-std::string_view beginning(std::string_view line) {
+// The part of a line before its first word.
+std::string_view prefix_of(std::string_view line) {
     const std::size_t spaces = std::min(line.find_first_not_of(' '), line.size());
     for (const std::string_view mark : {quote_bar, bullet})
         if (line.substr(spaces).starts_with(mark))
@@ -45,12 +45,12 @@ std::string_view beginning(std::string_view line) {
     return line.substr(0, spaces);
 }
 
-// What its later parts begin with: the bar again, or a deeper indentation, so that a word of a
-// job's cannot make a line that looks like one of ours.
-std::string continuation(std::string_view beginning) {
-    if (beginning.ends_with(quote_bar))
-        return std::string(beginning);
-    return std::string(std::min(beginning.find_first_not_of(' '), beginning.size()) + 2, ' ');
+// The prefix of continuation lines: the bar again, or a deeper indentation, so that a word from a
+// job cannot begin a line that looks like one of the mail's own.
+std::string continuation_of(std::string_view prefix) {
+    if (prefix.ends_with(quote_bar))
+        return std::string(prefix);
+    return std::string(std::min(prefix.find_first_not_of(' '), prefix.size()) + 2, ' ');
 }
 
 void wrap_line(std::string_view line, std::size_t width, std::string &result) {
@@ -60,13 +60,13 @@ void wrap_line(std::string_view line, std::size_t width, std::string &result) {
             result += '\n';
         return;
     }
-    const std::string_view begin = beginning(line);
-    const std::string indent = continuation(begin);
-    std::size_t used = 0; // characters of the line being written
+    const std::string_view prefix = prefix_of(line);
+    const std::string continuation = continuation_of(prefix);
+    std::size_t used = 0; // characters in the current line
     std::size_t at = 0;
     while (at < line.size()) {
-        // The next word with the spaces before it; the first comes with what the line begins with.
-        const std::size_t from = line.find_first_not_of(' ', std::max(at, begin.size()));
+        // The next word with the spaces before it. The first word includes the prefix.
+        const std::size_t from = line.find_first_not_of(' ', std::max(at, prefix.size()));
         const std::size_t end = std::min(line.find(' ', from), line.size());
         const std::size_t length = characters(line.substr(at, end - at));
         if (at == 0 || used + length <= width) {
@@ -74,8 +74,8 @@ void wrap_line(std::string_view line, std::size_t width, std::string &result) {
             used += length;
         } else {
             const std::string_view word = line.substr(from, end - from);
-            ((result += '\n') += indent) += word;
-            used = indent.size() + characters(word);
+            ((result += '\n') += continuation) += word;
+            used = continuation.size() + characters(word);
         }
         at = end;
     }

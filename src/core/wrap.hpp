@@ -1,4 +1,4 @@
-// Plain text as a terminal and an old mail reader like it.
+// Wraps plain text for terminals and old mail readers.
 
 #pragma once
 
@@ -8,9 +8,9 @@
 
 namespace job_alerting::core {
 
-// Lines of at most `width` characters where words allow it, the later parts of a line set in by two
-// more than the first, or quoted like it; no trailing spaces, never two empty lines in succession,
-// one line feed at the end.
+// Breaks lines between words so that they have at most `width` characters if possible. Continuation
+// lines are indented by two more columns, or repeat the quote bar. Removes trailing spaces and
+// repeated empty lines. The result ends with one line feed.
 std::string wrap(std::string_view text, std::size_t width);
 
 } // namespace job_alerting::core

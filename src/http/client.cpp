@@ -16,18 +16,18 @@ namespace job_alerting::http {
 
 namespace {
 
-// libcurl cannot do what is asked, before anything was sent.
+// libcurl failed before anything was sent.
 struct Refused : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-constexpr int slice_ms = 100;                  // between two calls of the service
-constexpr long connect_timeout_ms = 10 * 1000; // a short one is harmless: nothing was sent yet
+constexpr int slice_ms = 100;                  // between calls of the service
+constexpr long connect_timeout_ms = 10 * 1000; // a timeout here is harmless: nothing was sent yet
 
-// What the callbacks write to. They run inside libcurl: nothing here may throw or jump.
+// The target of the callbacks. They run inside libcurl, so nothing here may throw or jump.
 struct Exchange {
     Received received;
-    int requests = 0; // how often libcurl was about to send one
+    int requests = 0; // number of times that libcurl was about to send one
 };
 
 std::size_t on_header(char *data, std::size_t, std::size_t size, void *target) noexcept {
@@ -38,13 +38,13 @@ std::size_t on_body(char *data, std::size_t, std::size_t size, void *target) noe
     return static_cast<Exchange *>(target)->received.add_body(data, size) ? size : 0;
 }
 
-// Called when the connection stands and the request is about to go out: once, or not at all.
+// libcurl calls this before it sends the request. A second call would send a second copy.
 int on_request(void *target, char *, char *, int, int) noexcept {
     Exchange &exchange = *static_cast<Exchange *>(target);
     return exchange.requests++ == 0 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
-// Signals belong to the main thread; libcurl's resolver thread inherits the mask it is born with.
+// Only the main thread may handle signals. libcurl's resolver thread inherits this mask.
 class BlockedSignals {
 public:
     BlockedSignals() {
@@ -60,7 +60,7 @@ private:
     sigset_t before_;
 };
 
-// Once a process. The environment must decide neither where a key goes nor who can read it.
+// Runs once per process. The environment must not decide where a key goes or who can read it.
 void initialise() {
     static bool done = false;
     if (done)
@@ -118,7 +118,7 @@ void set_security(CURL *easy, const std::string &url, const Options &options) {
     set(easy, CURLOPT_SSL_VERIFYHOST, 2L);
     if (!options.ca_file.empty())
         set(easy, CURLOPT_CAINFO, options.ca_file.c_str());
-    // "" also when the environment names one; in clear text no request leaves this machine.
+    // "" overrides a proxy of the environment. A request in clear text must not leave this machine.
     set(easy, CURLOPT_PROXY, plain ? "" : options.proxy.c_str());
     set(easy, CURLOPT_NOPROXY, "");
     set(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
@@ -158,7 +158,7 @@ void set_request(CURL *easy, Method method, const core::Request &request, curl_s
     set(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
 }
 
-// Drives the transfer to its end, in slices, so that the service gets its turn.
+// Drives the transfer to its end in slices, and calls the service between them.
 CURLcode transfer(CURLM *multi, const Service &service) {
     for (;;) {
         int running = 0;
@@ -177,7 +177,7 @@ CURLcode transfer(CURLM *multi, const Service &service) {
     }
 }
 
-// Removes the handle from the multi handle again, however the transfer is left.
+// Removes the handle from the multi handle on every exit.
 class Attached {
 public:
     Attached(CURLM *multi, CURL *easy) : multi_(multi), easy_(easy) {
@@ -193,7 +193,7 @@ private:
     CURL *easy_;
 };
 
-// Handed over means: a request went out, and all of it. A status line says so by itself.
+// True if the whole request was uploaded.
 bool was_handed_over(CURL *easy, const Exchange &exchange, std::size_t size) {
     curl_off_t uploaded = 0;
     curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);

@@ -1,9 +1,9 @@
-// Sends one request, once. libcurl is behind this; jobs and the server are not known here.
+// Sends one request at most once, by libcurl. Independent of jobs and of the server.
 //
-// The rules that make "once" true and the answer trustworthy: a fresh connection that is never
-// reused (libcurl silently repeats a POST on a reused one), HTTP/1.1, no Expect, no redirects, no
-// proxy, netrc or key log from the environment, https with a verified peer and TLS 1.2 or newer,
-// a bounded answer, and no callback that could jump or throw.
+// These rules prevent a second copy and make the answer trustworthy: a fresh connection that is
+// never reused (libcurl silently repeats a POST on a reused one), HTTP/1.1, no Expect, no
+// redirects, no proxy, netrc or key log from the environment, https with a verified peer and
+// TLS 1.2 or newer, a bounded answer, and no callback that could jump or throw.
 
 #pragma once
 
@@ -20,15 +20,15 @@ struct Options {
     std::string proxy;   // empty: none
 };
 
-// Called several times a second while a request is under way, from our own code, never from
-// inside libcurl. It may throw to abandon the request.
+// Called several times a second during a request, never from inside libcurl. May throw to abandon
+// the request.
 using Service = std::function<void()>;
 
-// Sends the request. Whatever goes wrong on the way is told in the answer; throws only what
-// `service` throws, and std::bad_alloc.
+// Sends the request. The answer reports every error of the transport. Throws only std::bad_alloc
+// and exceptions of `service`.
 core::Answer post(const core::Request &request, const Options &options, const Service &service);
 
-// Asks for an address by GET, under the same rules.
+// Requests an address by GET, under the same rules.
 core::Answer get(const std::string &url, const Options &options, const Service &service);
 
 } // namespace job_alerting::http

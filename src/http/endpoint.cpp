@@ -10,7 +10,7 @@ namespace job_alerting::http {
 
 namespace {
 
-// A parsed URL. Parts that are absent read as empty.
+// A parsed URL. An absent part is empty.
 class Url {
 public:
     explicit Url(const std::string &text) : url_(curl_url(), curl_url_cleanup) {
@@ -39,8 +39,8 @@ bool has_control_or_space(const std::string &text) {
     return false;
 }
 
-// An address of this machine. A name other than localhost could resolve to anywhere, also one that
-// begins with 127.
+// An address of this machine. Any name but localhost could resolve to another machine, even one
+// that begins with 127.
 bool is_loopback(const std::string &host) {
     in_addr address;
     const bool is_ipv4 = inet_pton(AF_INET, host.c_str(), &address) == 1;
@@ -48,7 +48,7 @@ bool is_loopback(const std::string &host) {
            (is_ipv4 && ntohl(address.s_addr) >> 24 == 127);
 }
 
-// The fault of an address that a secret is sent to, or that is one.
+// The fault of an address that receives a secret, or is one.
 std::string address_fault(const std::string &text, const char *example) {
     if (has_control_or_space(text))
         return "it contains a space or a control character";
@@ -68,10 +68,10 @@ std::string address_fault(const std::string &text, const char *example) {
     return {};
 }
 
-// The same for one that something is appended to, or a POST goes to.
+// The same for an address that gets a path appended, or a POST.
 std::string bare_address_fault(const std::string &text, const char *example) {
     const std::string fault = address_fault(text, example);
-    // Also an empty one: what is appended to the address would be part of it.
+    // Even an empty query would swallow an appended path.
     if (fault.empty() && text.find_first_of("?#") != text.npos)
         return "it has a query or a fragment";
     return fault;

@@ -1,4 +1,4 @@
-// Which addresses a request may go to.
+// Checks the addresses that requests go to.
 
 #pragma once
 
@@ -7,20 +7,19 @@
 
 namespace job_alerting::http {
 
-// What is wrong with the base address of a provider, for people; empty when nothing is. It must
-// be https, or http to this very machine (for tests), without user, query or fragment: a key is
-// sent there.
+// The fault of a provider's base address, in words; empty if it is valid. It receives a key, so it
+// must be https, or http to this machine (for tests), without user, query or fragment.
 std::string endpoint_fault(const std::string &url);
 
-// What is wrong with the address of a webhook; empty when nothing is. The same rules, and it has a
-// path. The address is a secret, and never quoted.
+// The fault of a webhook's address; empty if it is valid. The same rules apply, and it must have
+// a path. The address is a secret, so the fault never quotes it.
 std::string webhook_fault(const std::string &url);
 
-// What is wrong with an address that is asked for and is a secret itself; empty when nothing is.
-// The same rules, but for its query.
+// The fault of the heartbeat's address; empty if it is valid. The same rules apply, but it may have
+// a query. The address is a secret, so the fault never quotes it.
 std::string heartbeat_fault(const std::string &url);
 
-// Whether the address is one of plain http, as libcurl reads it.
+// True if libcurl reads the address as plain http.
 bool is_plain(const std::string &url);
 
 // Parts of a URL, as views of it. The host has no port. The path begins behind host and port and
@@ -32,7 +31,7 @@ struct UrlParts {
 
 UrlParts parts_of(std::string_view url);
 
-// What is wrong with the address of a proxy; empty when nothing is.
+// The fault of a proxy's address; empty if it is valid or empty.
 std::string proxy_fault(const std::string &url);
 
 } // namespace job_alerting::http

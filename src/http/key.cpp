@@ -22,7 +22,7 @@ bool begins_with_bearer(const std::string &text) {
                       [](char a, char b) { return a == (b | 0x20); });
 }
 
-// A line of a file of environment variables. A key may end in =, as base64 does.
+// A line of an environment file. A key may end in =, as base64 does.
 bool is_assignment(const std::string &text) {
     const std::size_t name = text.find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                                     "abcdefghijklmnopqrstuvwxyz0123456789_");

@@ -1,4 +1,4 @@
-// What a key has to be before it is sent, and the file that holds it.
+// Checks a key and its file before the key is sent.
 
 #pragma once
 
@@ -7,18 +7,19 @@
 
 namespace job_alerting::http {
 
-// The longest key, and the largest file that is read for one.
+// Limit on a key and on its file, in bytes.
 inline constexpr std::size_t max_key = 4096;
 
-// Why a file may not hold a key; empty when it may. It must be a regular one as the server wants
-// ssl_key_file: `user`'s with no access for others, or root's with at most read access for the
-// group. At most 4 KiB.
+// The fault of a key file; empty if it is valid. The rules of ssl_key_file apply: a regular file
+// that belongs to `user` with no access for others, or to root with at most read access for the
+// group. The limit is 4 KiB.
 std::string key_file_fault(const struct stat &file, uid_t user);
 
-// The key in what a file or the environment holds: without a byte order mark and one line end.
+// The key in the content of a file or an environment variable. Strips a byte order mark and one
+// line end.
 std::string key_in(std::string text);
 
-// Why a text cannot be a key; empty when it can. Never holds any of it.
+// The fault of a key; empty if it is valid. Never quotes the key.
 std::string key_fault(const std::string &text);
 
 } // namespace job_alerting::http

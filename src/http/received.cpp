@@ -32,7 +32,7 @@ Received::Received() {
 }
 
 bool Received::add_headers(const char *data, std::size_t size) noexcept {
-    // Whole lines only: half a value would pass for the value.
+    // Keep whole lines only: half a value would look like a value.
     if (size <= max_headers - headers_.size())
         headers_.append(data, size);
     return count(size);

@@ -1,4 +1,5 @@
-// What comes back over the network, as libcurl hands it over: in pieces, of any size, from anybody.
+// Collects an answer from the network. libcurl delivers it in pieces of any size, and it is
+// hostile.
 
 #pragma once
 
@@ -10,19 +11,19 @@ namespace job_alerting::http {
 
 class Received {
 public:
-    static constexpr std::size_t max_headers = 16 * 1000; // bytes kept of the headers
-    static constexpr std::size_t max_body = 2 * 1000;     // kept of the body
-    static constexpr std::size_t max_read = 1000 * 1000;  // read of both together
+    static constexpr std::size_t max_headers = 16 * 1000; // bytes of headers kept
+    static constexpr std::size_t max_body = 2 * 1000;     // bytes of the body kept
+    static constexpr std::size_t max_read = 1000 * 1000;  // bytes read in all
 
-    // Takes all the room it will ever need: what is called inside libcurl may not throw.
+    // Reserves all its memory: callbacks of libcurl must not throw.
     Received();
 
-    // A line of the headers, kept whole or not at all; a piece of the body. False once too much was
-    // read: the transfer should end (the status has been read by then).
+    // Adds a line of the headers, kept whole or not at all, or a piece of the body. Returns false
+    // after max_read bytes: the transfer should end (the status is known by then).
     bool add_headers(const char *data, std::size_t size) noexcept;
     bool add_body(const char *data, std::size_t size) noexcept;
 
-    // Names in lower case; of several headers of one name the last counts.
+    // Names are in lower case. The last of several headers with one name counts.
     std::map<std::string, std::string> headers() const;
     const std::string &body() const { return body_; }
 

@@ -1,10 +1,10 @@
-// What the checkers share. Each looks for faults in every sample, after it has found the ones that
-// were put into copies of a sample: a check that finds nothing there has not run.
+// Shared by the checkers. Each checker must first find the faults that it plants in copies of a sample,
+// which proves that it runs. Then it looks for faults in every sample.
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-// The samples of a kind: [{ name, content }]. Throws where one is missing.
+// The samples of a kind: [{ name, content }]. Throws if one is missing.
 export function samples(folder, ending) {
     const names = (of) =>
         readdirSync(folder)
@@ -19,11 +19,11 @@ export function samples(folder, ending) {
     return found.map((name) => ({ name, content: readFileSync(join(folder, name + ending), 'utf8') }));
 }
 
-// The sample that is broken on purpose, and shown in the documents.
+// The sample that the documents show. The checkers break copies of it.
 export const shown = (all) => all.find(({ name }) => name === 'nightly');
 
-// Exits with a failure unless `faults_of` (a sample -> a list of sentences) finds nothing in the
-// samples, and in each broken copy what `breakages` ({ fault: [from, to] }) put there.
+// `faults_of` maps a sample to a list of sentences. Sets a failing exit code unless it finds nothing in the
+// samples, and finds in each broken copy the fault that `breakages` ({ fault: [from, to] }) planted.
 export async function judge(what, all, breakages, faults_of) {
     let broken = 0;
     let found = 0;
@@ -33,7 +33,7 @@ export async function judge(what, all, breakages, faults_of) {
         ++broken;
         const faults = await faults_of({ name: 'broken on purpose', content });
         if (faults.some((sentence) => sentence.includes(fault))) ++found;
-        else console.log(`  not found where it was put: ${fault}${faults.map((f) => `\n    but: ${f}`)}`);
+        else console.log(`  planted but not found: ${fault}${faults.map((f) => `\n    but: ${f}`)}`);
     }
     let bad = 0;
     for (const sample of all)
@@ -42,6 +42,6 @@ export async function judge(what, all, breakages, faults_of) {
             console.log(`  ${sample.name}: ${fault}`);
         }
     console.log(`${what}: ${all.length} samples, ${bad} faults; ` +
-        `${found} of ${broken} faults found that were put there`);
+        `${found} of ${broken} planted faults found`);
     if (bad > 0 || broken === 0 || found < broken) process.exitCode = 1;
 }

@@ -1,5 +1,5 @@
-// render.mjs FOLDER PICTURES: each sample in Chromium, on a telephone and on a desktop, light and
-// dark: can it be read? The screenshots go to PICTURES, as NAME-WIDTH-SCHEME.png.
+// render.mjs FOLDER PICTURES: checks that each sample is readable in Chromium, on a phone and on a desktop,
+// in light and dark mode. Writes the screenshots to PICTURES, as NAME-SCREEN-SCHEME.png.
 
 import { join } from 'node:path';
 import puppeteer from 'puppeteer-core';
@@ -11,20 +11,20 @@ const screens = {
 };
 const schemes = ['light', 'dark'];
 
-// The mail has one colour for both schemes, since few clients know both. On white and on Chromium's
-// dark grey alike no colour has more than 4.33.
-const least_contrast = 4;
+// The mail has one colour for both schemes, because few clients know both. No colour has a contrast above
+// 4.33 both on white and on Chromium's dark grey.
+const min_contrast = 4;
 
 const [folder, pictures] = process.argv.slice(2);
 const browser = await puppeteer.launch({
     executablePath: '/usr/bin/chromium',
-    // The sandbox needs rights that an ordinary user in a container does not have; what is shown is
-    // our own, and loads nothing.
+    // The sandbox needs rights that an ordinary user in a container lacks. The samples are our own, and
+    // load nothing.
     args: ['--no-sandbox', '--disable-dev-shm-usage', '--hide-scrollbars', '--force-color-profile=srgb'],
 });
 
-// In the page: what cannot be read in it, as sentences.
-function faults_of_page(least_contrast) {
+// Runs in the page. Returns the unreadable parts, as sentences.
+function faults_of_page(min_contrast) {
     const faults = [];
     const root = document.documentElement;
     if (root.scrollWidth > root.clientWidth)
@@ -64,17 +64,17 @@ function faults_of_page(least_contrast) {
         const { color, fontSize } = getComputedStyle(element);
         const ratio = contrast(color, background(element));
         const pair = `${color} on ${background(element)}`;
-        if (ratio < least_contrast && !seen.has(pair))
+        if (ratio < min_contrast && !seen.has(pair))
             faults.push(`contrast ${ratio.toFixed(2)}, ${pair}: ${text.slice(0, 40)}`);
         seen.add(pair);
         if (parseFloat(fontSize) < 12) faults.push(`${fontSize} is small: ${text.slice(0, 40)}`);
     }
-    // What follows a name stands behind it, also where the name is written from right to left.
+    // The text after a name must appear after it, even if the name is written from right to left.
     for (const second of document.querySelectorAll('b + b'))
         for (const name of second.previousElementSibling.getClientRects())
             for (const next of second.getClientRects())
                 if (next.top < name.bottom && name.top < next.bottom && next.left < name.right - 1)
-                    faults.push(`stands in the midst of what it follows: ${second.textContent}`);
+                    faults.push(`appears inside the preceding name: ${second.textContent}`);
     if (shown === 0) faults.push('nothing to see');
     return faults;
 }
@@ -91,7 +91,7 @@ async function faults_on({ name, content }, screen, scheme) {
         await page.setViewport(screens[screen]);
         await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: scheme }]);
         await page.setContent(content);
-        faults.push(...(await page.evaluate(faults_of_page, least_contrast)));
+        faults.push(...(await page.evaluate(faults_of_page, min_contrast)));
         if (name !== 'broken on purpose')
             await page.screenshot({ path: join(pictures, `${name}-${screen}-${scheme}.png`), fullPage: true });
         return faults.map((fault) => `${screen}, ${scheme}: ${fault}`);
@@ -113,7 +113,7 @@ const breakages = {
     'light: contrast 1.': ['<td style="', '<td style="color:#eee;'],
     'dark: contrast 1.': ['<td style="', '<td style="color:#222;'],
     'on rgb(192, 192, 192)': ['<td style="', '<td style="background-color:#c0c0c0;'],
-    'stands in the midst': [/<b dir="auto"([^>]*)>[^<]*/, '<b$1>step 4 \u05E0\u05DB\u05E9\u05DC (404)'],
+    'appears inside': [/<b dir="auto"([^>]*)>[^<]*/, '<b$1>step 4 \u05E0\u05DB\u05E9\u05DC (404)'],
     '9px is small': ['font-size:13px', 'font-size:9px'],
     'loads https://': ['</body>', '<img src="https://admin.example.com/x.png"></body>'],
     'nothing to see': ['<body style="', '<body style="display:none;'],

@@ -1,5 +1,5 @@
-// slack.mjs FOLDER: whether the TypeScript compiler takes what Slack is sent for what Slack's own
-// types describe. Lengths are no part of those; the stand-in for Slack in the tests knows them.
+// slack.mjs FOLDER: checks each message against Slack's own types by the TypeScript compiler. The types do
+// not limit lengths; the stand-in for Slack in the tests does.
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,10 +1,10 @@
-// text.mjs FOLDER: whether the plain text of each sample can be read as it is.
+// text.mjs FOLDER: checks that the plain text of each sample is readable.
 
 import { judge, samples } from './judge.mjs';
 
-const most_columns = 78; // of RFC 5322
+const max_columns = 78; // RFC 5322
 
-// Links are whole, however long: a broken one leads nowhere.
+// Links are never wrapped: a broken link leads nowhere.
 const is_link = (line) => /^ *https:\/\/\S+$/.test(line);
 
 const wide = /[\u1100-\u115F\u2E80-\uA4CF\uAC00-\uD7A3\uF900-\uFAFF\uFE30-\uFE6F\uFF00-\uFF60]/u;
@@ -17,10 +17,10 @@ function faults_of({ name, content }) {
     const lines = content.split('\n');
     lines.forEach((line, index) => {
         const fault = (sentence) => faults.push(`line ${index + 1}: ${sentence}: ${line}`);
-        if (columns(line) > most_columns && !is_link(line)) fault(`${columns(line)} columns`);
+        if (columns(line) > max_columns && !is_link(line)) fault(`${columns(line)} columns`);
         if (/\p{Cc}|[\u202A-\u202E\u2066-\u2069]/u.test(line)) fault('a control character');
         if (/\s$/.test(line)) fault('a space at its end');
-        // One sample is of jobs that wrote markup themselves: it is theirs, and stays.
+        // The jobs of the sample `hostile` wrote markup themselves. It stays.
         if (name !== 'hostile' && /<\/?[a-z!][^>]*>|&(#\w+|\w+);/i.test(line)) fault('markup');
         if (name !== 'hostile' && /\{\{|\}\}/.test(line)) fault('a template');
     });

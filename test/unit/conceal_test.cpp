@@ -21,20 +21,20 @@ std::string replaced(std::string text, char c, const std::string &with) {
     return text;
 }
 
-TEST(Conceal, leaves_nothing_of_a_secret) {
+TEST(Conceal, removes_a_whole_secret) {
     EXPECT_EQ(concealed(key), "(key)");
     EXPECT_EQ(concealed("the key " + key + " is unknown"), "the key (key) is unknown");
     EXPECT_EQ(concealed(key + ", " + key), "(key), (key)");
     EXPECT_EQ(concealed(key + key), "(key)");
 }
 
-TEST(Conceal, takes_eight_characters_of_it_for_all_of_it) {
+TEST(Conceal, removes_eight_consecutive_characters) {
     for (std::size_t at = 0; at + min_run <= key.size(); ++at)
         for (std::size_t size = min_run; at + size <= key.size(); ++size)
             EXPECT_EQ(concealed("<" + key.substr(at, size) + ">"), "<(key)>") << at << " " << size;
 }
 
-TEST(Conceal, leaves_a_shorter_part_and_all_other_text) {
+TEST(Conceal, keeps_shorter_parts_and_all_other_text) {
     const std::string page = "SG.cana DDDD+EE CCC %2 \\u00 &amp; &#; \xC3\xA9 \n\t{\"errors\":[]}";
     EXPECT_EQ(concealed(page), page);
     for (std::size_t at = 0; at + 7 <= key.size(); ++at)
@@ -42,7 +42,7 @@ TEST(Conceal, leaves_a_shorter_part_and_all_other_text) {
     EXPECT_EQ(concealed(""), "");
 }
 
-TEST(Conceal, knows_it_in_escapes) {
+TEST(Conceal, finds_an_escaped_secret) {
     for (const char *const escape :
          {"\\u002e", "\\u002E", "%2e", "%2E", "&#46;", "&#x2e;", "&#X02E;"})
         EXPECT_EQ(concealed("<" + replaced(key, '.', escape) + ">"), "<(key)>") << escape;
@@ -57,13 +57,13 @@ TEST(Conceal, knows_it_in_escapes) {
     EXPECT_EQ(concealed("a&amp;b&lt;c&quot;de", "xa&b<c\"dex"), "(key)");
 }
 
-TEST(Conceal, knows_a_secret_that_reads_like_an_escape) {
+TEST(Conceal, finds_a_secret_that_contains_escapes) {
     EXPECT_EQ(concealed("/T0/a%2Fb%2Fc", "/T0/a%2Fb%2Fc"), "(key)");
     EXPECT_EQ(concealed("/T0/a/b/c", "/T0/a%2Fb%2Fc"), "(key)");
     EXPECT_EQ(concealed("%41secret", "41secret"), "(key)");
 }
 
-TEST(Conceal, takes_an_escape_whole) {
+TEST(Conceal, replaces_an_escape_as_a_whole) {
     const std::string secret = "a%2Fb%2Fc%2Fd";
     const std::string once = concealed("a/b/c/d a%2Fb%22Fb%2Fc%2a/b/c/d a%2FbFd\x1f"
                                        "a/b/c/d a%2Fb%2Fc%2FFc%2Fd",
@@ -71,7 +71,7 @@ TEST(Conceal, takes_an_escape_whole) {
     EXPECT_EQ(concealed(once, secret), once);
 }
 
-TEST(Conceal, leaves_a_part_that_is_shorter_than_asked) {
+TEST(Conceal, keeps_parts_below_the_minimum_length) {
     const auto whole = [](std::string text, const std::string &name) {
         conceal(text, name, "(name)", name.size());
         return text;
@@ -87,13 +87,13 @@ TEST(Conceal, leaves_a_part_that_is_shorter_than_asked) {
     EXPECT_EQ(whole("proxy, proxy.internal", "proxy.internal"), "proxy, (name)");
 }
 
-TEST(Conceal, finds_a_short_secret_whole) {
+TEST(Conceal, finds_a_short_secret_only_as_a_whole) {
     EXPECT_EQ(concealed("a secret word", "secret"), "a (key) word");
     EXPECT_EQ(concealed("a secre word", "secret"), "a secre word");
     EXPECT_EQ(concealed("anything", ""), "anything");
 }
 
-TEST(Conceal, is_quick_on_all_that_an_answer_can_hold) {
+TEST(Conceal, is_fast_for_the_largest_answer) {
     std::string secret(4096, 'a');
     std::string text;
     while (text.size() < 18 * 1024)

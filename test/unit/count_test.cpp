@@ -1,5 +1,5 @@
-// Every number that a reader sees is exact, or says that it is not, though there be more of
-// everything than a digest tells apart.
+// Every number in a message is exact, or marked as a minimum, even when there are more causes and
+// kinds than a digest separates.
 
 #include "core/headline.hpp"
 #include "core/render.hpp"
@@ -33,7 +33,7 @@ std::string slack_of(const Digest &digest) {
     return slack_body(digest, 50, "");
 }
 
-// What each channel makes of it.
+// The rendering for each channel.
 std::array<std::string, 3> bodies_of(const Digest &digest) {
     const Mail mail = render(digest, 50, "");
     return {mail.text, mail.html, slack_of(digest)};
@@ -44,7 +44,7 @@ void expect_in_all(const Digest &digest, const std::string &words) {
         EXPECT_TRUE(contains(body, words)) << words << " in " << body.substr(0, 2000);
 }
 
-// The numbers before a word, in all.
+// The sum of all numbers before a word.
 std::int64_t sum_before(const std::string &text, const std::string &word) {
     std::int64_t all = 0;
     for (auto at = text.find(word); at != text.npos; at = text.find(word, at + 1)) {
@@ -54,7 +54,7 @@ std::int64_t sum_before(const std::string &text, const std::string &word) {
     return all;
 }
 
-// Blocks, rests and what is only counted make up all failures.
+// Blocks, rests and unnamed failures add up to all failures.
 void expect_sum(const Digest &digest, std::int64_t failures) {
     for (std::string body : bodies_of(digest)) {
         body = body.substr(body.find("Failed ")); // the headline counts them, too
@@ -65,7 +65,7 @@ void expect_sum(const Digest &digest, std::int64_t failures) {
     }
 }
 
-TEST(Count, of_a_kind_is_exact_however_many_chains_have_it) {
+TEST(Count, of_a_kind_is_exact_across_many_chains) {
     const Digest digest = digest_of(failures_by(
         [](int i) { return chained(sample_failure(i), "chain " + std::to_string(i)); }));
     EXPECT_EQ(subject(digest),
@@ -77,7 +77,7 @@ TEST(Count, of_a_kind_is_exact_however_many_chains_have_it) {
     expect_sum(digest, many);
 }
 
-TEST(Count, of_a_chain_is_exact_however_many_causes_it_has) {
+TEST(Count, of_a_chain_is_exact_with_many_causes) {
     std::vector<Failure> failures = failures_by([](int i) {
         Failure failure = chained(sample_failure(i + 1), "tonight");
         failure.error = kind(i);
@@ -94,7 +94,7 @@ TEST(Count, of_a_chain_is_exact_however_many_causes_it_has) {
     expect_sum(digest, many);
 }
 
-TEST(Count, of_the_jobs_without_a_chain_is_exact_however_many_causes_they_have) {
+TEST(Count, of_jobs_without_a_chain_is_exact_with_many_causes) {
     std::vector<Failure> failures = failures_by([](int i) {
         Failure failure = sample_failure(i);
         failure.error = kind(i);
@@ -109,7 +109,7 @@ TEST(Count, of_the_jobs_without_a_chain_is_exact_however_many_causes_they_have) 
     expect_sum(digest, many + 1);
 }
 
-TEST(Count, of_kinds_says_that_there_are_more_where_it_does_not_know_all) {
+TEST(Count, of_kinds_is_a_minimum_if_not_all_are_known) {
     std::vector<Failure> failures = failures_by([](int i) { return of_kind(i, i); });
     failures.push_back(of_kind(0));
     const Digest digest = digest_of(failures);
@@ -123,7 +123,7 @@ TEST(Count, of_kinds_says_that_there_are_more_where_it_does_not_know_all) {
     expect_in_all(digest, "And at least ");
 }
 
-TEST(Count, of_what_is_left_out_is_plain_where_all_is_known) {
+TEST(Count, of_the_rest_is_exact_if_all_is_known) {
     std::vector<Failure> failures = failures_by([](int i) { return of_kind(i % 300, i); });
     const Digest digest = digest_of(failures);
     for (const std::string &body : bodies_of(digest)) {
@@ -134,7 +134,7 @@ TEST(Count, of_what_is_left_out_is_plain_where_all_is_known) {
     EXPECT_EQ(digest.unnamed, 0);
 }
 
-TEST(Count, of_kinds_whose_names_begin_alike_is_exact) {
+TEST(Count, of_kinds_with_similar_names_is_exact) {
     Failure one = sample_failure();
     Failure other = sample_failure();
     one.job_type = repeated("x", 80) + "a";
@@ -145,7 +145,7 @@ TEST(Count, of_kinds_whose_names_begin_alike_is_exact) {
     EXPECT_TRUE(contains(subject(digest), "... and 1 more kind [#17]")) << subject(digest);
 }
 
-TEST(Count, of_jobs_in_a_minimal_digest_has_no_queues_among_them) {
+TEST(Count, of_jobs_in_a_minimal_digest_excludes_queues) {
     const std::vector<Failure> failures = {sample_failure(1), sample_failure(2),
                                            unreadable_queue("mail_jobs")};
     EXPECT_EQ(subject(minimal(digest_of(failures))),

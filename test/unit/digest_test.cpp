@@ -36,7 +36,7 @@ std::size_t listed(const Digest &digest) {
     return count;
 }
 
-TEST(Kind, is_source_and_job_type_or_what_there_is) {
+TEST(Kind, is_source_and_job_type_or_the_one_that_is_set) {
     Cause cause;
     cause.queue = "q";
     EXPECT_EQ(cause.kind(), "q");
@@ -48,7 +48,7 @@ TEST(Kind, is_source_and_job_type_or_what_there_is) {
     EXPECT_EQ(cause.kind(), "s");
 }
 
-TEST(DigestBuilder, puts_failures_of_one_cause_into_one_block) {
+TEST(DigestBuilder, groups_failures_by_cause) {
     DigestBuilder builder(50);
     Failure one = sample_failure(1);
     Failure two = sample_failure(2);
@@ -64,11 +64,11 @@ TEST(DigestBuilder, puts_failures_of_one_cause_into_one_block) {
     EXPECT_EQ(cause.first->micros, 1);
     EXPECT_EQ(cause.last->micros, 2);
     ASSERT_EQ(cause.listed.size(), 2U);
-    EXPECT_EQ(cause.listed[0].job_id, two.job_id) << "the order of the ledger";
+    EXPECT_EQ(cause.listed[0].job_id, two.job_id) << "ledger order";
     expect_exact_counts(digest);
 }
 
-TEST(DigestBuilder, tells_apart_by_queue_source_job_type_error_and_chain) {
+TEST(DigestBuilder, separates_causes_by_queue_source_job_type_error_and_chain) {
     DigestBuilder builder(50);
     Failure failure = sample_failure();
     builder.add(failure);
@@ -89,7 +89,7 @@ TEST(DigestBuilder, tells_apart_by_queue_source_job_type_error_and_chain) {
     expect_exact_counts(digest);
 }
 
-TEST(DigestBuilder, puts_chains_in_the_order_of_the_ledger_before_jobs_without_one) {
+TEST(DigestBuilder, puts_chains_in_ledger_order_before_jobs_without_one) {
     DigestBuilder builder(50);
     for (const char *chain : {"", "b", "", "a", "b"}) {
         Failure failure = sample_failure();
@@ -105,7 +105,7 @@ TEST(DigestBuilder, puts_chains_in_the_order_of_the_ledger_before_jobs_without_o
     EXPECT_EQ(digest.groups[2].count, 2);
 }
 
-TEST(DigestBuilder, takes_failures_of_which_nothing_is_known) {
+TEST(DigestBuilder, accepts_failures_without_any_details) {
     DigestBuilder builder(50);
     builder.add(Failure());
     builder.add(bare_failure());
@@ -151,7 +151,7 @@ TEST(DigestBuilder, counts_a_hundred_thousand_failures_of_one_cause_and_keeps_fe
 TEST(DigestBuilder, keeps_and_shows_as_many_jobs_as_the_largest_max_listed) {
     const Digest digest = digest_of(std::vector<Failure>(1200, sample_failure()), 1000);
     EXPECT_EQ(listed(digest), 1000U);
-    EXPECT_EQ(whole(digest, 1000).jobs, 1000U) << "where the mail has room for them";
+    EXPECT_EQ(full_extent(digest, 1000).jobs, 1000U) << "if the mail has room for them";
     expect_exact_counts(digest);
 }
 
@@ -162,7 +162,7 @@ std::string name_of(int number) {
     return name;
 }
 
-TEST(DigestBuilder, tells_ten_thousand_causes_apart_and_counts_the_rest) {
+TEST(DigestBuilder, separates_ten_thousand_causes_and_counts_the_rest) {
     DigestBuilder builder(50);
     for (int i = 0; i < 100000; ++i) {
         Failure failure = sample_failure(i);
@@ -174,12 +174,12 @@ TEST(DigestBuilder, tells_ten_thousand_causes_apart_and_counts_the_rest) {
     EXPECT_EQ(digest.count, 100001);
     EXPECT_EQ(digest.unnamed, 90000);
     EXPECT_EQ(digest.groups[0].causes.size(), max_causes + 1);
-    EXPECT_TRUE(digest.groups[0].causes.back().unreadable_queue) << "it must not drown";
+    EXPECT_TRUE(digest.groups[0].causes.back().unreadable_queue) << "it is exempt from max_causes";
     EXPECT_EQ(listed(digest), 51U);
     expect_exact_counts(digest);
 }
 
-TEST(DigestBuilder, keeps_a_job_of_each_cause_though_the_first_has_many) {
+TEST(DigestBuilder, keeps_a_job_of_each_cause_after_one_with_many) {
     DigestBuilder builder(50);
     for (int i = 0; i < 1000; ++i)
         builder.add(sample_failure(i));
@@ -193,7 +193,7 @@ TEST(DigestBuilder, keeps_a_job_of_each_cause_though_the_first_has_many) {
         EXPECT_GE(cause.listed.size(), 1U);
 }
 
-TEST(DigestBuilder, keeps_as_many_jobs_as_a_mail_lists_whatever_their_order) {
+TEST(DigestBuilder, keeps_enough_jobs_for_a_mail_in_any_order) {
     for (const std::size_t most : {1U, 2U, 7U, 50U, 500U}) {
         for (const int causes : {1, 2, 3, 7, 40, 300}) {
             DigestBuilder builder(most);
@@ -209,7 +209,7 @@ TEST(DigestBuilder, keeps_as_many_jobs_as_a_mail_lists_whatever_their_order) {
     }
 }
 
-TEST(DigestBuilder, keeps_nothing_but_the_counts_where_nothing_is_listed) {
+TEST(DigestBuilder, keeps_only_counts_if_nothing_is_listed) {
     DigestBuilder builder(0);
     builder.add(sample_failure());
     builder.add(unreadable_queue("mail_jobs"));
@@ -218,7 +218,7 @@ TEST(DigestBuilder, keeps_nothing_but_the_counts_where_nothing_is_listed) {
     EXPECT_EQ(listed(digest), 1U) << "why a queue cannot be read";
 }
 
-TEST(DigestBuilder, is_empty_after_it_has_finished) {
+TEST(DigestBuilder, is_empty_after_finish) {
     DigestBuilder builder(1);
     builder.add(sample_failure());
     builder.finish();
@@ -230,7 +230,7 @@ TEST(DigestBuilder, is_empty_after_it_has_finished) {
     expect_exact_counts(digest);
 }
 
-TEST(Minimal, counts_all_and_says_nothing_of_the_jobs) {
+TEST(Minimal, has_counts_and_no_text_of_jobs) {
     DigestBuilder builder(50);
     for (std::int64_t id = 1; id <= 3; ++id)
         builder.add(sample_failure(id));

@@ -1,4 +1,4 @@
-// doc/digest.md shows a mail: it must be the mail that the sample failures become now.
+// The mail in doc/digest.md must be the current rendering of the sample failures.
 
 #include "mails.hpp"
 #include "sample_digests.hpp"
@@ -10,7 +10,7 @@ namespace job_alerting::core {
 
 namespace {
 
-TEST(Document, shows_the_mail_as_it_is) {
+TEST(Document, shows_the_current_mail) {
     std::ifstream file(DIGEST_DOCUMENT);
     const std::string document{std::istreambuf_iterator<char>(file), {}};
     const Mail mail = render(nightly_digest(), 50, job_url);

@@ -20,7 +20,7 @@ void expect_proxy_refused(const std::string &url, const std::string &reason) {
         << "of \"" << url << "\" it says: \"" << proxy_fault(url) << "\"";
 }
 
-TEST(Endpoint, is_https_anywhere) {
+TEST(Endpoint, accepts_https_to_any_host) {
     for (const char *url : {"https://api.sendgrid.com", "https://api.eu.sendgrid.com/",
                             "https://relay.example.com:8443/sendgrid/v3", "https://192.0.2.7:443",
                             "https://[2001:db8::1]:8443/a", "HTTPS://API.SENDGRID.COM",
@@ -28,14 +28,14 @@ TEST(Endpoint, is_https_anywhere) {
         EXPECT_EQ(endpoint_fault(url), "") << url;
 }
 
-TEST(Endpoint, is_plain_http_on_this_machine) {
+TEST(Endpoint, accepts_plain_http_to_this_machine) {
     for (const char *url : {"http://127.0.0.1", "http://127.0.0.1:1", "http://127.0.0.1:65535/path",
                             "http://127.1.2.3", "http://127.255.255.255", "http://[::1]",
                             "http://[::1]:8", "http://localhost", "http://localhost:8080/a/b"})
         EXPECT_EQ(endpoint_fault(url), "") << url;
 }
 
-TEST(Endpoint, is_never_plain_http_elsewhere) {
+TEST(Endpoint, refuses_plain_http_to_other_machines) {
     for (const char *url :
          {"http://example.com", "http://api.sendgrid.com:443", "http://127.evil.example.com",
           "http://127.0.0.1.example.com", "http://127.example", "http://127", "http://128.0.0.1",
@@ -48,7 +48,7 @@ TEST(Endpoint, is_never_plain_http_elsewhere) {
         expect_endpoint_refused(url, "only to this machine");
 }
 
-TEST(Heartbeat, is_an_address_of_the_same_kind_with_any_query) {
+TEST(Heartbeat, follows_the_same_rules_and_accepts_a_query) {
     for (const char *url : {"https://hc-ping.com/0b1c", "http://127.0.0.1:1/ping/a",
                             "https://kuma.example.com/api/push/token?status=up&msg=OK"})
         EXPECT_EQ(heartbeat_fault(url), "") << url;
@@ -57,21 +57,21 @@ TEST(Heartbeat, is_an_address_of_the_same_kind_with_any_query) {
         EXPECT_NE(heartbeat_fault(url), "") << url;
 }
 
-TEST(Endpoint, is_plain_as_libcurl_reads_it) {
+TEST(Endpoint, is_plain_if_libcurl_reads_it_as_plain_http) {
     for (const char *url : {"http://127.0.0.1:1", "HTTP://localhost", "http:/127.0.0.1"})
         EXPECT_TRUE(is_plain(url)) << url;
     for (const char *url : {"https://127.0.0.1:1", "HTTPS://http://a", "", "http", "http://["})
         EXPECT_FALSE(is_plain(url)) << url;
 }
 
-TEST(Endpoint, has_no_other_scheme) {
+TEST(Endpoint, refuses_other_schemes) {
     for (const char *url : {"ftp://example.com", "ftps://localhost", "file:///etc/passwd",
                             "smtp://127.0.0.1:25", "gopher://localhost", "ldap://localhost"})
         EXPECT_NE(endpoint_fault(url), "") << url;
     expect_endpoint_refused("ftp://example.com", "its scheme is not https");
 }
 
-TEST(Endpoint, is_a_whole_url) {
+TEST(Endpoint, refuses_incomplete_urls) {
     for (const char *url :
          {"", "api.sendgrid.com", "localhost", "127.0.0.1:1", "//api.sendgrid.com", "/v3/mail/send",
           "https", "https:", "https://", "://", "nonsense", "https://a:99999", "https://a:port",
@@ -80,14 +80,14 @@ TEST(Endpoint, is_a_whole_url) {
     expect_endpoint_refused("", "it is not a URL");
 }
 
-TEST(Endpoint, names_no_user) {
+TEST(Endpoint, refuses_user_and_password) {
     for (const char *url : {"https://user@api.sendgrid.com", "https://user:secret@api.sendgrid.com",
                             "https://:secret@api.sendgrid.com", "http://user:secret@127.0.0.1:1",
                             "https://a%40b@c.d"})
         expect_endpoint_refused(url, "a user name or a password");
 }
 
-TEST(Endpoint, has_no_query_and_no_fragment) {
+TEST(Endpoint, refuses_query_and_fragment) {
     for (const char *url :
          {"https://api.sendgrid.com?a=b", "https://api.sendgrid.com/?a", "https://a.b/c?d=e#f",
           "https://api.sendgrid.com#there", "http://127.0.0.1:1/#x", "https://api.sendgrid.com?",
@@ -96,7 +96,7 @@ TEST(Endpoint, has_no_query_and_no_fragment) {
         expect_endpoint_refused(url, "a query or a fragment");
 }
 
-TEST(Endpoint, has_no_spaces_and_no_control_characters) {
+TEST(Endpoint, refuses_spaces_and_control_characters) {
     for (const std::string &url :
          {" https://api.sendgrid.com"s, "https://api.sendgrid.com "s, "https://api.send grid.com"s,
           "https://api.sendgrid.com/a b"s, "https://api.sendgrid.com\n"s,
@@ -106,7 +106,7 @@ TEST(Endpoint, has_no_spaces_and_no_control_characters) {
         expect_endpoint_refused(url, "a space or a control character");
 }
 
-TEST(Endpoint, is_never_quoted_in_what_is_said_of_it) {
+TEST(Endpoint, has_faults_that_never_quote_it) {
     for (const char *url : {"https://user:secret@a.b", "http://secret.example.com", "secret",
                             "ftp://secret", "https://a.b?secret", "https://a.b/ secret"})
         EXPECT_EQ(endpoint_fault(url).find("secret"), std::string::npos) << url;
@@ -132,7 +132,7 @@ TEST(UrlParts, are_the_host_without_its_port_and_the_path_with_its_query) {
     }
 }
 
-TEST(Webhook, is_https_anywhere_and_plain_http_on_this_machine) {
+TEST(Webhook, accepts_https_and_plain_http_to_this_machine) {
     for (const char *url : {"https://hooks.slack.com/services/T0/B0/x",
                             "https://hooks.slack-gov.com/services/T0/B0/x",
                             "http://127.0.0.1:8080/services/T0/B0/x", "http://localhost/hook"})
@@ -147,37 +147,37 @@ TEST(Webhook, is_https_anywhere_and_plain_http_on_this_machine) {
     }
 }
 
-TEST(Webhook, has_a_path) {
+TEST(Webhook, needs_a_path) {
     for (const char *url : {"https://hooks.slack.com", "https://hooks.slack.com/"})
         EXPECT_EQ(webhook_fault(url), "it has no path");
 }
 
-TEST(Proxy, is_none_or_http_or_https_anywhere) {
+TEST(Proxy, is_optional_and_accepts_http_and_https) {
     for (const char *url : {"", "http://proxy.example.com:3128", "https://proxy.example.com",
                             "http://127.0.0.1:1", "http://[2001:db8::1]:3128"})
         EXPECT_EQ(proxy_fault(url), "") << url;
 }
 
-TEST(Proxy, has_no_other_scheme) {
+TEST(Proxy, refuses_other_schemes) {
     for (const char *url : {"ftp://proxy.example.com", "socks5://proxy.example.com:1080",
                             "socks4a://localhost", "file:///etc/passwd"})
         EXPECT_NE(proxy_fault(url), "") << url;
     expect_proxy_refused("ftp://proxy.example.com", "its scheme is neither http nor https");
 }
 
-TEST(Proxy, is_a_whole_url) {
+TEST(Proxy, refuses_incomplete_urls) {
     expect_proxy_refused("http://", "it is not a URL");
     for (const char *url : {"proxy", "http://", "http://a:99999", "127.0.0.1:3128"})
         EXPECT_NE(proxy_fault(url), "") << url;
 }
 
-TEST(Proxy, names_no_user) {
+TEST(Proxy, refuses_user_and_password) {
     for (const char *url :
          {"http://user@proxy.example.com", "http://user:secret@proxy.example.com:1"})
         expect_proxy_refused(url, "which every role could read");
 }
 
-TEST(Proxy, has_no_spaces_and_no_control_characters) {
+TEST(Proxy, refuses_spaces_and_control_characters) {
     for (const std::string &url : {" "s, "http://proxy.example.com "s, "http://proxy\t"s,
                                    "http://proxy.example.com\r\nX: y"s, "http://a\0b"s})
         expect_proxy_refused(url, "a space or a control character");

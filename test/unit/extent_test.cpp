@@ -1,4 +1,4 @@
-// How much of a digest a mail shows, and that it counts the rest.
+// A mail shows part of a large digest, and counts the rest.
 
 #include "core/render.hpp"
 
@@ -22,7 +22,7 @@ std::int64_t number_before(std::string_view line, std::string_view word) {
     return begin == end ? 0 : std::stoll(std::string(line.substr(begin, end - begin)));
 }
 
-// The failures that a text accounts for: block by block, and in its rests.
+// The failures that the blocks and rests of a text account for.
 std::int64_t accounted(const std::string &text) {
     std::int64_t all = 0;
     for (const std::string_view line : lines_of(text)) {
@@ -41,7 +41,7 @@ std::int64_t accounted(const std::string &text) {
     return all;
 }
 
-TEST(Mail, counts_what_it_does_not_list) {
+TEST(Mail, counts_jobs_that_it_does_not_list) {
     const Mail mail = mail_of(std::vector<Failure>(88, sample_failure()));
     EXPECT_EQ(occurrences(mail.text, "    job 4711 in research_jobs"), 50U);
     for (const std::string &body : {mail.text, mail.html}) {
@@ -61,7 +61,7 @@ TEST(Mail, lists_a_job_of_each_cause_before_a_second_of_any) {
     EXPECT_EQ(occurrences(mail.text, "more like this"), 1U);
 }
 
-TEST(Mail, leaves_out_jobs_before_causes) {
+TEST(Mail, drops_jobs_before_causes) {
     std::vector<Failure> failures = failures_of_kinds(1000, 77);
     for (Failure &failure : failures)
         failure.error = repeated("a rather long line of an error ", 20);
@@ -73,7 +73,7 @@ TEST(Mail, leaves_out_jobs_before_causes) {
     EXPECT_GT(mail.html.size(), max_html_bytes / 2);
 }
 
-TEST(Mail, shows_counts_alone_where_nothing_is_to_be_listed) {
+TEST(Mail, shows_only_counts_if_max_listed_is_0) {
     const Mail mail = mail_of({sample_failure(), unreadable_queue("mail_jobs")}, 0);
     EXPECT_EQ(occurrences(mail.text, "    job "), 0U);
     EXPECT_TRUE(contains(mail.text, "* apple/refresh_catalog: 1 job failed"));
@@ -102,7 +102,7 @@ TEST(Mail, adds_up_to_the_count_of_the_digest) {
     }
 }
 
-TEST(Mail, fits_its_limit_with_the_largest_fields_and_a_thousand_to_list) {
+TEST(Mail, fits_its_limit_with_the_largest_fields) {
     for (const char *piece : {"'", "\xF0\x9F\x8E\xB5", "a ", "\"&"}) {
         for (const int kinds : {1, 400, 11000}) {
             DigestBuilder builder(1000);
@@ -122,13 +122,13 @@ TEST(Mail, fits_its_limit_with_the_largest_fields_and_a_thousand_to_list) {
             digest.notes.assign(40, repeated(piece, 1000));
             const Mail mail = render(digest, 1000, "https://admin.example.com/{queue}/{job_id}");
             EXPECT_LE(mail.html.size(), max_html_bytes);
-            EXPECT_GT(mail.html.size(), max_html_bytes / 3) << "and makes use of it";
+            EXPECT_GT(mail.html.size(), max_html_bytes / 3) << "and uses the room";
             EXPECT_TRUE(contains(mail.text, "And 30 more notes."));
         }
     }
 }
 
-TEST(Mail, never_has_room_for_more_jobs_than_the_builder_keeps) {
+TEST(Mail, never_lists_more_jobs_than_the_builder_keeps) {
     Failure small;
     small.job_id = "1";
     const Mail mail = mail_of(std::vector<Failure>(2000, small), 1000, "");
@@ -138,7 +138,7 @@ TEST(Mail, never_has_room_for_more_jobs_than_the_builder_keeps) {
     EXPECT_TRUE(contains(mail.text, "and " + std::to_string(2000 - listed) + " more like this"));
 }
 
-TEST(Mail, of_counts_alone_says_so) {
+TEST(Mail, says_that_it_only_counts) {
     Digest digest = named({});
     digest.count = digest.unnamed = 4;
     const Mail mail = render(digest, 50, job_url);

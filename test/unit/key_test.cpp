@@ -26,7 +26,7 @@ bool speaks_of(const std::string &fault, const std::string &reason) {
     return fault.find(reason) != std::string::npos;
 }
 
-TEST(KeyFile, of_the_server_is_open_to_nobody_else) {
+TEST(KeyFile, of_the_server_user_must_exclude_others) {
     for (const mode_t permissions : {0600, 0400, 0200, 0700, 0000})
         EXPECT_EQ(of_file(permissions, server), "") << std::oct << permissions;
     for (const mode_t permissions : {0640, 0620, 0610, 0604, 0602, 0601, 0644, 0660, 0666, 0777})
@@ -34,7 +34,7 @@ TEST(KeyFile, of_the_server_is_open_to_nobody_else) {
             << std::oct << permissions;
 }
 
-TEST(KeyFile, of_root_can_be_read_by_its_group_at_most) {
+TEST(KeyFile, of_root_may_be_readable_by_its_group) {
     for (const mode_t permissions : {0640, 0440, 0600, 0400, 0040, 0000})
         EXPECT_EQ(of_file(permissions, root), "") << std::oct << permissions;
     for (const mode_t permissions : {0644, 0660, 0650, 0642, 0641, 0604, 0602, 0601, 0666, 0777})
@@ -42,27 +42,27 @@ TEST(KeyFile, of_root_can_be_read_by_its_group_at_most) {
             << std::oct << permissions;
 }
 
-TEST(KeyFile, of_somebody_else_is_refused_whatever_its_permissions) {
+TEST(KeyFile, of_another_user_is_refused) {
     for (const mode_t permissions : {0600, 0400, 0640, 0644, 0000})
         EXPECT_TRUE(
             speaks_of(of_file(permissions, other), "neither to the server's user nor to root"))
             << std::oct << permissions;
 }
 
-TEST(KeyFile, is_a_regular_one) {
+TEST(KeyFile, must_be_a_regular_file) {
     for (const mode_t kind : {S_IFDIR, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK, S_IFLNK})
         for (const uid_t owner : {root, server, other})
             EXPECT_EQ(fault(kind | 0600, owner), "is not a regular file");
 }
 
-TEST(KeyFile, has_4_KiB_at_most) {
+TEST(KeyFile, has_at_most_4_KiB) {
     EXPECT_EQ(fault(S_IFREG | 0600, server, 0), "");
     EXPECT_EQ(fault(S_IFREG | 0600, server, 4096), "");
     EXPECT_EQ(fault(S_IFREG | 0600, server, 4097), "is larger than 4 KiB");
     EXPECT_EQ(fault(S_IFREG | 0640, root, off_t(1) << 40), "is larger than 4 KiB");
 }
 
-TEST(Key, is_one_line_without_control_characters) {
+TEST(Key, must_be_one_line_without_control_characters) {
     for (const std::string &key :
          {std::string("k"), std::string("SG.a-b_c.d=/+"), std::string(4096, 'k')})
         EXPECT_EQ(key_fault(key), "");
@@ -76,7 +76,7 @@ TEST(Key, is_one_line_without_control_characters) {
         }
 }
 
-TEST(Key, is_what_a_file_holds_without_byte_order_mark_and_line_end) {
+TEST(Key, omits_byte_order_mark_and_line_end) {
     for (const char *const text : {"SG.k", "SG.k\n", "SG.k\r\n", "\xEF\xBB\xBFSG.k\r\n"})
         EXPECT_EQ(key_in(text), "SG.k");
     EXPECT_EQ(key_in("SG.k\n\n"), "SG.k\n");
@@ -84,7 +84,7 @@ TEST(Key, is_what_a_file_holds_without_byte_order_mark_and_line_end) {
     EXPECT_EQ(key_in("\xEF\xBB\xBF"), "");
 }
 
-TEST(Key, stands_alone) {
+TEST(Key, must_be_bare) {
     const struct {
         const char *text;
         const char *why;

@@ -10,7 +10,7 @@ namespace job_alerting::core {
 
 namespace {
 
-TEST(JobLink, fills_in_what_the_job_has) {
+TEST(JobLink, replaces_its_placeholders) {
     Failure job = sample_failure();
     EXPECT_EQ(
         job_link("http://x/{queue}/{job_id}/{source}/{job_type}/{target_type}/{target_id}", job),
@@ -29,7 +29,7 @@ TEST(JobLink, encodes_a_hostile_id) {
               "https://x/..%2F%22%3E%3Cb%3E%3Fa%3D1%26b%3D2%23%7Bqueue%7D%20X%20%C3%A9%25");
 }
 
-TEST(JobLink, is_an_http_address_or_nothing) {
+TEST(JobLink, is_an_http_address_or_empty) {
     Failure job = bare_failure();
     job.job_id = "javascript:alert(1)";
     for (const char *url : {"javascript:alert(1)", "{job_id}", "ftp://x/{job_id}", "//x",
@@ -37,7 +37,7 @@ TEST(JobLink, is_an_http_address_or_nothing) {
         EXPECT_EQ(job_link(url, job), "");
 }
 
-TEST(JobUrl, says_what_keeps_it_from_giving_links) {
+TEST(JobUrl, has_a_fault_if_it_gives_no_links) {
     for (const char *url : {"", "https://x/{job_id}", "http://x", "https://x/\xC3\xA9{other}{"})
         EXPECT_EQ(job_url_fault(url), "") << url;
     for (const char *url : {"x/{job_id}", "javascript:alert(1)", "{job_id}", "//x", "HTTPS://x",
@@ -45,7 +45,7 @@ TEST(JobUrl, says_what_keeps_it_from_giving_links) {
         EXPECT_NE(job_url_fault(url), "") << url;
 }
 
-TEST(JobLink, is_not_made_from_an_id_that_was_cut) {
+TEST(JobLink, omits_a_clipped_id) {
     Failure job = bare_failure();
     job.job_id = repeated("x", max_name);
     EXPECT_NE(job_link("https://x/{job_id}", job), "");

@@ -1,4 +1,4 @@
-// Mails for the tests, and what to look for in them.
+// Mails for the tests, and the checks that every mail passes.
 
 #pragma once
 

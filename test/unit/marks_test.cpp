@@ -1,5 +1,5 @@
-// What a mail says of each cause beyond its count: whether it is known, lost its worker, or has
-// cleared; and of a chain: where it broke, and what never ran.
+// The marks of a cause (new, again, worker lost, cleared), and the break of a chain with the steps
+// that never ran.
 
 #include "core/history.hpp"
 #include "core/slack.hpp"
@@ -31,7 +31,7 @@ Failure in_chain(const std::string &target, std::int64_t id) {
 
 const EarlierDigest last_week = {12, "2026-11-20T03:00:00+01:00"};
 
-// The mail after `earlier`, of which the newest comes first.
+// The mail after `earlier`, newest first.
 Mail mail_after(const std::vector<Failure> &earlier, const std::vector<Failure> &now,
                 bool complete = true) {
     Digest digest = digest_of(now);
@@ -42,7 +42,7 @@ Mail mail_after(const std::vector<Failure> &earlier, const std::vector<Failure> 
     return render(digest, 50, job_url);
 }
 
-// Both parts, so that a test that looks for words looks in each.
+// Both parts of the mail must contain the words.
 void expect_in_both(const Mail &mail, const std::string &words) {
     EXPECT_TRUE(contains(mail.text, words)) << mail.text;
     EXPECT_TRUE(contains(mail.html, words)) << mail.html;
@@ -55,7 +55,7 @@ void expect_in_neither(const Mail &mail, const std::string &words) {
 
 } // namespace
 
-TEST(History, knows_a_cause_by_its_normalised_error) {
+TEST(History, recognises_a_cause_by_its_normalised_error) {
     const Mail mail =
         mail_after({with_error("HTTP 503 after 30 s")}, {with_error("HTTP 503 after 7 s")});
     expect_in_both(mail, "AGAIN");
@@ -63,7 +63,7 @@ TEST(History, knows_a_cause_by_its_normalised_error) {
     expect_in_neither(mail, "NEW");
 }
 
-TEST(History, tells_the_causes_of_one_kind_apart) {
+TEST(History, separates_the_causes_of_one_kind) {
     const Mail mail =
         mail_after({with_error("disk full")}, {with_error("disk full"), with_error("boom")});
     EXPECT_EQ(occurrences(mail.text, ", AGAIN\n"), 1u);
@@ -71,7 +71,7 @@ TEST(History, tells_the_causes_of_one_kind_apart) {
     EXPECT_LT(mail.text.find("AGAIN"), mail.text.find("NEW"));
 }
 
-TEST(History, knows_a_cause_of_no_other_kind_queue_or_source) {
+TEST(History, ignores_other_kinds_queues_and_sources) {
     Failure kind = sample_failure();
     kind.job_type = "rebuild_index";
     Failure queue = sample_failure();
@@ -81,14 +81,14 @@ TEST(History, knows_a_cause_of_no_other_kind_queue_or_source) {
     expect_in_neither(mail_after({kind, queue, source, lost()}, {sample_failure()}), "AGAIN");
 }
 
-TEST(History, knows_a_cause_in_whatever_chain) {
+TEST(History, recognises_a_cause_in_any_chain) {
     EXPECT_EQ(
         occurrences(mail_after({sample_failure()}, {in_chain("song", 1), sample_failure(2)}).text,
                     ", AGAIN\n"),
         2u);
 }
 
-TEST(History, takes_the_newest_report) {
+TEST(History, uses_the_newest_report) {
     Digest digest = digest_of({sample_failure()});
     History history(digest);
     history.take(sample_failure(), last_week);
@@ -97,7 +97,7 @@ TEST(History, takes_the_newest_report) {
     EXPECT_EQ(digest.groups[0].causes[0].reported->digest, 12);
 }
 
-TEST(History, says_whether_each_cause_has_a_mark) {
+TEST(History, returns_whether_each_cause_has_a_mark) {
     for (const bool complete : {true, false}) {
         Digest digest = digest_of({with_error("old"), with_error("other", 2)});
         History history(digest);
@@ -110,14 +110,14 @@ TEST(History, says_whether_each_cause_has_a_mark) {
     EXPECT_TRUE(history.finish(false));
 }
 
-TEST(History, calls_nothing_new_that_it_cannot_know) {
+TEST(History, marks_nothing_new_without_complete_history) {
     const Mail mail =
         mail_after({with_error("disk full")}, {with_error("disk full"), with_error("boom")}, false);
     expect_in_both(mail, "AGAIN");
     expect_in_neither(mail, "NEW");
 }
 
-TEST(Mail, keeps_a_lost_worker_apart_from_what_was_raised) {
+TEST(Mail, separates_lost_workers_from_errors) {
     const Mail mail = mail_of({sample_failure(1), lost(2), lost(3), with_error("  \n ", 4)});
     expect_in_both(mail, "3 jobs failed without an error (worker lost)");
     expect_in_both(mail, "1 job failed");
@@ -127,7 +127,7 @@ TEST(Mail, keeps_a_lost_worker_apart_from_what_was_raised) {
     EXPECT_TRUE(contains(mail_of({lost(1), lost(2)}).subject, "catalog (2, worker lost) ["));
 }
 
-TEST(Mail, calls_no_worker_lost_whose_queue_tells_no_errors) {
+TEST(Mail, reports_no_lost_worker_for_a_queue_without_errors) {
     Failure unknown = in_chain("song", 1);
     unknown.error.reset();
     const Mail mail = mail_of({unknown});
@@ -143,7 +143,7 @@ TEST(Mail, calls_no_worker_lost_whose_queue_tells_no_errors) {
     expect_in_both(both, "1 job failed");
 }
 
-TEST(Mail, marks_what_cleared_before_it_went) {
+TEST(Mail, marks_failures_that_cleared_before_sending) {
     Failure cleared = sample_failure(1);
     cleared.cleared = true;
     expect_in_both(mail_of({cleared}), "1 job failed, cleared since");
@@ -152,7 +152,7 @@ TEST(Mail, marks_what_cleared_before_it_went) {
     expect_in_neither(mail_of({sample_failure(1)}), "cleared");
 }
 
-TEST(Mail, counts_in_its_footer_what_stands_and_what_cleared) {
+TEST(Mail, counts_standing_and_cleared_failures_in_its_footer) {
     Digest digest = digest_of({sample_failure()});
     EXPECT_TRUE(contains(render(digest, 50, "").text,
                          "\nNo earlier digest was accepted.\nNo failure "
@@ -166,7 +166,7 @@ TEST(Mail, counts_in_its_footer_what_stands_and_what_cleared) {
                                     "cleared since the\n  previous digest.\n"));
 }
 
-TEST(History, knows_where_a_chain_broke_before) {
+TEST(History, finds_an_earlier_break_of_a_chain) {
     const auto mail_after_break = [](const Failure &earlier) {
         Digest digest = digest_of({in_chain("song", 5)});
         History history(digest);
@@ -187,7 +187,7 @@ TEST(History, knows_where_a_chain_broke_before) {
     expect_in_neither(mail_after_break(elsewhere), "reported in");
 }
 
-TEST(Mail, says_where_a_chain_broke_and_what_never_ran) {
+TEST(Mail, shows_the_break_of_a_chain_and_the_steps_that_never_ran) {
     Failure later = in_chain("artist", 2);
     later.error = "no songs";
     Failure first = in_chain("song", 1);
@@ -201,7 +201,7 @@ TEST(Mail, says_where_a_chain_broke_and_what_never_ran) {
     EXPECT_TRUE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog song: quota"));
 }
 
-TEST(Mail, says_that_a_chain_broke_where_it_still_is_broken) {
+TEST(Mail, puts_the_break_at_a_failure_that_still_stands) {
     Failure retried = in_chain("album", 1);
     retried.cleared = true;
     const Mail mail = mail_of({retried, in_chain("song", 2)});
@@ -211,7 +211,7 @@ TEST(Mail, says_that_a_chain_broke_where_it_still_is_broken) {
     expect_in_both(mail_of({retried}), "Broke at apple/refresh_catalog album (job 4711)");
 }
 
-TEST(SlackMessage, says_of_causes_and_chains_what_the_mail_says) {
+TEST(SlackMessage, shows_the_causes_and_chains_of_the_mail) {
     Failure broken = in_chain("song", 1);
     broken.never_ran = {"apple/rebuild_index index"};
     broken.cleared = true;
@@ -230,7 +230,7 @@ TEST(SlackMessage, says_of_causes_and_chains_what_the_mail_says) {
         EXPECT_TRUE(contains(message, words)) << words << " in " << message;
 }
 
-TEST(Mail, clips_what_never_ran) {
+TEST(Mail, clips_the_steps_that_never_ran) {
     Failure failure = in_chain("song", 1);
     failure.never_ran.assign(1000, std::string(50, 'x'));
     const std::string html = mail_of({failure}).html;
@@ -238,7 +238,7 @@ TEST(Mail, clips_what_never_ran) {
     EXPECT_TRUE(contains(html, "x...<"));
 }
 
-TEST(Mail, says_what_never_ran_as_it_was_seen_last) {
+TEST(Mail, shows_the_newest_list_of_steps_that_never_ran) {
     Failure early = in_chain("song", 1);
     early.never_ran = {"apple/rebuild_index index"};
     expect_in_neither(mail_of({early, in_chain("artist", 2)}), "Never ran");
@@ -247,7 +247,7 @@ TEST(Mail, says_what_never_ran_as_it_was_seen_last) {
     expect_in_neither(mail_of({early}), "Never ran");
 }
 
-TEST(Mail, puts_what_failed_first_into_the_preheader) {
+TEST(Mail, puts_the_first_failure_into_the_preheader) {
     const auto preheader_of = [](const Mail &mail) {
         const std::size_t begin = mail.html.find("mso-hide:all\">") + 14;
         return mail.html.substr(begin, mail.html.find("</div>", begin) - begin);
@@ -257,12 +257,12 @@ TEST(Mail, puts_what_failed_first_into_the_preheader) {
     EXPECT_EQ(preheader_of(mail_of({lost()})), "apple/refresh_catalog: worker lost");
 }
 
-TEST(Mail, calls_no_worker_lost_in_the_preheader_that_raised_an_error) {
+TEST(Mail, mentions_no_lost_worker_in_the_preheader_after_an_error) {
     const Mail mail = mail_of({with_error("quota exceeded")}, 0);
     EXPECT_TRUE(contains(mail.html, "mso-hide:all\">apple/refresh_catalog: quota exceeded<"));
 }
 
-TEST(Mail, shows_what_the_errors_of_a_cause_have_in_common) {
+TEST(Mail, shows_the_common_part_of_the_errors_of_a_cause) {
     const std::string common = "  | HTTP 429: resets in # s\n";
     EXPECT_TRUE(contains(mail_of({with_error("HTTP 429: resets in 8 s", 1),
                                   with_error("HTTP 429: resets in 90 s", 2)})
@@ -271,14 +271,14 @@ TEST(Mail, shows_what_the_errors_of_a_cause_have_in_common) {
     EXPECT_FALSE(contains(mail_of({with_error("HTTP 429: resets in 8 s")}).text, common));
 }
 
-TEST(Mail, lets_no_status_pass_for_a_job) {
+TEST(Mail, accepts_no_status_as_an_unreadable_queue) {
     Failure failure = sample_failure();
     failure.status = "job 1 in research_jobs";
     failure.attempts.reset();
     EXPECT_EQ(occurrences(mail_of({failure}).text, "\n    job "), 1u);
 }
 
-TEST(Mail, marks_every_one_of_very_many_causes_or_failures) {
+TEST(Mail, marks_every_cause_in_a_large_digest) {
     std::vector<Failure> one(100000, sample_failure());
     const Mail flood = mail_after({sample_failure()}, one);
     expect_well_made(flood);

@@ -27,7 +27,7 @@ std::optional<std::int64_t> wait(std::map<std::string, std::string> headers, int
     return interpret(answer(status, "", std::move(headers))).wait;
 }
 
-TEST(InterpretSendgrid, takes_202_for_accepted) {
+TEST(InterpretSendgrid, reads_202_as_accepted) {
     const Outcome outcome = interpret(answer(202, "", {{"x-message-id", " 14c5d75ce93.dfd \x01"}}));
     EXPECT_EQ(outcome.state, State::accepted);
     EXPECT_EQ(outcome.http_status, 202);
@@ -41,14 +41,14 @@ TEST(InterpretSendgrid, clips_a_long_provider_id) {
     EXPECT_EQ(outcome.provider_id.size(), 200U);
 }
 
-TEST(InterpretSendgrid, takes_202_for_accepted_though_the_rest_was_cut_off) {
+TEST(InterpretSendgrid, reads_a_cut_off_202_as_accepted) {
     Answer cut = answer(202);
     cut.error = "transfer closed";
     cut.handed_over = false;
     EXPECT_EQ(interpret(cut).state, State::accepted);
 }
 
-TEST(InterpretSendgrid, takes_what_was_refused_for_pending) {
+TEST(InterpretSendgrid, reads_a_refusal_as_pending) {
     for (const int status : {200, 300, 301, 302, 307, 308, 399, 400, 401, 403, 404, 405, 406, 413,
                              415, 422, 429, 451, 499}) {
         const Outcome outcome = interpret(answer(status));
@@ -58,7 +58,7 @@ TEST(InterpretSendgrid, takes_what_was_refused_for_pending) {
     }
 }
 
-TEST(InterpretSendgrid, takes_what_says_nothing_sure_for_in_doubt) {
+TEST(InterpretSendgrid, reads_an_uncertain_status_as_in_doubt) {
     for (const int status :
          {100, 101, 201, 203, 204, 206, 299, 500, 502, 503, 504, 520, 599, 600, 999, 1, -1}) {
         const Outcome outcome = interpret(answer(status));
@@ -67,7 +67,7 @@ TEST(InterpretSendgrid, takes_what_says_nothing_sure_for_in_doubt) {
     }
 }
 
-TEST(InterpretSendgrid, without_a_status_asks_whether_all_was_handed_over) {
+TEST(InterpretSendgrid, depends_on_the_upload_if_there_is_no_status) {
     Answer lost;
     lost.error = "could not connect\nto \xC3\xA9 host";
     EXPECT_EQ(interpret(lost).state, State::pending);
@@ -81,7 +81,7 @@ TEST(InterpretSendgrid, without_a_status_asks_whether_all_was_handed_over) {
     }
 }
 
-TEST(InterpretSendgrid, says_what_the_provider_says_and_which_setting_is_wrong) {
+TEST(InterpretSendgrid, reports_the_complaint_and_the_setting_to_check) {
     EXPECT_EQ(interpret(answer(401, R"({"errors":[{"message":"The provided authorization grant is )"
                                     R"(invalid, expired, or revoked","field":null}]})"))
                   .error,
@@ -101,7 +101,7 @@ TEST(InterpretSendgrid, says_what_the_provider_says_and_which_setting_is_wrong) 
               "HTTP 400: a b; c");
 }
 
-TEST(InterpretSendgrid, bears_any_body) {
+TEST(InterpretSendgrid, accepts_any_body) {
     for (const std::string &body :
          {std::string("{"), std::string("[]"), std::string("null"), std::string("\"errors\""),
           std::string(R"({"errors":7})"), std::string(R"({"errors":[]})"),
@@ -129,7 +129,7 @@ TEST(InterpretSendgrid, waits_until_the_rate_limit_is_reset) {
     EXPECT_EQ(wait({{"x-ratelimit-reset", "99999999999999999999999"}}), 3600);
 }
 
-TEST(InterpretSendgrid, takes_no_wait_from_a_time_that_is_past) {
+TEST(InterpretSendgrid, ignores_a_reset_in_the_past) {
     EXPECT_EQ(wait({{"x-ratelimit-reset", "1800000000"}}), std::nullopt);
     EXPECT_EQ(wait({{"x-ratelimit-reset", "1799999999"}}), std::nullopt);
     EXPECT_EQ(wait({{"x-ratelimit-reset", "0"}}), std::nullopt);
@@ -140,7 +140,7 @@ TEST(InterpretSendgrid, takes_no_wait_from_a_time_that_is_past) {
     EXPECT_EQ(wait({{"retry-after", "Mon, 01 Jan 0001 00:00:00 GMT"}}), std::nullopt);
 }
 
-TEST(InterpretSendgrid, takes_the_longer_of_two_waits) {
+TEST(InterpretSendgrid, uses_the_longer_of_two_waits) {
     EXPECT_EQ(wait({{"x-ratelimit-reset", "1800000030"}, {"retry-after", "120"}}), 120);
     EXPECT_EQ(wait({{"x-ratelimit-reset", "1799999999"}, {"retry-after", "120"}}), 120);
     EXPECT_EQ(wait({{"x-ratelimit-reset", "1800000030"}, {"retry-after", "0"}}), 30);
@@ -166,7 +166,7 @@ TEST(InterpretSendgrid, reads_retry_after_as_a_date) {
     EXPECT_EQ(wait({{"retry-after", "Fri, 31 Dec 9999 23:59:59 GMT"}}), 3600);
 }
 
-// One month after the other: each name is known, and each has its place.
+// Every month, in order.
 TEST(InterpretSendgrid, knows_the_months) {
     const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                   "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
@@ -179,7 +179,7 @@ TEST(InterpretSendgrid, knows_the_months) {
     }
 }
 
-TEST(InterpretSendgrid, takes_no_wait_from_what_is_no_date) {
+TEST(InterpretSendgrid, ignores_an_invalid_date) {
     for (const char *const date :
          {"Fri, 15 Jan 2027 08:01:30", "Fri, 15 Jan 2027 08:01:30 UTC", "15 Jan 2027 08:01:30 GMT",
           "Fri, 15 Jan 2027 8:01:30 GMT", "Fri, 15 Jan 2027 24:00:00 GMT",
@@ -192,7 +192,7 @@ TEST(InterpretSendgrid, takes_no_wait_from_what_is_no_date) {
         EXPECT_EQ(wait({{"retry-after", date}}), std::nullopt) << date;
 }
 
-TEST(InterpretSendgrid, takes_no_wait_from_anything_else) {
+TEST(InterpretSendgrid, ignores_any_other_wait) {
     EXPECT_EQ(wait({}), std::nullopt);
     EXPECT_EQ(wait({{"retry-after", ""}}), std::nullopt);
     EXPECT_EQ(wait({{"retry-after", "1.5"}}), std::nullopt);
@@ -208,7 +208,7 @@ Outcome of_slack(const Answer &answer) {
     return interpret_slack(answer, now);
 }
 
-TEST(InterpretSlack, takes_200_ok_for_accepted) {
+TEST(InterpretSlack, reads_200_ok_as_accepted) {
     const Outcome outcome = of_slack(answer(200, "ok"));
     EXPECT_EQ(outcome.state, State::accepted);
     EXPECT_EQ(outcome.http_status, 200);
@@ -219,14 +219,14 @@ TEST(InterpretSlack, takes_200_ok_for_accepted) {
     EXPECT_EQ(of_slack(cut).state, State::accepted);
 }
 
-TEST(InterpretSlack, takes_200_without_its_word_for_in_doubt) {
+TEST(InterpretSlack, reads_200_without_ok_as_in_doubt) {
     for (const char *body :
          {"", "o", "o\x01k", "ok?", "not ok", "OK", "{\"ok\":true}", "<html>login</html>"})
         EXPECT_EQ(of_slack(answer(200, body)).state, State::in_doubt) << body;
     EXPECT_TRUE(contains(of_slack(answer(200, "<html>")).error, "slack_webhook_url_file"));
 }
 
-TEST(InterpretSlack, takes_what_was_refused_for_pending) {
+TEST(InterpretSlack, reads_a_refusal_as_pending) {
     for (const int status :
          {300, 301, 302, 307, 308, 399, 400, 401, 403, 404, 405, 410, 413, 415, 429, 451, 499}) {
         const Outcome outcome = of_slack(answer(status, "ok"));
@@ -236,7 +236,7 @@ TEST(InterpretSlack, takes_what_was_refused_for_pending) {
     }
 }
 
-TEST(InterpretSlack, takes_what_says_nothing_sure_for_in_doubt) {
+TEST(InterpretSlack, reads_an_uncertain_status_as_in_doubt) {
     for (const int status : {100, 201, 202, 204, 299, 500, 502, 503, 504, 599, 600, -1}) {
         const Outcome outcome = of_slack(answer(status, "ok"));
         EXPECT_EQ(outcome.state, State::in_doubt) << status;
@@ -245,14 +245,14 @@ TEST(InterpretSlack, takes_what_says_nothing_sure_for_in_doubt) {
     }
 }
 
-TEST(InterpretSlack, without_a_status_asks_whether_all_was_handed_over) {
+TEST(InterpretSlack, depends_on_the_upload_if_there_is_no_status) {
     Answer lost;
     EXPECT_EQ(of_slack(lost).state, State::pending);
     lost.handed_over = true;
     EXPECT_EQ(of_slack(lost).state, State::in_doubt);
 }
 
-TEST(InterpretSlack, says_what_slack_says_and_which_setting_is_wrong) {
+TEST(InterpretSlack, reports_the_complaint_and_the_setting_to_check) {
     EXPECT_EQ(of_slack(answer(400, "invalid_blocks\n")).error, "HTTP 400: invalid_blocks");
     EXPECT_EQ(of_slack(answer(404, "no_service")).error,
               "HTTP 404: no_service (the webhook or its Slack channel no longer exists: "
@@ -280,14 +280,14 @@ TEST(InterpretSlack, waits_as_long_as_retry_after_says) {
     EXPECT_EQ(wait("30", 503), std::nullopt);
 }
 
-TEST(NotSent, is_pending_and_says_why) {
+TEST(NotSent, is_pending_with_a_reason) {
     const Outcome outcome = not_sent("the key file\nis missing");
     EXPECT_EQ(outcome.state, State::pending);
     EXPECT_EQ(outcome.http_status, 0);
     EXPECT_EQ(outcome.error, "the key file is missing");
 }
 
-TEST(ToString, gives_the_words_of_the_digest_table) {
+TEST(ToString, returns_the_states_of_the_digest_table) {
     EXPECT_STREQ(to_string(State::pending), "pending");
     EXPECT_STREQ(to_string(State::sending), "sending");
     EXPECT_STREQ(to_string(State::in_doubt), "in_doubt");

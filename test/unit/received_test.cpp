@@ -17,7 +17,7 @@ bool add_body(Received &received, std::string_view piece) {
     return received.add_body(piece.data(), piece.size());
 }
 
-TEST(Received, has_headers_by_their_names_in_lower_case) {
+TEST(Received, has_header_names_in_lower_case) {
     Received received;
     for (const char *piece : {"HTTP/1.1 202 Accepted\r\n", "X-Message-Id:\t abc \r\n", "Ret",
                               "ry-After : 7\r\nempty:\r\n", "no colon\r\n", "a: b: c\n", "\r\n"})
@@ -27,7 +27,7 @@ TEST(Received, has_headers_by_their_names_in_lower_case) {
     EXPECT_EQ(received.headers(), expected);
 }
 
-TEST(Received, takes_the_last_of_several_headers_of_one_name) {
+TEST(Received, uses_the_last_of_several_headers_with_one_name) {
     Received received;
     EXPECT_TRUE(add_headers(received, "Retry-After: 7\r\nretry-after: 8\r\n"));
     EXPECT_EQ(received.headers()["retry-after"], "8");
@@ -45,7 +45,7 @@ TEST(Received, keeps_only_the_beginning) {
     EXPECT_EQ(received.headers().count("late"), 0U);
 }
 
-TEST(Received, says_when_too_much_was_read) {
+TEST(Received, stops_after_too_many_bytes) {
     Received received;
     const std::string half(Received::max_read / 2, 'x');
     EXPECT_TRUE(add_headers(received, half));

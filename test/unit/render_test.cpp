@@ -8,7 +8,7 @@ namespace job_alerting::core {
 
 namespace {
 
-TEST(Mail, tells_of_each_job_all_that_there_is) {
+TEST(Mail, shows_all_details_of_each_job) {
     Failure failure = sample_failure();
     failure.chain = "2026-07-14T01:00:00+00:00";
     failure.attempts = 2;
@@ -25,7 +25,7 @@ TEST(Mail, tells_of_each_job_all_that_there_is) {
     expect_well_made(mail);
 }
 
-TEST(Mail, prints_nothing_silly_where_nothing_is_known) {
+TEST(Mail, omits_unknown_details) {
     const Mail mail = mail_of({Failure(), bare_failure()});
     EXPECT_TRUE(contains(mail.text, "\n    job 4711 in research_jobs\n      time unknown\n"));
     EXPECT_FALSE(contains(mail.text, "No error"));
@@ -37,7 +37,7 @@ TEST(Mail, prints_nothing_silly_where_nothing_is_known) {
     expect_well_made(mail);
 }
 
-TEST(Mail, prints_the_half_that_is_there) {
+TEST(Mail, shows_one_half_if_the_other_is_missing) {
     Failure failure = bare_failure();
     failure.target_id = "t1";
     failure.attempts = 2;
@@ -49,7 +49,7 @@ TEST(Mail, prints_the_half_that_is_there) {
     EXPECT_TRUE(contains(mail_of({failure}).text, "research_jobs, album\n      time unknown"));
 }
 
-TEST(Mail, has_no_period_between_two_times_that_read_the_same) {
+TEST(Mail, shows_one_time_instead_of_an_empty_period) {
     Failure first = sample_failure();
     Failure last = sample_failure();
     last.failed_at->micros++;
@@ -58,7 +58,7 @@ TEST(Mail, has_no_period_between_two_times_that_read_the_same) {
     EXPECT_FALSE(contains(text, "from 2026")) << text;
 }
 
-TEST(Mail, takes_an_error_of_white_space_for_none) {
+TEST(Mail, treats_a_blank_error_as_none) {
     Failure failure = sample_failure();
     failure.error = " \n\t\xE2\x80\x8B\r\n";
     EXPECT_TRUE(contains(mail_of({failure}).text, "No error was recorded"));
@@ -103,7 +103,7 @@ TEST(Mail, never_interprets_hostile_text) {
         EXPECT_FALSE(contains(body, "\x1B") || contains(body, "\xE2") || contains(body, "\x80"));
 }
 
-TEST(Mail, cleans_a_digest_that_was_not_built_by_the_builder) {
+TEST(Mail, cleans_a_digest_built_by_hand) {
     Digest digest = named({});
     Failure failure = sample_failure();
     failure.job_id = repeated("x\n\x80", 50000);
@@ -118,14 +118,14 @@ TEST(Mail, cleans_a_digest_that_was_not_built_by_the_builder) {
     expect_well_made(render(digest, 50, job_url));
 }
 
-TEST(Mail, adds_nothing_but_ascii) {
+TEST(Mail, adds_only_ascii) {
     const Mail mail = mail_of(std::vector<Failure>(200, sample_failure()));
     for (const std::string &body : {mail.subject, mail.text, mail.html})
         for (const char c : body)
             EXPECT_TRUE(c == '\n' || (c >= ' ' && c <= '~'));
 }
 
-TEST(Mail, is_the_same_bytes_for_the_same_digest) {
+TEST(Mail, is_the_same_for_the_same_digest) {
     std::vector<Failure> failures;
     for (int i = 0; i < 500; ++i)
         failures.push_back(of_kind(i % 37, i));
@@ -136,7 +136,7 @@ TEST(Mail, is_the_same_bytes_for_the_same_digest) {
     EXPECT_EQ(one.html, other.html);
 }
 
-TEST(Mail, tells_of_a_queue_that_could_not_be_read_before_anything_else) {
+TEST(Mail, shows_an_unreadable_queue_first) {
     Failure in_chain = sample_failure();
     in_chain.chain = "nightly";
     const Mail mail = mail_of({in_chain, sample_failure(), unreadable_queue("mail_jobs")});
@@ -152,7 +152,7 @@ TEST(Mail, tells_of_a_queue_that_could_not_be_read_before_anything_else) {
     }
 }
 
-TEST(Mail, says_that_a_queue_can_be_read_again_only_when_it_can) {
+TEST(Mail, reports_a_recovered_queue_only_if_it_recovered) {
     Failure mended = unreadable_queue("mail_jobs");
     mended.cleared = true;
     const std::string again = "The queue can be read again.";
@@ -166,19 +166,19 @@ TEST(Mail, says_that_a_queue_can_be_read_again_only_when_it_can) {
     }
 }
 
-TEST(Mail, has_no_line_of_text_that_a_job_wrote) {
+TEST(Mail, has_no_unquoted_line_written_by_a_job) {
     Failure failure = sample_failure();
     failure.chain = failure.source = failure.queue = std::string(70, 'x') + " * b: 1 job failed";
     const Mail mail = mail_of({failure});
     EXPECT_EQ(occurrences(mail.text, "\n* "), 1U) << mail.text;
 }
 
-TEST(Mail, leaves_the_word_chain_out_where_there_is_none) {
+TEST(Mail, omits_the_word_chain_if_there_is_none) {
     EXPECT_FALSE(contains(mail_of({sample_failure()}).text, "chain"));
     EXPECT_FALSE(contains(mail_of({sample_failure(), unreadable_queue("q")}).text, "chain"));
 }
 
-TEST(Mail, says_how_many_failures_were_reported_earlier) {
+TEST(Mail, counts_earlier_failures_that_still_stand) {
     Digest digest = named({});
     EXPECT_TRUE(contains(render(digest, 50, "").text, "No failure reported earlier still stands."));
     digest.standing = 1;
@@ -187,7 +187,7 @@ TEST(Mail, says_how_many_failures_were_reported_earlier) {
     EXPECT_TRUE(contains(render(digest, 50, "").html, "12 failures reported earlier still stand."));
 }
 
-TEST(Mail, carries_its_notes) {
+TEST(Mail, shows_its_notes) {
     Digest digest = named({});
     digest.notes = {"This digest is late.", "Digest #16 is still in doubt."};
     const Mail mail = render(digest, 50, "");
@@ -195,7 +195,7 @@ TEST(Mail, carries_its_notes) {
     EXPECT_TRUE(contains(mail.html, "Digest #16 is still in doubt."));
 }
 
-TEST(Mail, without_a_number_does_not_invent_one) {
+TEST(Mail, shows_no_number_if_it_has_none) {
     Digest digest;
     digest.count = digest.unnamed = 1;
     digest.database = "approachnote";
@@ -214,7 +214,7 @@ TEST(Mail, links_each_job_and_shows_the_address) {
     EXPECT_FALSE(contains(bare.html, "<a ") || contains(bare.text, "javascript"));
 }
 
-TEST(Mail, is_html_for_mail_readers) {
+TEST(Mail, is_html_for_mail_clients) {
     const std::string html = mail_of({sample_failure()}).html;
     for (const char *part : {"<!DOCTYPE html>", "<html lang=\"en\">", "<meta charset=\"utf-8\">",
                              "<meta name=\"color-scheme\" content=\"light dark\">",

@@ -25,19 +25,19 @@ TEST(Backoff, never_waits_longer_than_the_interval) {
     EXPECT_EQ(backoff(2, 90, 0), 90);
 }
 
-TEST(Backoff, is_spread_by_a_tenth_at_most_and_only_upwards) {
+TEST(Backoff, has_jitter_of_up_to_a_tenth_upwards) {
     EXPECT_DOUBLE_EQ(backoff(1, 3600, 0.5), 63);
     EXPECT_LT(backoff(1, 3600, 0.999), 66);
     EXPECT_EQ(backoff(7, 3600, 0.999), 3600);
 }
 
-TEST(Backoff, takes_any_number_of_attempts) {
+TEST(Backoff, accepts_any_number_of_attempts) {
     EXPECT_EQ(backoff(std::numeric_limits<std::int64_t>::max(), 3600, 0), 3600);
     EXPECT_EQ(backoff(0, 3600, 0), 60);
     EXPECT_EQ(backoff(std::numeric_limits<std::int64_t>::min() + 1, 3600, 0), 60);
 }
 
-TEST(Backoff, is_lengthened_by_what_a_provider_asks_for_and_never_shortened) {
+TEST(Backoff, is_never_shorter_than_the_requested_wait) {
     EXPECT_EQ(backoff(1, 3600, 0, std::nullopt), 60);
     for (const std::int64_t asked : {0, 1, 59, 60})
         EXPECT_EQ(backoff(1, 3600, 0, asked), 60);

@@ -1,5 +1,5 @@
-// Digests of every sort, by name: what a channel makes of each can be looked at, and checked by
-// those who know its form better than we do (make samples).
+// Named digests of every sort. `make samples` renders each for every channel, so that people and
+// external checkers can judge the results.
 
 #pragma once
 
@@ -19,7 +19,7 @@ struct SampleDigest {
     Digest digest;
 };
 
-// Markup of every kind that a mail, a message or a template could fall for.
+// Markup of every kind that a mail, a message or a template might interpret.
 inline const std::string hostile_text =
     "<script>alert('1')</script> <!channel> <!here|here> <@U024BE7LH> "
     "<https://evil.example.com|ok> "
@@ -37,7 +37,7 @@ inline Failure hostile_failure() {
     return failure;
 }
 
-// An error in each of a dozen scripts, three of them written from right to left; two need joiners.
+// Errors in a dozen scripts. Three are written from right to left, and two need joiners.
 inline std::vector<Failure> failures_in_scripts() {
     const std::vector<std::string> errors = {
         "Zeit\u00FCberschreitung beim L\u00F6schen",
@@ -81,7 +81,7 @@ inline Failure nightly_failure(std::int64_t id, const std::string &source,
     return failure;
 }
 
-// The night that the mail in doc/digest.md and the screenshots in doc/ show.
+// The digest in doc/digest.md and in the screenshots of doc/.
 inline Digest nightly_digest() {
     Failure died = nightly_failure(2, "apple", "refresh_catalog", "03:07:09");
     died.target_type = "artist";
@@ -112,7 +112,7 @@ inline Digest nightly_digest() {
     return digest;
 }
 
-// A night with a broken chain, and more besides.
+// A broken chain, an unreadable queue, and jobs without a chain.
 inline Digest ordinary_digest() {
     std::vector<Failure> failures;
     for (std::int64_t id = 1; id <= 3; ++id) {
@@ -130,7 +130,7 @@ inline Digest ordinary_digest() {
     return digest;
 }
 
-// Two jobs of each of three languages, with the stack traces that their workers stored.
+// Stack traces of three languages, for two jobs each.
 inline Digest digest_of_traces() {
     std::vector<Failure> failures;
     for (const Trace &trace : traces()) {

@@ -64,7 +64,7 @@ inline Digest digest_of(const std::vector<Failure> &failures, std::size_t max_li
     return named(builder.finish());
 }
 
-// A name of its own for every number, in letters only.
+// A distinct name for every number, in letters only.
 inline std::string kind(int number) {
     std::string name = "kind_";
     for (; number > 0; number /= 26)

@@ -36,7 +36,7 @@ void expect_bad(std::string_view list, std::string_view why) {
     }
 }
 
-TEST(SendgridBody, holds_all_that_a_mail_needs) {
+TEST(SendgridBody, contains_all_parts_of_a_mail) {
     const json expected = json::parse(R"({
         "personalizations": [{
             "to": [{"email": "a@example.com", "name": "A"}, {"email": "b@example.com"}],
@@ -66,7 +66,7 @@ TEST(SendgridBody, holds_all_that_a_mail_needs) {
     EXPECT_EQ(json::parse(sendgrid_body(sample_mail(), sample_envelope())), expected);
 }
 
-TEST(SendgridBody, holds_its_one_recipient_in_a_list) {
+TEST(SendgridBody, puts_a_single_recipient_into_a_list) {
     Envelope envelope = sample_envelope();
     envelope.to.pop_back();
     const json body = json::parse(sendgrid_body(sample_mail(), envelope));
@@ -75,7 +75,7 @@ TEST(SendgridBody, holds_its_one_recipient_in_a_list) {
     EXPECT_EQ(body["personalizations"][0]["to"].size(), 1U);
 }
 
-TEST(SendgridBody, is_ascii_whatever_the_mail_holds) {
+TEST(SendgridBody, is_always_ascii) {
     Mail mail = sample_mail();
     mail.text = "\x01\"\\\x80\xED\xA0\x80 \xE2\x80\xA8";
     const std::string body = sendgrid_body(mail, sample_envelope());
@@ -100,7 +100,7 @@ TEST(SendgridRequest, goes_to_mail_send_below_the_endpoint) {
     }
 }
 
-TEST(SendgridRequest, refuses_a_key_that_would_break_the_header_without_naming_it) {
+TEST(SendgridRequest, refuses_a_malformed_key_without_quoting_it) {
     for (const char *key : {"", "SG.key\n", "SG.\r\nX: y", "\tSG", "SG\x7F"}) {
         try {
             sendgrid_request("https://api.sendgrid.com", key, "{}");
@@ -111,7 +111,7 @@ TEST(SendgridRequest, refuses_a_key_that_would_break_the_header_without_naming_i
     }
 }
 
-TEST(ParseAddresses, takes_addresses_with_and_without_names) {
+TEST(ParseAddresses, accepts_addresses_with_and_without_names) {
     const auto addresses = parse_addresses(
         " a@example.com ,Ops Team <ops@example.com>,\"Doe, \\\"J\\\"; Jr\" <j@x>, <k@x.org>");
     ASSERT_EQ(addresses.size(), 4U);
@@ -136,7 +136,7 @@ TEST(SendgridBody, puts_a_name_with_a_comma_in_quotes) {
     EXPECT_EQ(body["personalizations"][0]["to"][2]["name"], "\"A, B/\"");
 }
 
-TEST(ParseAddresses, keeps_an_address_once) {
+TEST(ParseAddresses, drops_repeated_addresses) {
     const auto addresses = parse_addresses("A@Example.com, b@x.org, a@example.COM");
     ASSERT_EQ(addresses.size(), 2U);
     EXPECT_EQ(addresses[0].email, "A@Example.com");
@@ -151,7 +151,7 @@ TEST(ParseAddresses, cleans_a_name_and_keeps_its_letters) {
               "b er");
 }
 
-TEST(ParseAddresses, refuses_what_is_no_address_and_says_why) {
+TEST(ParseAddresses, refuses_an_invalid_address_with_a_reason) {
     expect_bad("", "missing");
     expect_bad("  ", "missing");
     expect_bad("a@x,", "missing");
@@ -199,7 +199,7 @@ TEST(ParseAddresses, checks_the_parts_of_an_address) {
     expect_bad("a@" + label + "." + label + "." + label + "." + std::string(61, 'd'), "254");
 }
 
-TEST(ParseAddresses, says_where_the_fault_is_without_quoting_it) {
+TEST(ParseAddresses, can_locate_a_fault_without_quoting_it) {
     try {
         parse_addresses("a@example.com, secret-ops, b@example.com");
         ADD_FAILURE();
@@ -224,7 +224,7 @@ TEST(ParseAddresses, quotes_in_whole_characters) {
         }
 }
 
-TEST(ParseAddresses, takes_thousands_in_no_time) {
+TEST(ParseAddresses, parses_thousands_quickly) {
     std::string list;
     for (int i = 0; i < 20000; ++i)
         list += "a" + std::to_string(i) + "@example.com,A" + std::to_string(i) + "@example.com,";
@@ -232,7 +232,7 @@ TEST(ParseAddresses, takes_thousands_in_no_time) {
     EXPECT_EQ(parse_addresses(list).size(), 20001U);
 }
 
-TEST(ParseAddresses, names_the_bad_one_and_clips_it) {
+TEST(ParseAddresses, quotes_the_invalid_address_and_clips_it) {
     expect_bad("a@x, b", "\"b\"");
     try {
         parse_addresses(std::string(100000, 'x'));

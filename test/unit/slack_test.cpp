@@ -24,7 +24,7 @@ json message_of(const std::vector<Failure> &failures) {
     return message_of(digest_of(failures));
 }
 
-// All strings under `name`, in their order; what a reader sees is under "text" and "url".
+// All strings under `name`, in order. The visible text is under "text" and "url".
 void collect(const json &value, const std::set<std::string> &names,
              std::vector<std::string> &found) {
     if (!value.is_structured())
@@ -54,7 +54,7 @@ void expect_plain(const json &text, std::size_t most) {
     EXPECT_FALSE(text.value("emoji", true));
     const std::string words = text["text"];
     EXPECT_FALSE(words.empty());
-    // Also if Slack counts them as it escapes them.
+    // Holds even if Slack counts escaped characters.
     EXPECT_LE(characters(words) + 4 * occurrences(words, "&") + 3 * occurrences(words, "<") +
                   3 * occurrences(words, ">"),
               most);
@@ -90,7 +90,7 @@ void expect_block(const json &block) {
     }
 }
 
-// What Slack refuses is not in it, and no job text where Slack would read markup.
+// The message contains nothing that Slack refuses, and no job text in an element with markup.
 void expect_well_made(const std::string &body) {
     for (const char c : body)
         EXPECT_TRUE(c >= ' ' && c <= '~');
@@ -109,7 +109,7 @@ void expect_well_made(const std::string &body) {
     EXPECT_FALSE(contains(body, "\"mrkdwn\",")) << "no element of markup";
 }
 
-TEST(SlackMessage, tells_of_each_job_what_the_mail_tells) {
+TEST(SlackMessage, shows_the_details_of_the_mail_for_each_job) {
     const Digest digest = ordinary_digest();
     const json message = message_of(digest);
     const std::string all = read(message);
@@ -134,7 +134,7 @@ TEST(SlackMessage, tells_of_each_job_what_the_mail_tells) {
     EXPECT_LT(all.find("\nChain "), all.find("\nNot in a chain"));
 }
 
-TEST(SlackMessage, is_well_made_whatever_the_digest) {
+TEST(SlackMessage, is_always_well_formed) {
     for (const auto &[name, digest] : sample_digests()) {
         SCOPED_TRACE(name);
         for (const std::size_t max_listed : {0, 50, 500})
@@ -143,7 +143,7 @@ TEST(SlackMessage, is_well_made_whatever_the_digest) {
     }
 }
 
-TEST(SlackMessage, shows_hostile_text_as_it_is_and_follows_none_of_it) {
+TEST(SlackMessage, shows_hostile_text_without_interpreting_it) {
     const json message = message_of({hostile_failure()});
     const std::string shown = clean_line(hostile_text);
     const std::string fallback = message["text"];
@@ -156,7 +156,7 @@ TEST(SlackMessage, shows_hostile_text_as_it_is_and_follows_none_of_it) {
         EXPECT_FALSE(type == "broadcast" || type == "user" || type == "emoji" || type == "mrkdwn");
 }
 
-TEST(SlackMessage, links_a_job_to_its_page_and_to_nothing_else) {
+TEST(SlackMessage, links_a_job_only_to_its_page) {
     const json linked = message_of({sample_failure()});
     EXPECT_EQ(strings(linked, {"url"}),
               std::vector<std::string>{"https://admin.example.com/jobs/4711"});
@@ -164,7 +164,7 @@ TEST(SlackMessage, links_a_job_to_its_page_and_to_nothing_else) {
         EXPECT_TRUE(strings(message_of(digest_of({sample_failure()}), 50, url), {"url"}).empty());
 }
 
-TEST(SlackMessage, keeps_to_its_limits_with_the_largest_fields) {
+TEST(SlackMessage, fits_its_limits_with_the_largest_fields) {
     for (const char *piece : {"'", "\"", "&", "<", "\\", "\xF0\x9F\x8E\xB5", "a ", "\"&"}) {
         for (const int kinds : {1, 40, 400}) {
             std::vector<Failure> failures;
@@ -184,12 +184,12 @@ TEST(SlackMessage, keeps_to_its_limits_with_the_largest_fields) {
             const std::string body = slack_body(digest, 500, "https://x/{queue}/{job_id}");
             SCOPED_TRACE(piece);
             expect_well_made(body);
-            EXPECT_TRUE(contains(body, " more notes.")) << "counted where they are left out";
+            EXPECT_TRUE(contains(body, " more notes.")) << "omitted notes are counted";
         }
     }
 }
 
-// The number before `word` in the text, each time that it is there, in all.
+// The sum of the numbers before every `word` in the text.
 std::int64_t numbers_before(const std::string &text, const std::string &word) {
     std::int64_t all = 0;
     for (auto at = text.find(word); at != text.npos; at = text.find(word, at + 1)) {
@@ -202,8 +202,8 @@ std::int64_t numbers_before(const std::string &text, const std::string &word) {
     return all;
 }
 
-// Of a digest whose failures all have causes in its groups: that what is shown and what is not are
-// all of them, and how many jobs are listed.
+// For a digest without unnamed failures: checks that shown and omitted failures add up to all.
+// Returns the number of listed jobs.
 std::int64_t expect_sum(const std::vector<Failure> &failures) {
     std::string all = read(message_of(failures));
     all = all.substr(all.find('\n')); // the header counts them, too
@@ -214,7 +214,7 @@ std::int64_t expect_sum(const std::vector<Failure> &failures) {
         << all;
     const auto listed = static_cast<std::int64_t>(occurrences(all, "\njob "));
     EXPECT_GE(listed, std::min<std::int64_t>(static_cast<std::int64_t>(failures.size()), 5))
-        << "and makes use of its room";
+        << "and uses its room";
     return listed;
 }
 
@@ -229,7 +229,7 @@ TEST(SlackMessage, adds_up_to_the_count_of_the_digest) {
     }
 }
 
-TEST(SlackMessage, counts_those_of_one_cause_that_it_does_not_list) {
+TEST(SlackMessage, counts_the_jobs_of_one_cause_that_it_does_not_list) {
     const std::vector<Failure> failures(100000, sample_failure());
     const std::int64_t listed = expect_sum(failures);
     EXPECT_EQ(listed + numbers_before(read(message_of(failures)), " more like this"), 100000);
@@ -244,7 +244,7 @@ TEST(SlackMessage, lists_a_job_of_each_cause_before_a_second_of_any) {
     EXPECT_TRUE(contains(all, "and 99 more like this"));
 }
 
-TEST(SlackMessage, never_has_more_blocks_than_allowed_though_there_were_room_for_their_text) {
+TEST(SlackMessage, fits_the_limit_on_blocks_with_short_texts) {
     std::vector<Failure> failures;
     for (int i = 0; i < 60; ++i) {
         failures.push_back(Failure());
@@ -262,7 +262,7 @@ TEST(SlackMessage, shows_text_of_every_script) {
         EXPECT_TRUE(contains(all, "\n" + *failure.error + "\n")) << *failure.error;
 }
 
-TEST(SlackMessage, leaves_out_no_job_for_the_number_of_its_blocks) {
+TEST(SlackMessage, drops_no_job_because_of_the_limit_on_blocks) {
     std::vector<Failure> failures;
     for (int i = 0; i < 14; ++i) {
         failures.push_back(of_kind(i, i + 1));
@@ -277,7 +277,7 @@ TEST(SlackMessage, leaves_out_no_job_for_the_number_of_its_blocks) {
     EXPECT_EQ(occurrences(all, "\njob "), causes) << all;
 }
 
-TEST(SlackMessage, carries_its_notes_and_says_when_it_is_minimal) {
+TEST(SlackMessage, shows_its_notes_and_its_minimal_form) {
     for (const auto &[name, digest] : sample_digests()) {
         const std::string all = read(message_of(digest));
         for (const std::string &note : digest.notes)
@@ -288,7 +288,7 @@ TEST(SlackMessage, carries_its_notes_and_says_when_it_is_minimal) {
     }
 }
 
-TEST(SlackMessage, is_the_same_bytes_for_the_same_digest) {
+TEST(SlackMessage, is_the_same_for_the_same_digest) {
     EXPECT_EQ(slack_body(ordinary_digest(), 50, job_url),
               slack_body(ordinary_digest(), 50, job_url));
 }

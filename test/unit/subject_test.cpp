@@ -8,7 +8,7 @@ namespace job_alerting::core {
 
 namespace {
 
-TEST(Subject, says_how_many_failed_where_what_and_the_number) {
+TEST(Subject, contains_count_database_kinds_and_number) {
     std::vector<Failure> failures(4, sample_failure());
     for (std::size_t i = 1; i < 4; ++i) {
         failures[i].source = "youtube";
@@ -21,7 +21,7 @@ TEST(Subject, says_how_many_failed_where_what_and_the_number) {
               "1 job failed in approachnote: apple/refresh_catalog [#17]");
 }
 
-TEST(Subject, names_the_cluster) {
+TEST(Subject, contains_the_cluster) {
     DigestBuilder builder(50);
     builder.add(sample_failure());
     Digest digest = named(builder.finish());
@@ -31,7 +31,7 @@ TEST(Subject, names_the_cluster) {
     EXPECT_TRUE(contains(mail.text, "database approachnote in cluster prod"));
 }
 
-TEST(Subject, names_kinds_as_far_as_they_fit_and_counts_the_rest) {
+TEST(Subject, lists_the_kinds_that_fit_and_counts_the_rest) {
     std::vector<Failure> failures;
     for (int i = 0; i < 100; ++i)
         failures.push_back(of_kind(i));
@@ -44,14 +44,14 @@ TEST(Subject, names_kinds_as_far_as_they_fit_and_counts_the_rest) {
         << subject;
 }
 
-TEST(Subject, does_not_claim_to_know_the_kinds_of_unnamed_failures) {
+TEST(Subject, counts_kinds_as_a_minimum_with_unnamed_failures) {
     DigestBuilder builder(50);
     for (int i = 0; i < 10001; ++i)
         builder.add(of_kind(i));
     EXPECT_TRUE(contains(render(named(builder.finish()), 50, "").subject, "and at least "));
 }
 
-TEST(Subject, says_it_when_a_queue_could_not_be_read) {
+TEST(Subject, reports_an_unreadable_queue) {
     const Failure one = unreadable_queue("research_jobs");
     const Failure other = unreadable_queue("mail_jobs");
     EXPECT_EQ(mail_of({one}).subject,
@@ -65,7 +65,7 @@ TEST(Subject, says_it_when_a_queue_could_not_be_read) {
               "apple/refresh_catalog (2) [#17]");
 }
 
-TEST(Subject, is_clipped_and_on_one_line_whatever_the_data) {
+TEST(Subject, is_always_clipped_to_one_line) {
     Failure failure = sample_failure();
     failure.source = repeated("s\n\r\xE2\x80\xAE{{headline}}", 5000);
     failure.job_type = repeated("t<b>", 5000);

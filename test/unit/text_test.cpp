@@ -22,7 +22,7 @@ TEST(Clean, keeps_plain_text_and_letters_of_all_scripts) {
     EXPECT_EQ(clean(""), "");
 }
 
-TEST(Clean, makes_a_line_feed_of_every_line_end) {
+TEST(Clean, replaces_every_line_end_by_a_line_feed) {
     EXPECT_EQ(clean("a\r\nb\rc\nd"), "a\nb\nc\nd");
     EXPECT_EQ(clean("a\xC2\x85"
                     "b\xE2\x80\xA8"
@@ -31,7 +31,7 @@ TEST(Clean, makes_a_line_feed_of_every_line_end) {
               "a\nb\nc\nd");
 }
 
-TEST(Clean, makes_a_space_of_a_tab) {
+TEST(Clean, replaces_a_tab_by_a_space) {
     EXPECT_EQ(clean("a\tb\vc\fd"), "a b c d");
 }
 
@@ -42,7 +42,7 @@ TEST(Clean, removes_control_characters) {
               "abcd");
 }
 
-TEST(Clean, removes_the_control_sequences_of_terminals_whole) {
+TEST(Clean, removes_terminal_control_sequences) {
     for (const char *sequence : {
              "\x1B[31;1m",                        // colours
              "\x1B[0m",                           //
@@ -87,7 +87,7 @@ TEST(Clean, removes_the_control_sequences_of_terminals_whole) {
               "ERROR here");
 }
 
-TEST(Clean, lets_no_unfinished_control_sequence_hide_text) {
+TEST(Clean, hides_no_text_after_an_unfinished_control_sequence) {
     EXPECT_EQ(clean("a\x1B]0;title"), "a0;title") << "without an end";
     EXPECT_EQ(clean("a\x1B]0;title\nb\x07"), "a0;title\nb") << "broken off by the end of its line";
     EXPECT_EQ(clean("a\x1B]0;b\x1B[31mc\x07"), "a0;bc") << "by another sequence";
@@ -106,7 +106,7 @@ TEST(Clean, lets_no_unfinished_control_sequence_hide_text) {
         << "NEL in C1 ends a line";
 }
 
-TEST(Clean, takes_no_longer_for_control_sequences_without_an_end) {
+TEST(Clean, takes_linear_time_for_unfinished_control_sequences) {
     for (const char *piece : {"\x1B]", "\x1BP\x1B", "\xC2\x9D", "\x1B[", "\x1B(", "\x1B]a"})
         EXPECT_LE(clean(repeated(piece, 1000000)).size(), 2000000U);
 }
@@ -134,7 +134,7 @@ TEST(Clean, removes_bidirectional_characters) {
         EXPECT_EQ(clean(std::string("a") + bidi + "b"), "ab");
 }
 
-TEST(Clean, removes_what_shows_nothing) {
+TEST(Clean, removes_invisible_characters) {
     for (const char *invisible :
          {"\xC2\xAD", "\xCD\x8F", "\xE1\x85\x9F", "\xE2\x80\x8B", "\xE2\x80\x8D", "\xE2\x81\xA0",
           "\xE3\x85\xA4", "\xEF\xB8\x8F", "\xEF\xBB\xBF", "\xEF\xBE\xA0", "\xEF\xBF\xB9",
@@ -142,13 +142,13 @@ TEST(Clean, removes_what_shows_nothing) {
         EXPECT_EQ(clean(std::string("a") + invisible + "b"), "ab");
 }
 
-TEST(Clean, keeps_the_neighbours_of_what_it_removes) {
+TEST(Clean, keeps_the_neighbours_of_removed_characters) {
     for (const char *visible : {"\xC2\xA0", "\xC2\xAC", "\xC2\xAE", "\xE2\x80\x90", "\xE2\x80\xAF",
                                 "\xEF\xBF\xBD", "\xEE\x80\x80"})
         EXPECT_EQ(clean(visible), visible);
 }
 
-TEST(Clean, makes_a_question_mark_of_every_malformed_byte) {
+TEST(Clean, replaces_every_malformed_byte_by_a_question_mark) {
     EXPECT_EQ(clean("a\x80z"), "a?z") << "a continuation byte alone";
     EXPECT_EQ(clean("a\xC3z"), "a?z") << "a lead byte alone";
     EXPECT_EQ(clean("a\xC0\x80z"), "a??z") << "an overlong NUL";
@@ -167,18 +167,18 @@ TEST(Clean, makes_a_question_mark_of_every_malformed_byte) {
     EXPECT_EQ(clean("\xE4\xB8\xE4\xB8\xAD"), "??\xE4\xB8\xAD") << "a whole one after a broken one";
 }
 
-TEST(CleanLine, makes_one_space_of_all_white_space) {
+TEST(CleanLine, replaces_each_run_of_white_space_by_one_space) {
     EXPECT_EQ(clean_line("  a \t\r\n\xC2\xA0\xE3\x80\x80 b\n"), "a b");
     EXPECT_EQ(clean_line(" \n\t "), "");
 }
 
-TEST(OneLine, is_what_clean_line_and_clip_make) {
+TEST(OneLine, equals_clean_line_and_clip) {
     const std::string hostile = repeated("a \xF0\x9F\x8E\xB5\n\x80\xE2\x80\xAE", 50);
     for (std::size_t most = 0; most < 120; ++most)
         EXPECT_EQ(one_line(hostile, most), clip(clean_line(hostile), most));
 }
 
-TEST(Clip, leaves_what_fits) {
+TEST(Clip, keeps_text_that_fits) {
     EXPECT_EQ(clip("abcde", 5), "abcde");
     EXPECT_EQ(clip("", 0), "");
 }
@@ -190,7 +190,7 @@ TEST(Clip, marks_a_cut_within_the_limit) {
     EXPECT_EQ(clip("abcdef", 0), "");
 }
 
-TEST(Clip, cuts_on_a_character_boundary) {
+TEST(Clip, cuts_between_characters) {
     const std::string notes = repeated("\xF0\x9F\x8E\xB5", 6);
     EXPECT_EQ(clip(notes, 6), notes);
     EXPECT_EQ(clip(notes, 5), repeated("\xF0\x9F\x8E\xB5", 2) + "...");
@@ -201,17 +201,17 @@ TEST(FirstLines, skips_empty_lines_and_keeps_the_indentation) {
     EXPECT_EQ(first_lines("\n\n error  \n\n   at a\n", 6, 600), " error\n   at a");
 }
 
-TEST(FirstLines, marks_lines_that_are_left_out) {
+TEST(FirstLines, marks_omitted_lines) {
     EXPECT_EQ(first_lines("a\nb\nc", 2, 600), "a\nb ...");
     EXPECT_EQ(first_lines("a\nb\n \n", 2, 600), "a\nb");
 }
 
-TEST(FirstLines, marks_characters_that_are_left_out) {
+TEST(FirstLines, marks_omitted_characters) {
     EXPECT_EQ(first_lines("abcdefgh", 6, 6), "abc...");
     EXPECT_EQ(first_lines("abcdef\ng", 1, 6), "abc...");
 }
 
-TEST(FirstLines, changes_nothing_the_second_time) {
+TEST(FirstLines, is_idempotent) {
     for (const std::string &error : {repeated("a\n", 20), repeated("\xF0\x9F\x8E\xB5", 900),
                                      repeated("word ", 200), repeated("x", 597) + "\n\n y\nz"}) {
         const std::string once = first_lines(error, 6, 600);
@@ -219,11 +219,11 @@ TEST(FirstLines, changes_nothing_the_second_time) {
     }
 }
 
-TEST(FirstLines, finds_text_after_megabytes_of_nothing) {
+TEST(FirstLines, finds_text_after_megabytes_of_white_space) {
     EXPECT_EQ(first_lines(repeated(" \n\xE2\x80\x8B", 1000000) + "late", 6, 600), "late");
 }
 
-TEST(NormaliseError, masks_what_differs_from_job_to_job) {
+TEST(NormaliseError, masks_parts_that_differ_from_job_to_job) {
     const std::pair<const char *, const char *> alike[] = {
         {"timeout after 31 s on host 10.0.0.7", "timeout after 45 s on host 10.0.0.9"},
         {"took 31s", "took 1,204.5s"},
@@ -261,7 +261,7 @@ TEST(NormaliseError, masks_what_differs_from_job_to_job) {
     }
 }
 
-TEST(NormaliseError, keeps_apart_what_differs_in_words) {
+TEST(NormaliseError, separates_errors_with_different_words) {
     EXPECT_NE(normalise_error("can't open a"), normalise_error("can't open b"));
     EXPECT_NE(normalise_error("don't and can't a"), normalise_error("don't and can't b"));
     EXPECT_NE(normalise_error("can't open 'x'"), normalise_error("can't shut 'x'"));
@@ -271,7 +271,7 @@ TEST(NormaliseError, keeps_apart_what_differs_in_words) {
     EXPECT_NE(normalise_error("a 'x' b"), normalise_error("a 'x' c"));
 }
 
-TEST(NormaliseError, keeps_a_status_apart_from_another) {
+TEST(NormaliseError, separates_errors_with_different_statuses) {
     for (const char *error :
          {"HTTP @ from upstream", "HTTP/1.1 @ Service Unavailable", "HTTP Error @: see above",
           "Request failed with status code @", "status: @", "status=@", "{\"status\": @}",
@@ -289,7 +289,7 @@ TEST(NormaliseError, keeps_a_status_apart_from_another) {
     }
 }
 
-TEST(NormaliseError, leaves_names_and_words_as_they_are) {
+TEST(NormaliseError, keeps_names_and_words) {
     for (const char *error :
          {"java.lang.IllegalStateException: no album",
           "org.springframework.beans.factory.UnsatisfiedDependencyException",
@@ -306,7 +306,7 @@ TEST(NormaliseError, leaves_names_and_words_as_they_are) {
     EXPECT_NE(normalise_error("KeyError: 'a'"), normalise_error("ValueError: 'a'"));
 }
 
-TEST(NormaliseError, masks_ids_of_one_case_but_for_a_few) {
+TEST(NormaliseError, masks_most_ids_of_one_case) {
     std::mt19937 dice(20261125);
     for (const std::string letters :
          {"0123456789ABCDEFGHJKMNPQRSTVWXYZ", "0123456789abcdefghijklmnopqrstuvwxyz"}) {
@@ -323,7 +323,7 @@ TEST(NormaliseError, masks_ids_of_one_case_but_for_a_few) {
     EXPECT_EQ(normalise_error("libx264encoder2pass"), "libx#encoder#pass");
 }
 
-TEST(NormaliseError, is_bounded_and_quick_for_any_input) {
+TEST(NormaliseError, is_bounded_and_fast_for_any_input) {
     for (const char *piece :
          {"a", "'", "' '", "\"`'", "0", "f", "0x", "2026-07-14 ", "\xC3", "\n ", "\xE2\x80\x8B",
           "'a", "f-", "a@", "a.", "?a=", "aB1-", "eyJ", "HTTP 500 "}) {
@@ -332,7 +332,7 @@ TEST(NormaliseError, is_bounded_and_quick_for_any_input) {
     }
 }
 
-TEST(NormaliseError, takes_no_longer_for_quotes_that_are_never_closed) {
+TEST(NormaliseError, takes_linear_time_for_unclosed_quotes) {
     const auto time = [](const std::string &error) {
         const auto begin = std::chrono::steady_clock::now();
         for (int i = 0; i < 100; ++i)
@@ -355,7 +355,7 @@ TEST(Wrap, breaks_long_lines_between_words) {
     EXPECT_EQ(wrap("\xC3\xA9\xC3\xA9 \xC3\xA9\xC3\xA9", 5), "\xC3\xA9\xC3\xA9 \xC3\xA9\xC3\xA9\n");
 }
 
-TEST(Wrap, sets_later_parts_in_or_repeats_the_bar) {
+TEST(Wrap, indents_continuation_lines_or_repeats_the_bar) {
     EXPECT_EQ(wrap("  aaa bbb", 6), "  aaa\n    bbb\n");
     EXPECT_EQ(wrap("* aaa bbb", 6), "* aaa\n  bbb\n");
     EXPECT_EQ(wrap("  | aaa bbb", 8), "  | aaa\n  | bbb\n");
@@ -366,12 +366,12 @@ TEST(Wrap, never_breaks_a_word) {
     EXPECT_EQ(wrap("* aaaaaaaaaa b", 5), "* aaaaaaaaaa\n  b\n");
 }
 
-TEST(Wrap, leaves_no_space_at_an_end_and_no_double_empty_line) {
+TEST(Wrap, removes_trailing_spaces_and_double_empty_lines) {
     EXPECT_EQ(wrap("\n\na  \n \n\n\nb \n\n", 78), "a\n\nb\n");
     EXPECT_EQ(wrap("", 78), "\n");
 }
 
-TEST(Text, tells_what_shows_nothing) {
+TEST(Text, recognises_invisible_text) {
     for (const char *text : {"", " ", "\t\r\n", "\xE2\x80\x8B", "\xE2\x80\x8D\xE2\x80\x8C",
                              "\xC2\xA0", "\xE3\x80\x80", "\xEF\xBB\xBF", "\xC2\xAD", "\x1B[1m"})
         EXPECT_TRUE(shows_nothing(text)) << text;

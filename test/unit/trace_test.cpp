@@ -30,28 +30,28 @@ TEST(TellingLine, is_the_exception_of_every_trace) {
         }
 }
 
-TEST(TellingLine, tells_two_exceptions_of_the_same_frames_apart) {
+TEST(TellingLine, separates_two_exceptions_with_the_same_frames) {
     for (const Trace &trace : traces())
         EXPECT_NE(normalise_error(text_of(trace, trace.one, 17)),
                   normalise_error(text_of(trace, trace.other, 17)))
             << trace.name;
 }
 
-TEST(TellingLine, knows_an_exception_at_other_lines_and_addresses) {
+TEST(TellingLine, recognises_an_exception_at_other_lines_and_addresses) {
     for (const Trace &trace : traces())
         EXPECT_EQ(normalise_error(text_of(trace, trace.one, 17)),
                   normalise_error(text_of(trace, trace.one, 1204)))
             << trace.name;
 }
 
-TEST(TellingLine, of_a_telling_line_is_that_line) {
+TEST(TellingLine, is_idempotent) {
     for (const Trace &trace : traces()) {
         const std::string telling = telling_line(text_of(trace, trace.one, 17));
         EXPECT_EQ(telling_line(telling), telling) << trace.name;
     }
 }
 
-TEST(TellingLine, is_known_in_a_trace_that_has_lost_its_middle) {
+TEST(TellingLine, is_found_in_a_trace_without_its_middle) {
     const std::string python = "  File \"/app/worker.py\", line 17, in run\n    step(job)\n";
     EXPECT_EQ(telling_line("Traceback (most recent call last):\n" + python +
                            "  File \"/a\n...\n, in f\n" + python + "KeyError: 'album'\n"),
@@ -63,7 +63,7 @@ TEST(TellingLine, is_known_in_a_trace_that_has_lost_its_middle) {
               "java.io.EOFException");
 }
 
-TEST(TellingLine, is_the_first_line_of_what_is_no_trace) {
+TEST(TellingLine, is_the_first_line_of_other_text) {
     EXPECT_EQ(telling_line("\n  HTTP 503\tfrom upstream \nretry later"), "HTTP 503 from upstream");
     EXPECT_EQ(telling_line("no album\n  at the end of the list"), "no album");
     EXPECT_EQ(telling_line("state A ---> B\nnothing more"), "state A ---> B");
@@ -73,7 +73,7 @@ TEST(TellingLine, is_the_first_line_of_what_is_no_trace) {
     EXPECT_EQ(telling_line("the command failed\nCaused by:\n\nno idea"), "the command failed");
 }
 
-TEST(TellingLine, is_never_empty_where_something_is_said) {
+TEST(TellingLine, is_never_empty_for_visible_text) {
     for (const char *text : {"Traceback (most recent call last):",
                              "...",
                              "  File \"a\", line 1, in f",
@@ -102,7 +102,7 @@ TEST(TellingLine, is_never_empty_where_something_is_said) {
               "in the midst");
 }
 
-TEST(TellingLine, is_bounded_and_takes_no_longer_for_any_input) {
+TEST(TellingLine, is_bounded_and_takes_linear_time) {
     const auto time = [](const std::string &piece) {
         const std::string huge = "a\n" + repeated(piece, 300000 / piece.size()) + "\na";
         const auto begin = std::chrono::steady_clock::now();
@@ -154,7 +154,7 @@ TEST(Excerpt, begins_with_the_telling_line_and_ends_with_the_nearest_frames) {
     EXPECT_EQ(excerpt("a\nNOTICE: b\nERROR: c\nDETAIL: d", 6, 600), "ERROR: c\nDETAIL: d\n...");
 }
 
-TEST(Excerpt, has_the_frames_of_the_exception_it_tells) {
+TEST(Excerpt, has_the_frames_of_its_exception) {
     EXPECT_EQ(excerpt(text_of(traces()[2], "worker.StepFailed", 17), 6, 600),
               "worker.StepFailed\n"
               "  File \"/app/worker.py\", line 17, in run\n"
@@ -180,13 +180,13 @@ TEST(Excerpt, has_the_frames_of_the_exception_it_tells) {
               std::string::npos);
 }
 
-TEST(Excerpt, of_what_is_no_trace_is_its_first_lines) {
+TEST(Excerpt, is_the_first_lines_of_other_text) {
     for (const std::string &text : {std::string("HTTP 503\nretry later"), std::string("a\nb\nc\nd"),
                                     repeated("word ", 300), std::string("a\n\n  b\n at the end")})
         EXPECT_EQ(excerpt(text, 3, 100), first_lines(text, 3, 100));
 }
 
-TEST(Excerpt, is_within_its_limits_and_begins_with_the_telling_line_of_every_trace) {
+TEST(Excerpt, fits_its_limits_and_begins_with_the_telling_line) {
     for (const Trace &trace : traces()) {
         const std::string text = text_of(trace, trace.one, 17);
         const std::string shown = excerpt(text, max_error_lines, max_error);
@@ -197,7 +197,7 @@ TEST(Excerpt, is_within_its_limits_and_begins_with_the_telling_line_of_every_tra
     }
 }
 
-TEST(Digest, tells_and_groups_every_trace_by_its_exception) {
+TEST(Digest, groups_every_trace_by_its_exception) {
     for (const Trace &trace : traces()) {
         SCOPED_TRACE(trace.name);
         std::vector<Failure> failures(3, sample_failure());

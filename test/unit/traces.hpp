@@ -1,4 +1,4 @@
-// Stack traces as the runtimes of many languages print them, and logs.
+// Stack traces of many languages, and logs.
 
 #pragma once
 
@@ -9,13 +9,13 @@
 
 namespace job_alerting::core {
 
-// In `text` and `telling`, @ stands for the exception, and % for a number that differs from one
-// run to the next.
+// In `text` and `telling`, @ stands for the exception, and % for a number that differs between
+// runs.
 struct Trace {
     std::string name;
     std::string text;
     std::string telling;
-    std::string one; // exceptions that the same frames may raise
+    std::string one; // two exceptions that the same frames may raise
     std::string other;
 };
 

@@ -358,7 +358,7 @@ std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
         notes.push_back(arrival->copied ? core::copy_note(arrival->since)
                                         : core::promotion_note(arrival->since));
     for (const ledger::Mended &mended : ledger::mended_queues(transaction, channel, digest))
-        notes.push_back(core::mended_note(mended.queue, mended.since));
+        notes.push_back(core::recovered_note(mended.queue, mended.since));
     for (const DigestRow &doubtful : ledger::doubtful_digests(transaction, channel))
         if (doubtful.id != digest.id)
             notes.push_back(

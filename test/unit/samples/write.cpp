@@ -1,4 +1,4 @@
-// write FOLDER: writes what each sample digest becomes, as NAME.html, NAME.txt and NAME.slack.json.
+// write FOLDER: renders each sample digest as NAME.html, NAME.txt and NAME.slack.json.
 
 #include "core/render.hpp"
 #include "core/slack.hpp"
