@@ -39,7 +39,7 @@ SELECT pg_temp.lines_are(
     'only superusers can create the extension, it is not relocatable, and its control file names no schema');
 SELECT has_schema('job_alerting');
 SELECT tables_are('job_alerting', ARRAY['queue', 'failure', 'digest', 'installation']);
-SELECT views_are('job_alerting', ARRAY['digest_failure', 'status', 'untold']);
+SELECT views_are('job_alerting', ARRAY['digest_failure', 'status', 'unreported']);
 SELECT sequences_are('job_alerting', ARRAY['failure_id_seq', 'digest_id_seq']);
 SELECT functions_are('job_alerting', ARRAY['watch', 'watch_query', 'unwatch', 'run_digest', 'preview', 'check', 'send_test',
                                          'settle', 'server_state']);
@@ -158,7 +158,7 @@ SELECT pg_temp.columns_are('job_alerting.status', ARRAY[
     'digests_waiting bigint',
     'oldest_waiting_since timestamp with time zone',
     'queues_broken bigint']);
-SELECT pg_temp.columns_are('job_alerting.untold', ARRAY[
+SELECT pg_temp.columns_are('job_alerting.unreported', ARRAY[
     'channel text',
     'first_failure bigint',
     'last_failure bigint']);
@@ -250,7 +250,7 @@ SELECT pg_temp.lines_are(
       'send_test(OUT channel text, OUT outcome text, OUT detail text) SETOF record',
       'server_state(OUT preloaded boolean, OUT launcher_pid integer, OUT last_round_at timestamp with time zone, '
         'OUT next_round_at timestamp with time zone, OUT round_interval interval, OUT unended_rounds integer, '
-        'OUT channels text[], OUT trouble text, OUT round_since timestamp with time zone, OUT round_pid integer, '
+        'OUT channels text[], OUT problem text, OUT round_since timestamp with time zone, OUT round_pid integer, '
         'OUT asked_to_end boolean, OUT awaited_database text, OUT awaited_since timestamp with time zone) record',
       'settle(digest_id bigint, arrived boolean) text',
       'unwatch(name text, forget boolean DEFAULT false) boolean',

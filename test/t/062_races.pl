@@ -350,7 +350,7 @@ subtest 'a failing round is tried again after 10 s, and then after a longer paus
     my @warnings = $failing_log->() =~ /WARNING:  job_alerting round in database "postgres" failed: .*lock timeout/g;
     is scalar @warnings, 1, 'the log has one warning with the reason';
     # The view `status` would wait for the lock.
-    like $failing->safe_psql('postgres', 'SELECT trouble FROM job_alerting.server_state()'), qr/lock timeout/,
+    like $failing->safe_psql('postgres', 'SELECT problem FROM job_alerting.server_state()'), qr/lock timeout/,
       "the server's state has the reason";
     JobAlerting::let_go($locked);
     my ($row) = JobAlerting::run_digest($failing);

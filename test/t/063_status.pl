@@ -100,7 +100,7 @@ subtest 'the launcher is away' => sub {
     my $old = status()->{launcher_pid};
     sql("SELECT pg_terminate_backend($old)");
     JobAlerting::poll(sub { !status()->{launcher_pid} }, 20, 'its end');
-    my $status = is_unhealthy(qr/launcher is not running.*10 seconds.*server's log/, 'terminated');
+    my $status = is_unhealthy(qr/launcher is not running.*10 seconds.*server log/, 'terminated');
     is $status->{next_round_at}, undef, 'no round is due';
     $clock->pass($node, 10);
     wait_until_healthy();
@@ -118,7 +118,7 @@ subtest 'the launcher is stuck' => sub {
     kill CONT => $pid;
     ok $before->{healthy}, 'healthy while a round is less than 30 s late' or diag $before->{reason};
     ok !$after->{healthy}, 'not healthy when it is later';
-    like $after->{reason}, qr/the round that was due at 20.* has not begun: see the server's log/, 'the reason';
+    like $after->{reason}, qr/the round that was due at 20.* has not begun: see the server log/, 'the reason';
     wait_until_healthy();
     is_healthy('healthy when it goes on');
 };
@@ -150,7 +150,7 @@ subtest 'rounds fail' => sub {
     # This lock does not block reading the view.
     my $held = JobAlerting::hold($node, 'LOCK TABLE job_alerting.digest IN EXCLUSIVE MODE');
     like run_digest(), qr/lock timeout/, 'a round fails';
-    is_unhealthy(qr/the round failed: .*lock timeout; mend that, then call job_alerting\.run_digest\(\)/, 'one failed');
+    is_unhealthy(qr/the round failed: .*lock timeout; fix that, then call job_alerting\.run_digest\(\)/, 'one failed');
     JobAlerting::let_go($held);
     run_digest();
     is_healthy();
@@ -163,8 +163,8 @@ subtest 'rounds are cut off' => sub {
     for my $round (1 .. 3) {
         $clock->pass($node, $round == 1 ? $hour + 1 : 100);
         $stub->wait_for($before + $round);
-        is_unhealthy(qr/the last round was cut off before the end: see the server's log/, 'in the second') if $round == 2;
-        is_unhealthy(qr/the last 2 rounds were cut off before the end/, 'in the third') if $round == 3;
+        is_unhealthy(qr/the last round was interrupted: see the server log/, 'in the second') if $round == 2;
+        is_unhealthy(qr/the last 2 rounds were interrupted/, 'in the third') if $round == 3;
         my $worker = JobAlerting::worker($node);
         sql("SELECT pg_terminate_backend($worker)");
         JobAlerting::wait_for_end($worker);
@@ -197,7 +197,7 @@ subtest 'a queue that cannot be read' => sub {
 subtest 'a queue whose row is locked' => sub {
     my $held = JobAlerting::hold($node, 'SELECT FROM job_alerting.queue FOR UPDATE');
     my ($row) = run_digest();
-    is_unhealthy(qr/queue research_jobs cannot be read: another session holds its row; mend that/, 'held');
+    is_unhealthy(qr/queue research_jobs cannot be read: another session holds its row; fix that/, 'held');
     like $row->{detail}, qr/queue research_jobs cannot be read/, 'the detail has the same reason';
     JobAlerting::let_go($held);
     run_digest();
@@ -213,7 +213,7 @@ sub is_fault {
     my ($row) = grep { $_->{channel} eq $channel } run_digest();
     is $row->{outcome}, 'silent', "$name: nothing is new";
     like $row->{detail}, $why, "$name: the detail reports the fault";
-    is_unhealthy(qr/channel $channel: $why.*; mend that, then call job_alerting\.run_digest\(\)/, $name);
+    is_unhealthy(qr/channel $channel: $why.*; fix that, then call job_alerting\.run_digest\(\)/, $name);
     return;
 }
 
@@ -272,7 +272,7 @@ subtest "a server's log without digests" => sub {
 subtest 'no channel' => sub {
     JobAlerting::configure($node, channels => '');
     run_digest();
-    is_unhealthy(qr/nobody is told: set job_alerting\.channels/, 'none');
+    is_unhealthy(qr/not reported: set job_alerting\.channels/, 'none');
     JobAlerting::configure($node, channels => 'sendgrid');
     is_fixed();
 };
@@ -284,7 +284,7 @@ subtest 'values that are found at server start' => sub {
     sql('ALTER SYSTEM RESET job_alerting.channels');
     $node->restart;
     JobAlerting::poll(sub { status()->{reason} =~ /the round failed/ }, 10, 'the round at the start');
-    is_unhealthy(qr/job_alerting\.channels names "sendgird", which is no channel; mend that/, 'a channel that is none');
+    is_unhealthy(qr/job_alerting\.channels names "sendgird", which is no channel; fix that/, 'a channel that is none');
     JobAlerting::configure($node, channels => 'sendgrid');
     is_fault('sendgrid', qr/job_alerting\.sendgrid_url cannot be used/, 'a bad address');
     JobAlerting::configure($node, sendgrid_url => $proper);
@@ -356,7 +356,7 @@ subtest 'in doubt' => sub {
     run_digest();
     my $digest = waiting();
     my $status = is_unhealthy(
-        qr/digest $digest->{id} through sendgrid is in doubt: HTTP 503.*; it is sent again by itself at 20.*settle\($digest->{id}, true\)/,
+        qr/digest $digest->{id} through sendgrid is in doubt: HTTP 503.*; it will be sent again at 20.*settle\($digest->{id}, true\)/,
         'in doubt');
     is $status->{failures_waiting}, 3, 'its failure and two later ones wait';
     is $status->{digests_waiting}, 1, 'one digest';
@@ -391,7 +391,7 @@ subtest 'a round by hand is terminated during its request' => sub {
     JobAlerting::poll(sub { $came->() == 1 }, 10, 'the request');
     my $id = waiting()->{id};
     is_taken_up($came, 2,
-        qr/digest $id through sendgrid was being sent when its round was cut off: the next round, due at 20.*, sends it again/);
+        qr/digest $id through sendgrid was being sent when its round was interrupted: the next round, due at 20.*, sends it again/);
 };
 
 subtest 'a round by hand is terminated between record and compose' => sub {
@@ -404,7 +404,7 @@ subtest 'a round by hand is terminated between record and compose' => sub {
         q(UPDATE job_alerting.digest SET state = 'pending' WHERE id = (SELECT max(id) FROM job_alerting.digest)));
     my $call = JobAlerting::begin_digest($node);
     wait_for_lock_wait();
-    is_taken_up($came, 1, qr/the last round was cut off before the end: see the server's log; the next is due at 20/, $held);
+    is_taken_up($came, 1, qr/the last round was interrupted: see the server log; the next is due at 20/, $held);
     JobAlerting::configure($node, lock_timeout => '200ms');
 };
 
@@ -603,7 +603,7 @@ subtest 'an unknown channel found at server start does not stop the others' => s
     $node->adjust_conf('postgresql.conf', 'job_alerting.channels', "'sendgird\xFC, sendgrid'");
     $node->restart;
     JobAlerting::poll(sub { defined status()->{last_round_at} }, 10, 'the round at the start');
-    is_unhealthy(qr/job_alerting\.channels names "sendgird\?", which is no channel; mend that/, 'told');
+    is_unhealthy(qr/job_alerting\.channels names "sendgird\?", which is no channel; fix that/, 'told');
     my $job = JobAlerting::fail_job($node);
     my ($row, @more) = run_digest();
     is_deeply [ "$row->{channel}: $row->{outcome}", @more ], ['sendgrid: accepted'], 'the other channel goes on';

@@ -45,7 +45,7 @@ subtest 'a standby has no launcher, and only the primary reports' => sub {
     is_deeply [ grep { /launcher/ } ours($primary) ], ['job_alerting launcher'], 'the primary has a launcher';
     is $stub->count, 1, 'one mail';
     is $standby->safe_psql('postgres', 'SELECT healthy, reason FROM job_alerting.status'),
-      'f|this server is a standby: rounds run on the primary, so look there', "the standby's status refers to the primary";
+      'f|this server is a standby: rounds run on the primary, so read its status', "the standby's status refers to the primary";
     my $log = PostgreSQL::Test::Utils::slurp_file($standby->logfile);
     is_deeply [ problems($log) ], [], "the standby's log has no problem";
 };

@@ -64,7 +64,7 @@ sub outlives {
     cmp_ok Time::HiRes::time() - $start, '>=', $grace, 'not before the limits are exceeded by far';
     my $status = status();
     ok !$status->{healthy}, 'status is unhealthy';
-    like $status->{reason}, qr/outlives its limits, and its process $stopped was asked to end/, 'the reason names the process';
+    like $status->{reason}, qr/exceeds its limits, and its process $stopped was asked to end/, 'the reason names the process';
     JobAlerting::poll(sub { $logged->() =~ $stays }, $grace + 20, 'it to be given up');
     unlike $logged->(), $ended, 'the log does not say that it has ended';
     is JobAlerting::worker($node), $stopped, 'no other worker is started in the database';

@@ -107,7 +107,7 @@ subtest 'the standby is silent, and its status says that it is a standby' => sub
     is launchers($standby), 0, 'no launcher';
     my ($status) = JobAlerting::rows($standby, undef, 'SELECT * FROM job_alerting.status');
     ok !$status->{healthy}, 'not healthy';
-    is $status->{reason}, 'this server is a standby: rounds run on the primary, so look there', 'the reason';
+    is $status->{reason}, 'this server is a standby: rounds run on the primary, so read its status', 'the reason';
     is scalar mails_from($standby, $_), 0, "no mail for $_" for @dbs;
 };
 

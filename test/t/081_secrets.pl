@@ -378,7 +378,7 @@ for my $preload (0, 1) {
         is $row->{outcome}, 'pending', 'pending';
         like $row->{detail}, qr/job_alerting\.sendgrid_url cannot be used: /, 'it says why';
         like $other->safe_psql('postgres', 'SELECT reason FROM job_alerting.status'),
-          $preload ? qr/job_alerting\.sendgrid_url cannot be used/ : qr/no round comes by itself/, 'so does the status';
+          $preload ? qr/job_alerting\.sendgrid_url cannot be used/ : qr/no round runs by itself/, 'so does the status';
         is $other->safe_psql('postgres', <<"SQL"), 't', 'a parallel query works';
 LOAD 'job_alerting';
 SET $JobAlerting::Server::PARALLEL = on;

@@ -25,7 +25,7 @@ const char *const send_again =
 // What to do about a digest that is not in doubt.
 const char *advice(const char *state) {
     if (strcmp(state, "pending") == 0)
-        return "It surely has not arrived; it is tried again by itself, or at once by "
+        return "It has certainly not arrived. A later round sends it again; to send it now, call "
                "job_alerting.run_digest().";
     if (strcmp(state, "sending") == 0)
         return "A round awaits its answer; look again when that is over.";

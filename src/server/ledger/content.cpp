@@ -130,12 +130,12 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
 }
 
 std::int64_t standing_told(Transaction &transaction, ChannelKind channel, const DigestRow &digest) {
-    // All that stands is in this digest, in another of the channel, or untold.
+    // All that stands is in this digest, in another of the channel, or unreported.
     const Result result = transaction.execute(
         "SELECT (SELECT count(*) FROM job_alerting.failure f WHERE f.cleared_at IS NULL) "
         "- (SELECT count(*) FROM job_alerting.failure f WHERE f.cleared_at IS NULL "
         "   AND f.id BETWEEN $1::bigint AND $2::bigint) "
-        "- (SELECT count(*) FROM job_alerting.untold u JOIN job_alerting.failure f "
+        "- (SELECT count(*) FROM job_alerting.unreported u JOIN job_alerting.failure f "
         "   ON f.id BETWEEN u.first_failure AND u.last_failure "
         "   WHERE u.channel = $3 AND f.cleared_at IS NULL)",
         {value(digest.first_failure), value(digest.last_failure), to_string(channel)});

@@ -61,7 +61,7 @@ DigestRow digest_of(const Row &row) {
 // The stretches to compose now: nothing in doubt keeps them back, nor the open digest, which is
 // extended only where it is the newest, and only by what comes after it. $1: channels.
 constexpr const char *untold_now =
-    "job_alerting.untold u WHERE u.channel = ANY ($1::text[]) "
+    "job_alerting.unreported u WHERE u.channel = ANY ($1::text[]) "
     "AND NOT EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = u.channel AND "
     "    ((d.state = 'in_doubt' AND d.held IS NULL AND d.first_attempt_at > now() - interval '1 "
     "day') "
@@ -91,7 +91,7 @@ void hold_past(Transaction &transaction, const std::vector<ChannelKind> &channel
     transaction.execute("INSERT INTO job_alerting.digest "
                         "(channel, first_failure, last_failure, state, held, error) "
                         "SELECT u.channel, u.first_failure, u.last_failure, 'in_doubt', 'copy', $1 "
-                        "FROM job_alerting.untold u WHERE u.channel = ANY ($2::text[]) "
+                        "FROM job_alerting.unreported u WHERE u.channel = ANY ($2::text[]) "
                         "OR EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = u.channel)",
                         {error, array_of(channels)});
 }
@@ -174,7 +174,7 @@ std::vector<std::string> busy_channels(Transaction &transaction,
     const Result result = transaction.execute(
         "SELECT d.channel FROM job_alerting.digest d "
         "WHERE d.channel = ANY ($1::text[]) AND d.state <> 'accepted' "
-        "UNION SELECT u.channel FROM job_alerting.untold u WHERE u.channel = ANY ($1::text[])",
+        "UNION SELECT u.channel FROM job_alerting.unreported u WHERE u.channel = ANY ($1::text[])",
         {array_of(channels)});
     std::vector<std::string> busy;
     for (const Row &row : result.rows)
@@ -201,7 +201,7 @@ std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind chann
         "    FROM open, (SELECT max(f.id) AS id FROM job_alerting.failure f) f "
         "    WHERE d.id = open.id AND open.newest AND f.id > d.last_failure) "
         "INSERT INTO job_alerting.digest (channel, first_failure, last_failure) "
-        "SELECT u.channel, u.first_failure, u.last_failure FROM job_alerting.untold u "
+        "SELECT u.channel, u.first_failure, u.last_failure FROM job_alerting.unreported u "
         "WHERE u.channel = $1 AND NOT EXISTS (SELECT FROM open) ORDER BY u.first_failure LIMIT 1",
         {to_string(channel)});
     const Result result = transaction.execute((std::string("SELECT ") + digest_columns +
@@ -249,7 +249,7 @@ DigestRow next_digest(Transaction &transaction, const std::string &channel) {
         const Result first = transaction.execute(
             "SELECT u.first_failure, u.last_failure, NOT EXISTS (SELECT FROM job_alerting.digest d "
             "    WHERE d.channel = u.channel AND d.last_failure > u.last_failure) "
-            "FROM job_alerting.untold u WHERE u.channel = $1 ORDER BY u.first_failure LIMIT 1",
+            "FROM job_alerting.unreported u WHERE u.channel = $1 ORDER BY u.first_failure LIMIT 1",
             {channel});
         digest.first_failure = end;
         if (!first.rows.empty()) {
@@ -320,7 +320,7 @@ void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
     transaction.execute(
         "DELETE FROM job_alerting.failure f "
         "WHERE f.cleared_at < now() - make_interval(secs => $2::float8) "
-        "AND NOT EXISTS (SELECT FROM job_alerting.untold u WHERE u.channel = ANY ($1::text[]) "
+        "AND NOT EXISTS (SELECT FROM job_alerting.unreported u WHERE u.channel = ANY ($1::text[]) "
         "                AND f.id BETWEEN u.first_failure AND u.last_failure) "
         "AND NOT EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = ANY ($1::text[]) "
         "                AND d.state <> 'accepted' "

@@ -84,7 +84,7 @@ void clear_failures(const char *queue) {
                      same_failure),
             texts({queue}));
     // One that stands again under the same identity is no new failure. A channel that has not told
-    // it tells it (view untold).
+    // it tells it (view unreported).
     execute(psprintf("UPDATE job_alerting.failure f SET cleared_at = NULL "
                      "WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
                      "AND EXISTS (SELECT FROM standing s WHERE %s)",

@@ -220,7 +220,7 @@ void Recording::tell_unread(const Queue &queue, const std::string &why, bool not
     const std::string what = "queue " + queue.name + " cannot be read: " + why;
     unread.add(what);
     if (!noted)
-        untold.add(what);
+        unreported.add(what);
 }
 
 void Recording::fail(const Queue &queue, const ServerError &error) {

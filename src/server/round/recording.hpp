@@ -41,7 +41,7 @@ public:
     Problems unread;
 
     // Of those, the ones whose rows cannot say so.
-    Problems untold;
+    Problems unreported;
 
     // Errors of the round's own statements.
     Problems own;

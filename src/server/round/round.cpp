@@ -153,7 +153,7 @@ void tell_recording(const Recording &recording, RoundReport &report) {
     tell_problem(recording.unread.text(), report);
     tell_problem(postponed, report);
     report.problems.add(recording.own.text());
-    report.problems.add(recording.untold.text());
+    report.problems.add(recording.unreported.text());
 }
 
 // If the cleanup fails, the next round repeats it.
