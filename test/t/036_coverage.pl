@@ -332,7 +332,7 @@ sub wrong_requests {
 # A minimal form names no job, and a Slack message lists only some.
 sub is_told {
     my ($request, $named, $jobs) = @_;
-    return !@$named if text_of($request) =~ /was\s+refused\s+as\s+it\s+was/;
+    return !@$named if text_of($request) =~ /full\s+digest\s+was\s+refused/;
     return "@$named" eq "@$jobs" if channel_of($request) eq 'sendgrid';
     my %left;
     $left{$_}++ for @$jobs;

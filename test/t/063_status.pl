@@ -319,7 +319,7 @@ subtest 'refused' => sub {
     JobAlerting::poll(sub { !JobAlerting::worker($node) }, 10, 'the end of the round');
     my $digest = waiting();
     my $status = is_unhealthy(
-        qr/digest $digest->{id} could not be delivered through sendgrid: HTTP 401.*key.*by itself at 20.*job_alerting\.run_digest/,
+        qr/digest $digest->{id} could not be delivered through sendgrid: HTTP 401.*key.*next attempt is due at 20.*job_alerting\.run_digest/,
         'refused');
     is $status->{failures_waiting}, 2, 'two failures wait';
     is $status->{digests_waiting}, 1, 'one digest waits';
@@ -340,7 +340,7 @@ subtest 'asked for a wait' => sub {
     $stub->mode('429 retry-after=600');
     JobAlerting::fail_job($node);
     run_digest();
-    my $status = is_unhealthy(qr/HTTP 429.*by itself at 20/, '429');
+    my $status = is_unhealthy(qr/HTTP 429.*next attempt is due at 20/, '429');
     unlike $status->{reason}, qr/run_digest/, 'the reason does not advise a round by hand';
     $stub->mode('202');
     $clock->pass($node, 601);
@@ -515,7 +515,7 @@ subtest 'settle(..., false): the digest is sent again, also with on_in_doubt = h
     for my $mode ('close-after-read', '202') {
         is sql("SELECT job_alerting.settle($id, false)"), 'in_doubt', 'the state that settle() returns';
         is JobAlerting::digest($node, $id)->{held}, undef, 'settle() releases it in spite of the setting';
-        is_unhealthy(qr/digest $id .* is in doubt: .*again by itself/, 'settled');
+        is_unhealthy(qr/digest $id .* is in doubt: .*will be sent again at/, 'settled');
         like JobAlerting::digest($node, $id)->{note}, qr/it did not arrive, said role /, 'the note names the role';
         $stub->mode($mode);
         run_digest();

@@ -59,11 +59,11 @@ subtest 'a round by hand takes no longer than scan_timeout' => sub {
     $stub->release;
     my ($row) = $stalled->{call}->rows;
     cmp_ok Time::HiRes::time() - $start, '<', 1.2 * $limit + $slack, 'the round ends in time';
-    like $row->{detail}, qr/1\d queues were not reached, since others took all the time for scans: aa slow \d+ and others/,
+    like $row->{detail}, qr/1\d queues were not scanned, because others used up the scan time: aa slow \d+ and others/,
       'the detail names the queues that were not reached';
     is_deeply [ map { JobAlerting::named_jobs($_, 'zz prompt') } ($stub->requests)[1] ], [ $stalled->{job} ], 'the failure was reported';
     like sql('SELECT reason FROM job_alerting.status'),
-      qr/^1\d queues were not reached by the last round, .*: the longest waits aa slow \d+, since /, 'the status says so';
+      qr/^1\d queues were not scanned by the last round, .*: aa slow \d+ has waited longest, since /, 'the status says so';
     is queues('last_error IS NOT NULL'), 0, 'a queue that was not reached is not broken';
 };
 

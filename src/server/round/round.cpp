@@ -140,7 +140,7 @@ std::string postponed_queues(const std::vector<const Queue *> &queues) {
     if (queues.empty())
         return {};
     return (queues.size() == 1 ? "1 queue was" : std::to_string(queues.size()) + " queues were") +
-           " not reached, since others took all the time for scans: " + queues[0]->name +
+           " not scanned, because others used up the scan time: " + queues[0]->name +
            (queues.size() == 1 ? "" : " and others");
 }
 
