@@ -93,7 +93,7 @@ subtest 'check() names the slow queues' => sub {
       JobAlerting::rows($node, undef, q(SELECT * FROM job_alerting.check() WHERE item LIKE 'time of queue %'));
     is $found{"time of queue $slow"}{state}, 'warning', 'as a warning';
     like $found{"time of queue $slow"}{detail},
-      qr/its last scan took [\d.]+ s of the $limit s that all slow queues have together in a round/, 'with its time';
+      qr/its last scan took [\d.]+ s of the $limit s that all slow queues share in a round/, 'with its time';
     is $found{'time of queue zz prompt'}{state}, 'ok', 'a quick queue has no warning';
     sql("CREATE OR REPLACE VIEW s.pace AS SELECT $pace AS seconds");
 };
