@@ -140,25 +140,31 @@ void report_omission(const char *queue, const Omission &omission) {
                              queue, omission.columns, omission.error)));
 }
 
+// One attempt to read the failures' rows. `jobs`: only those of these jobs, for failures_query();
+// null for all.
+void read_rows(const ScannedQueue &queue, const FailureColumns &wanted, ParamListInfo jobs,
+               int time_limit, DestReceiver *receiver, Progress &progress) {
+    auto work = [&] {
+        SPI_connect();
+        progress.columns = describe_failure_query(queue.failure_query);
+        progress.in_details = true;
+        execute(failures_query(queue.failure_query, common(progress.columns, wanted), queue.since,
+                               jobs != nullptr),
+                jobs, checked(receiver, failure_description(), nullptr));
+        SPI_finish();
+    };
+    sandboxed(confinement_of(queue, time_limit), work);
+}
+
 // Reads the new failures into `found`. Each attempt replaces the rows of the one before.
 Omission read_failures(const ScannedQueue &queue, const Difference &difference, int left,
                        int time_limit, bool is_round, Tuplestorestate *&found) {
-    const MemoryContext context = CurrentMemoryContext;
-    const bool of_jobs = difference.fresh <= max_chosen;
+    const ParamListInfo jobs =
+        difference.fresh <= max_chosen ? parameter(INT8ARRAYOID, difference.jobs) : nullptr;
     Tuplestorestate *tried = tuplestore_begin_heap(false, false, work_mem);
     auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
         tuplestore_clear(tried);
-        auto work = [&] {
-            SPI_connect();
-            progress.columns = describe_failure_query(queue.failure_query);
-            progress.in_details = true;
-            execute(failures_query(queue.failure_query, common(progress.columns, wanted),
-                                   queue.since, of_jobs),
-                    of_jobs ? parameter(INT8ARRAYOID, difference.jobs) : nullptr,
-                    checked(into(tried, context), failure_description(), nullptr));
-            SPI_finish();
-        };
-        sandboxed(confinement_of(queue, limit), work);
+        read_rows(queue, wanted, jobs, limit, into(tried, CurrentMemoryContext), progress);
         std::swap(found, tried);
     };
     const Omission omission =
@@ -266,16 +272,7 @@ Trial try_queue(const ScannedQueue &queue, int time_limit) {
     sandboxed(confinement_of(queue, time_limit), read_all);
     trial.identities_read = GetCurrentTimestamp();
     auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
-        auto work = [&] {
-            SPI_connect();
-            progress.columns = describe_failure_query(queue.failure_query);
-            progress.in_details = true;
-            execute(failures_query(queue.failure_query, common(progress.columns, wanted),
-                                   queue.since, false),
-                    nullptr, checked(None_Receiver, failure_description(), nullptr));
-            SPI_finish();
-        };
-        sandboxed(confinement_of(queue, limit), work);
+        read_rows(queue, wanted, nullptr, limit, None_Receiver, progress);
     };
     trial.omission = read_details(attempt, time_limit, time_limit, nullptr);
     auto try_steps = [&] {
