@@ -355,19 +355,6 @@ SQL
 
 # ---------------------------------------------------------------- signals and crashes
 
-subtest "a limit of transactions' time ends neither the launcher nor a round" => sub {
-    plan skip_all => 'such a limit comes with PostgreSQL 17' if $node->pg_version < 17;
-    local $ENV{PGOPTIONS} = '-c transaction_timeout=0'; # for the test's own sessions
-    sql(q(ALTER SYSTEM SET transaction_timeout = '1ms'));
-    JobAlerting::restart($node);
-    my $pid = launcher()->{pid};
-    $node->reload;
-    wait_for_round() for 1 .. 2;
-    is launcher()->{pid}, $pid, 'the launcher stays';
-    sql('ALTER SYSTEM RESET transaction_timeout');
-    $node->reload;
-};
-
 subtest 'a terminated launcher comes back, and the cluster stays up' => sub {
     my $since = sql('SELECT pg_postmaster_start_time()');
     my $old = launcher()->{pid};
