@@ -76,6 +76,8 @@ DROP TABLE job_alerting_regress.research_jobs;
 DROP SCHEMA job_alerting_regress;
 
 -- An existing schema job_alerting is not adopted.
+-- PostgreSQL 18 and later also show the statement of the script.
+\set SHOW_CONTEXT never
 CREATE SCHEMA job_alerting;
 CREATE EXTENSION job_alerting;
 DROP SCHEMA job_alerting;
