@@ -304,7 +304,7 @@ subtest 'where no process can be started, a caller gets an error, and the launch
     my $session = $node->background_psql('postgres', on_error_stop => 0);
     my $before = $stub->count;
     my $logged = log_from_now();
-    my $failed_starts = sub { scalar(() = $logged->() =~ /could not fork worker process/g) };
+    my $failed_starts = sub { scalar(() = $logged->() =~ /$JobAlerting::Server::NO_PROCESS/g) };
     limit('nproc', 1);
     my $job = $session->query_safe(<<'SQL');
 INSERT INTO research_jobs (source, job_type, status, finished_at) VALUES ('x', 'y', 'dead', now()) RETURNING id

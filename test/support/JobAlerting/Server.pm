@@ -17,6 +17,12 @@ our $PARALLEL = $version >= 16 ? 'debug_parallel_query' : 'force_parallel_mode';
 # Whether standard_conforming_strings can be off.
 our $HAS_BACKSLASH_STRINGS = $version < 19;
 
+# The refusal to show a hidden setting, and the log's line about a process that cannot be started.
+our $HIDDEN_SETTING = $version >= 16
+  ? qr/permission denied to examine "[^"]*"\nDETAIL:  Only roles with privileges of the "pg_read_all_settings" role/
+  : qr/must be superuser or have privileges of pg_read_all_settings/;
+our $NO_PROCESS = $version >= 17 ? qr/could not fork background worker process/ : qr/could not fork worker process/;
+
 # Whether an extension is installed.
 sub has_extension {
     my ($name) = @_;
