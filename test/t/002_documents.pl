@@ -1,8 +1,10 @@
 # The documents name what exists: their links lead somewhere, each test that doc/faults.md names is
-# one, and doc/settings.md lists the settings that the library defines.
+# one, doc/settings.md lists the settings that the library defines, and doc/operations.md quotes the reasons
+# of `status` as they are.
 
 use strict;
 use warnings;
+use utf8;
 
 use File::Basename qw(dirname);
 use FindBin;
@@ -60,6 +62,19 @@ subtest 'each setting is in the table, and no other' => sub {
     my @listed  = sort $table =~ /^\| `(\w+)` \|/mg;
     my %defined = map { $_ => 1 } content('src/server/base/settings.cpp') =~ /(?:define_text\(|\.name =)\s*"job_alerting\.(\w+)"/g;
     is_deeply \@listed, [ sort keys %defined ], 'the settings of doc/settings.md';
+};
+
+# Where a reason holds a value, the document has "…".
+subtest 'each reason of the status is quoted as it is' => sub {
+    my $texts = content('job_alerting--1.0.sql') =~ s/''/'/gr;
+    $texts .= content($_) =~ s/"\s*"//gr for map { s{^\Q$root\E/}{}r } glob "$root/src/*/*.cpp $root/src/*/*/*.cpp";
+    my ($table) = content('doc/operations.md') =~ /^\| reason \|.*?\n\|---.*?\n(.*?)\n\n/ms;
+    my @reasons = $table =~ /^\| (.*?) \|/mg;
+    cmp_ok scalar @reasons, '>', 20, 'reasons are quoted';
+    for my $reason (@reasons) {
+        my @missing = grep { index($texts, $_) < 0 } map { s/^[ :;]+|[ :;]+$//gr } split /…|: /, $reason;
+        is "@missing", '', $reason =~ s/…/.../gr;
+    }
 };
 
 done_testing;
