@@ -5,7 +5,8 @@
 install_for_steps() { # install_for_steps MORE-PACKAGE...
     install_packages "${build_packages[@]}" "${server_packages[@]}" libgtest-dev \
         libio-socket-ssl-perl libipc-run-perl tini "$@"
-    install_optional "postgresql-$major-cron" "postgresql-$major-pgtap" valgrind \
+    # valgrind needs libc6-dbg to recognise what its suppressions name.
+    install_optional "postgresql-$major-cron" "postgresql-$major-pgtap" valgrind libc6-dbg \
         libtap-parser-sourcehandler-pgtap-perl
 }
 
