@@ -224,7 +224,7 @@ core::Digest Delivery::gather(Transaction &transaction, const DigestRow &digest)
     content.id = digest.id;
     content.database = to_utf8(ledger::database_name(transaction));
     content.cluster = to_utf8(cluster_name ? cluster_name : "");
-    content.standing = ledger::standing_told(transaction, report_.channel, digest);
+    content.standing = ledger::standing_reported(transaction, report_.channel, digest);
     content.previous = ledger::last_accepted(transaction, report_.channel);
     content.cleared = ledger::cleared_since(transaction, report_.channel, digest);
     mark_known(transaction, report_.channel, digest, true, content);
@@ -357,8 +357,9 @@ std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
     if (const auto arrival = ledger::arrival(transaction, channel))
         notes.push_back(arrival->copied ? core::copy_note(arrival->since)
                                         : core::promotion_note(arrival->since));
-    for (const ledger::Mended &mended : ledger::mended_queues(transaction, channel, digest))
-        notes.push_back(core::recovered_note(mended.queue, mended.since));
+    for (const ledger::Recovered &recovered :
+         ledger::recovered_queues(transaction, channel, digest))
+        notes.push_back(core::recovered_note(recovered.queue, recovered.since));
     for (const DigestRow &doubtful : ledger::doubtful_digests(transaction, channel))
         if (doubtful.id != digest.id)
             notes.push_back(

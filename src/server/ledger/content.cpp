@@ -13,7 +13,7 @@ namespace job_alerting::server::ledger {
 
 namespace {
 
-// How digests print a time: the format of to_char().
+// The format in which digests print a time, for to_char().
 #define AS_MOMENT "'YYYY-MM-DD\"T\"HH24:MI:SSTZH:TZM'"
 
 std::optional<std::string> utf8(const Value &value) {
@@ -55,7 +55,7 @@ std::vector<Value> stretch(const DigestRow &digest) {
     return {value(digest.first_failure), value(digest.last_failure)};
 }
 
-// What failure_of() reads of a failure f, behind its number, its queue and its job.
+// The columns of a failure f that failure_of() reads, after its number, queue and job.
 #define FAILURE_DETAILS                                                                            \
     "f.source, f.job_type, f.target_type, f.target_id, f.status, f.attempts, f.max_attempts, "     \
     "f.error, " /* The last years of a timestamp are beyond what 64 bits count from 1970. */       \
@@ -69,12 +69,12 @@ std::vector<Value> stretch(const DigestRow &digest) {
     "f.chain, " /* A step a line; a line break within a step is a space. */                        \
     "array_to_string(translate(f.never_ran::text, E'\\n', ' ')::text[], E'\\n')"
 
-// Of what kind a failure is, as a number: two kinds may have the same.
+// The kind of a failure as a number. Two kinds may have the same number.
 #define KIND(f)                                                                                    \
     "hashtextextended(coalesce(" f ".job_type, ''), hashtextextended(coalesce(" f ".source, ''), " \
     "hashtextextended(" f ".queue, 0)))"
 
-// The kinds of a digest's failures, as a comma list; nothing when there are too many for it.
+// Returns the kinds of the failures of a digest as a comma list; nothing when there are too many.
 std::optional<std::string> kinds_of(Transaction &transaction, const DigestRow &digest) {
     constexpr std::int64_t most = 100000;
     std::vector<Value> parameters = stretch(digest);
@@ -103,11 +103,11 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
     const ScannedQueue itself = scanned(queue);
     Change change = {};
     read_queue(transaction, [&] { change = find_failures(itself, time_limit); });
-    // The found failures and the ledger may both be large.
+    // Both the found failures and the ledger may be large.
     transaction.execute("SET LOCAL enable_nestloop = off");
     transaction.stream(
         (std::string("SELECT 0, $1, f.job_id, " FAILURE_DETAILS ", false "
-                     // As the ledger would have them: each once.
+                     // Each failure once, as in the ledger.
                      "FROM (SELECT DISTINCT ON (s.job_id, s.occurrence) s.*, "
                      "      n.never_ran FROM found s "
                      "      LEFT JOIN steps n ON n.chain = s.chain WHERE NOT EXISTS ("
@@ -129,8 +129,9 @@ std::int64_t look_at(Transaction &transaction, const Queue &queue, int time_limi
     return number(standing.rows[0][0]);
 }
 
-std::int64_t standing_told(Transaction &transaction, ChannelKind channel, const DigestRow &digest) {
-    // All that stands is in this digest, in another of the channel, or unreported.
+std::int64_t standing_reported(Transaction &transaction, ChannelKind channel,
+                               const DigestRow &digest) {
+    // Every standing failure is in this digest, in another one of the channel, or unreported.
     const Result result = transaction.execute(
         "SELECT (SELECT count(*) FROM job_alerting.failure f WHERE f.cleared_at IS NULL) "
         "- (SELECT count(*) FROM job_alerting.failure f WHERE f.cleared_at IS NULL "
@@ -173,8 +174,8 @@ std::int64_t cleared_since(Transaction &transaction, ChannelKind channel, const 
     return number(result.rows[0][0]);
 }
 
-std::vector<Mended> mended_queues(Transaction &transaction, ChannelKind channel,
-                                  const DigestRow &digest) {
+std::vector<Recovered> recovered_queues(Transaction &transaction, ChannelKind channel,
+                                        const DigestRow &digest) {
     const Result result = transaction.execute(
         "SELECT f.queue, to_char(max(f.cleared_at), " AS_MOMENT ") "
         "FROM job_alerting.failure f JOIN job_alerting.queue q ON q.name = f.queue "
@@ -183,7 +184,7 @@ std::vector<Mended> mended_queues(Transaction &transaction, ChannelKind channel,
         "(SELECT max(d.composed_at) FROM job_alerting.digest d "
         " WHERE d.channel = $2 AND d.state = 'accepted') GROUP BY f.queue ORDER BY f.queue",
         {value(digest.first_failure), to_string(channel)});
-    std::vector<Mended> queues;
+    std::vector<Recovered> queues;
     for (const Row &row : result.rows)
         queues.push_back({.queue = to_utf8(row[0].value()), .since = row[1].value()});
     return queues;
@@ -195,9 +196,9 @@ void earlier_failures(
     const std::function<void(const core::Failure &, const core::EarlierDigest &)> &take) {
     const std::optional<std::string> kinds =
         of_its_kinds ? kinds_of(transaction, digest) : std::nullopt;
-    // Read from the newest on, and compared with a hash table: neither many kinds nor many failures
-    // make it slow. Those of no accepted digest are read as well, since they count towards the
-    // limit.
+    // Reads from the newest failure backwards and probes a hash table, so that neither many kinds
+    // nor many failures make it slow. Failures without an accepted digest are read too, because
+    // they count towards the limit.
     transaction.stream(
         "SELECT f.queue, f.job_id, f.source, f.job_type, f.status, f.error, d.id, "
         "to_char(d.updated_at, " AS_MOMENT ") "
@@ -228,7 +229,7 @@ void earlier_breaks(
     Transaction &transaction, ChannelKind channel, const DigestRow &digest,
     const std::vector<std::string> &chains,
     const std::function<void(const core::Failure &, const core::EarlierDigest &)> &take) {
-    std::string names; // they are cleaned, so none has a line break in it
+    std::string names; // names are cleaned, so they contain no line break
     for (const std::string &chain : chains)
         names += (names.empty() ? "" : "\n") + chain;
     transaction.stream(
@@ -259,8 +260,8 @@ std::optional<Arrival> arrival(Transaction &transaction, ChannelKind channel) {
 }
 
 std::optional<Wait> waited(Transaction &transaction, ChannelKind channel, const DigestRow &digest) {
-    // Five minutes: a round itself may take some. One of the digest before that was composed after
-    // the failure did not wait for it.
+    // A round itself may take up to five minutes. A failure did not wait for a digest that was
+    // composed after it.
     const Result result = transaction.execute(
         "SELECT before.id, to_char(f.recorded_at, " AS_MOMENT ") "
         "FROM (SELECT d.id, d.composed_at, d.updated_at FROM job_alerting.digest d "

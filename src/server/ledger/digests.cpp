@@ -20,12 +20,12 @@ core::State state_of(const std::string &text) {
     throw std::runtime_error("a digest is in the unknown state \"" + text + "\"");
 }
 
-// The columns of a DigestRow. $1: channel; $2: the longest backoff, in seconds.
+// The columns of a DigestRow. $1: channel; $2: the maximum backoff in seconds.
 constexpr const char *digest_columns =
     "d.id, d.first_failure, d.last_failure, d.state, d.attempts, coalesce(d.message_id, ''), "
     "coalesce(d.request, ''), coalesce(d.error, ''), "
     "d.http_status IS NOT DISTINCT FROM 429 AS told_to_wait, "
-    // A time beyond the longest wait was set by a clock since put back.
+    // A time beyond the maximum wait was set before the clock was turned back.
     "coalesce(d.next_attempt_at <= now() OR d.next_attempt_at > now() + make_interval(secs => "
     "CASE d.http_status WHEN 429 THEN 3600 ELSE $2::float8 END), true) AS due, "
     "d.state = 'in_doubt' AND d.held IS NOT NULL AS held, "
@@ -58,9 +58,9 @@ DigestRow digest_of(const Row &row) {
             .failures = number(row[12])};
 }
 
-// The stretches to compose now: nothing in doubt keeps them back, nor the open digest, which is
-// extended only where it is the newest, and only by what comes after it. $1: channels.
-constexpr const char *untold_now =
+// The stretches to compose now. A digest in doubt blocks its channel. An open digest is extended
+// only when it is the newest, and only by later failures. $1: channels.
+constexpr const char *unreported_now =
     "job_alerting.unreported u WHERE u.channel = ANY ($1::text[]) "
     "AND NOT EXISTS (SELECT FROM job_alerting.digest d WHERE d.channel = u.channel AND "
     "    ((d.state = 'in_doubt' AND d.held IS NULL AND d.first_attempt_at > now() - interval '1 "
@@ -76,11 +76,12 @@ std::string array_of(const std::vector<ChannelKind> &channels) {
     return list + "}";
 }
 
-// What the original of this copy had recorded but not been seen to tell is its to tell. Through a
-// channel that has told nothing, that is what still stands.
+// The original of this copy reports the failures that it had recorded. For a channel without any
+// digest these are the standing ones.
 void hold_past(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     const char *error = "this database is a copy, and its original may have sent it";
-    // What was surely not accepted may have grown since its last try: it is composed anew.
+    // A digest that was certainly not accepted may have grown since its last attempt: compose it
+    // anew.
     transaction.execute(
         "UPDATE job_alerting.digest SET state = 'in_doubt', held = 'copy', "
         "released_at = NULL, next_attempt_at = NULL, updated_at = now(), error = $1, "
@@ -96,9 +97,9 @@ void hold_past(Transaction &transaction, const std::vector<ChannelKind> &channel
                         {error, array_of(channels)});
 }
 
-// The former primary may have sent an open digest in moments that were lost. What comes now has
-// other content, so it comes as another message: under the old one's Message-ID it could be taken
-// for a copy, and dropped on its way.
+// The former primary may have sent an open digest in the moments that were lost. The digest now has
+// other content and needs a new Message-ID: with the old one, a mail system could take it for a
+// copy and drop it.
 void renew_open(Transaction &transaction) {
     transaction.execute("UPDATE job_alerting.digest SET id = DEFAULT, message_id = NULL, "
                         "first_attempt_at = NULL WHERE state = 'pending'");
@@ -116,14 +117,14 @@ void doubt_interrupted(Transaction &transaction) {
 
 void detect_copy(Transaction &transaction, const Installation &here,
                  const std::vector<ChannelKind> &channels) {
-    // A restored dump makes the table anew, even in the database that it was taken from. It brings
-    // its row beside one that a round has written meanwhile; digests without any row are its, too.
+    // A restore creates the table anew, even in the database that the dump was taken from. It adds
+    // the dumped row to one that a round may have written meanwhile. Digests without any row come
+    // from a dump, too.
     const Result known = transaction.execute(
         "WITH here AS (SELECT $1 || '/' || 'job_alerting.installation'::regclass::oid AS place) "
         "SELECT here.place, "
         "coalesce(bool_or(h.place <> here.place OR h.timeline <= $4::int "
-        // A standby, too, was made from a base backup; but it has not become what it is without
-        // a change of timeline.
+        // A standby is made from a base backup as well, but its promotion changes the timeline.
         "    OR (h.timeline = $2::int AND $3 <> '' AND h.backup <> $3)), "
         "    EXISTS (SELECT FROM job_alerting.digest)), "
         "coalesce(bool_or(h.timeline <> $2::int), false), "
@@ -133,7 +134,7 @@ void detect_copy(Transaction &transaction, const Installation &here,
     const Row &row = known.rows[0];
     const bool copied = flag(row[1]);
     const bool promoted = flag(row[2]);
-    // Not before there is something to watch: a dump that is being restored brings the queues last.
+    // Only when there is a queue: a restore in progress loads the queues last.
     const bool first = flag(row[3]);
     if (!copied && !promoted && !first)
         return;
@@ -153,15 +154,15 @@ void detect_copy(Transaction &transaction, const Installation &here,
 }
 
 bool can_compose(Transaction &transaction, const std::vector<ChannelKind> &channels) {
-    const Result result =
-        transaction.execute((std::string("SELECT EXISTS (SELECT FROM ") + untold_now + ")").c_str(),
-                            {array_of(channels)});
+    const Result result = transaction.execute(
+        (std::string("SELECT EXISTS (SELECT FROM ") + unreported_now + ")").c_str(),
+        {array_of(channels)});
     return flag(result.rows[0][0]);
 }
 
 bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels) {
     const Result result =
-        transaction.execute((std::string("SELECT EXISTS (SELECT FROM ") + untold_now +
+        transaction.execute((std::string("SELECT EXISTS (SELECT FROM ") + unreported_now +
                              " AND u.last_failure > (SELECT coalesce(max(d.last_failure), 0) "
                              "                       FROM job_alerting.digest d))")
                                 .c_str(),
@@ -191,7 +192,7 @@ bool has_open(Transaction &transaction, const std::vector<ChannelKind> &channels
 }
 
 std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind channel) {
-    // One that lies before others keeps its stretch.
+    // A digest before others keeps its stretch.
     transaction.execute(
         "WITH open AS (SELECT d.id, d.last_failure, d.last_failure = "
         "    (SELECT max(n.last_failure) FROM job_alerting.digest n WHERE n.channel = $1) AS "
@@ -215,7 +216,8 @@ std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind chann
 }
 
 void hold_doubtful(Transaction &transaction, ChannelKind channel, bool hold) {
-    // An operator has the last word, and what a copy holds is not the setting's to release.
+    // The verdict of an operator has precedence, and the setting does not release digests of a
+    // copy.
     transaction.execute("UPDATE job_alerting.digest SET held = CASE WHEN $2::bool THEN 'in doubt' "
                         "END WHERE channel = $1 AND state = 'in_doubt' AND released_at IS NULL "
                         "AND held IS DISTINCT FROM 'copy' AND (held IS NOT NULL) <> $2::bool",
@@ -303,7 +305,8 @@ void settle(Transaction &transaction, const DigestRow &digest, const core::Outco
         "request = CASE WHEN $3 = 'accepted' THEN NULL ELSE request END, "
         "next_attempt_at = CASE WHEN $3 <> 'accepted' "
         "                  THEN now() + make_interval(secs => $7::float8) END, "
-        // What was surely not handed over leaves an operator's verdict to be carried out.
+        // If the request was certainly not handed over, the verdict of an operator is still to be
+        // carried out.
         "released_at = CASE WHEN $8 = 'pending' THEN released_at END, "
         "held = CASE WHEN $3 = 'in_doubt' AND $9::bool "
         "       AND ($8 <> 'pending' OR released_at IS NULL) THEN 'in doubt' END, "
@@ -326,7 +329,7 @@ void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
         "                AND d.state <> 'accepted' "
         "                AND f.id BETWEEN d.first_failure AND d.last_failure)",
         {array_of(channels), std::to_string(retention)});
-    // The newest digest of a channel stays: it says how far the channel has come.
+    // The newest digest of a channel stays, because it marks how far the channel has reported.
     transaction.execute(
         "DELETE FROM job_alerting.digest d WHERE d.state = 'accepted' "
         "AND d.updated_at < now() - make_interval(secs => $1::float8) "
@@ -338,7 +341,7 @@ void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
 }
 
 std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels) {
-    // What waits behind a digest in doubt is due when that is.
+    // Failures that wait for a digest in doubt are due when that digest is.
     const Result result = transaction.execute(
         "WITH waiting AS (SELECT d.id, d.channel, d.state, d.next_attempt_at, "
         "    d.state = 'in_doubt' AND d.first_attempt_at > now() - interval '1 day' AS blocking "

@@ -1,5 +1,5 @@
-// The digests of each channel, from being opened to being forgotten: the statements by which a
-// round composes, sends and settles them. All functions throw what Transaction throws.
+// The digests of each channel: the statements by which a round opens, composes, sends, settles and
+// prunes them. All functions throw what Transaction throws.
 
 #pragma once
 
@@ -11,87 +11,87 @@
 
 namespace job_alerting::server {
 
-// One digest, as its row has it.
+// One row of the table digest.
 struct DigestRow {
     std::int64_t id = 0;
     std::int64_t first_failure = 0;
     std::int64_t last_failure = 0;
     core::State state = core::State::pending;
     std::int64_t attempts = 0;
-    std::string message_id;    // empty before the first try
-    std::string request;       // empty before the first try
-    bool due = true;           // false while its next try is to be waited for
-    bool told_to_wait = false; // it was the provider who asked for the wait
-    bool held = false;         // in doubt, and not sent again until an operator says so
-    bool blocking = false;     // in doubt, and first tried less than a day ago
-    bool newest = true;        // no digest of the channel tells later failures
+    std::string message_id;    // empty before the first attempt
+    std::string request;       // empty before the first attempt
+    bool due = true;           // false before the time of the next attempt
+    bool told_to_wait = false; // the provider requested the wait
+    bool held = false;         // in doubt, and not sent again until an operator settles it
+    bool blocking = false;     // in doubt, and first tried within the last day
+    bool newest = true;        // no digest of the channel has later failures
     std::string error;
-    std::string note;          // that it was sent in its minimal form, and why; verdicts
-    std::int64_t failures = 0; // how many of its failures the ledger holds
+    std::string note;          // remarks: minimal form and its reason, verdicts
+    std::int64_t failures = 0; // number of its failures that the ledger still has
 };
 
 namespace ledger {
 
-// What a round finds on its way, its sender has died over: it is in doubt, and due at once.
+// A digest found in state `sending` lost its sender: marks it in doubt and due now.
 void doubt_interrupted(Transaction &transaction);
 
-// Notes where this database lives. In a copy of another, all that was not accepted, or not even
-// composed, is from then on in doubt and held: nobody here knows what the original makes of it.
-// Comes after queues(), or a round could record before anything is noted.
+// Stores the identity of this database. In a copy, holds everything that was not accepted or not
+// yet composed as in doubt, because the original may send it. Call it after queues(); otherwise a
+// round could record failures before the identity is stored.
 void detect_copy(Transaction &transaction, const Installation &here,
                  const std::vector<ChannelKind> &channels);
 
-// Whether a channel has something to tell that nothing keeps back.
+// Whether a channel has failures to report and nothing blocks them.
 bool can_compose(Transaction &transaction, const std::vector<ChannelKind> &channels);
 
-// Whether a round recorded failures but did not get as far as composing them for any channel: such
-// that nothing keeps back, and no channel has told.
+// Whether a round recorded failures but ended before it composed them for any channel: failures
+// that nothing blocks and no channel has reported.
 bool has_uncomposed(Transaction &transaction, const std::vector<ChannelKind> &channels);
 
-// Those of the channels that have a digest which is not accepted, or something in none.
+// Returns the channels that have an unaccepted digest or unreported failures.
 std::vector<std::string> busy_channels(Transaction &transaction,
                                        const std::vector<ChannelKind> &channels);
 
-// Whether some digest of theirs is not accepted.
+// Whether any digest of these channels is not accepted.
 bool has_open(Transaction &transaction, const std::vector<ChannelKind> &channels);
 
-// The open digest of a channel, extended to the newest failure unless others tell later ones; or a
-// new one, of the oldest stretch that the channel has still to tell; nothing when there is none.
+// Returns the open digest of a channel, extended to the newest failure unless another digest has
+// later ones; else a new digest of the oldest unreported stretch; nothing when there is none.
 std::optional<DigestRow> open_digest(Transaction &transaction, ChannelKind channel);
 
-// Holds the digests of a channel that are in doubt, or lets them go, as the setting wants it now.
+// Holds or releases the digests of a channel that are in doubt, according to on_in_doubt.
 void hold_doubtful(Transaction &transaction, ChannelKind channel, bool hold);
 
 // The digests of a channel that are in doubt, oldest first.
 std::vector<DigestRow> doubtful_digests(Transaction &transaction, ChannelKind channel);
 
-// What open_digest() would give, without writing anything; one without a number where no digest is
-// open yet. The newest ends with the ledger.
+// Returns the result of open_digest() without writing anything; without a number when no digest is
+// open. The newest digest extends to the end of the ledger.
 DigestRow next_digest(Transaction &transaction, const std::string &channel);
 
-// Drops a digest that is to be composed and whose failures are all gone from the ledger.
+// Deletes a digest that was not composed yet and whose failures are no longer in the ledger.
 void drop_digest(Transaction &transaction, const DigestRow &digest);
 
-// The digest is about to be handed over, for the `attempts`-th time. Returns false when it is no
-// longer to be sent: an operator has settled it meanwhile.
+// Marks the digest as `sending`, before its `attempts`-th attempt. Returns false when an operator
+// has settled it meanwhile, so that it must not be sent.
 bool begin_sending(Transaction &transaction, const DigestRow &digest, const std::string &subject,
                    const std::string &request, const std::string &message_id);
 
-// The same for a digest in doubt, whose request is sent as it is.
+// The same for a digest in doubt, whose stored request is sent unchanged.
 bool begin_resending(Transaction &transaction, DigestRow &digest);
 
-// What came of the try. A digest that was in doubt before it stays so unless it is accepted: nobody
-// knows what became of the earlier copy. `wait`: seconds to the next try; `hold`:
-// what comes in doubt is held.
+// Records the outcome of an attempt. A digest that was in doubt before stays in doubt unless it is
+// accepted, because the fate of the earlier copy is unknown. `wait`: seconds until the next
+// attempt; `hold`: hold a digest that becomes in doubt.
 void settle(Transaction &transaction, const DigestRow &digest, const core::Outcome &outcome,
             double wait, bool hold);
 
-// Forgets failures that are cleared, reported on every channel and older than the retention, and
-// digests of which nothing is left.
+// Deletes failures that are cleared, reported through every channel and older than `retention`
+// (seconds), and digests without failures.
 void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,
            std::int64_t retention);
 
-// Seconds until a digest of these channels is due again; nothing when none is waiting.
+// Returns the seconds until a digest of these channels is due; nothing when none waits.
 std::optional<double> next_due(Transaction &transaction, const std::vector<ChannelKind> &channels);
 
 } // namespace ledger

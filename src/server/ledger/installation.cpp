@@ -17,7 +17,7 @@ namespace job_alerting::server {
 
 namespace {
 
-// The first line of the label that a base backup leaves behind where it was restored:
+// The first line of the label file that stays behind after a base backup is restored:
 // "START WAL LOCATION: 0/2000028 (file ...)".
 std::string backup_label() {
     std::ifstream label(std::string(DataDir) + "/backup_label.old");
@@ -37,9 +37,10 @@ std::string history_file(std::int64_t timeline) {
 
 bool began_restored = false;
 
-// The history of a timeline has a line for each before it: "1\t0/3000000\tbefore 2026-07-14 ...".
-// The server gives the last field its words; a promoted standby had no target. Neither had a
-// recovery to the end of the archive, which only the process knows of in which it ended.
+// The history file of a timeline has a line for each earlier one: "1\t0/3000000\tbefore 2026-07-14
+// ...". The last field tells a promotion of a standby, which had no target, from a point-in-time
+// recovery. A recovery to the end of the archive had no target either; only the server that
+// performed it knows.
 std::int64_t last_recovered(std::int64_t timeline) {
     std::ifstream history(std::string(DataDir) + "/pg_wal/" + history_file(timeline));
     std::int64_t recovered = 0;

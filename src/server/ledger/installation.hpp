@@ -1,5 +1,5 @@
-// Where this database lives. What differs from what its tables say was changed behind their back:
-// they are a copy of others, or their server was promoted.
+// The identity of this database. When it differs from the identity in its tables, the database is a
+// copy, or its server was promoted.
 
 #pragma once
 
@@ -8,17 +8,17 @@
 namespace job_alerting::server {
 
 struct Installation {
-    std::string place;      // system identifier and oid of the database; a copy has another
-    std::int64_t timeline;  // another one after a promotion
-    std::int64_t recovered; // the last timeline that a restored cluster left; 0 for none
-    std::string backup; // where the base backup began that the cluster was restored from, if any
+    std::string place;      // system identifier and database OID; they differ in a copy
+    std::int64_t timeline;  // changes with a promotion
+    std::int64_t recovered; // the last timeline before a restore; 0 for none
+    std::string backup;     // start of the base backup that the cluster was restored from, if any
 };
 
-// Called while the server starts: whether it is about to recover from an archive, and no standby.
-// C regime.
+// Called while the server starts: notes whether it is about to recover from an archive rather than
+// run as a standby. C regime.
 void note_restoring();
 
-// Reads it. Throws ServerError.
+// Reads the identity. Throws ServerError.
 Installation find_installation();
 
 } // namespace job_alerting::server

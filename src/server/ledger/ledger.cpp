@@ -8,7 +8,7 @@ namespace job_alerting::server::ledger {
 
 namespace {
 
-// The failure of the queue itself, once for each time that it breaks.
+// Records the failure of the queue itself, once for each breakage.
 bool record_unreadable(Transaction &transaction, const std::string &queue) {
     const Result recorded = transaction.execute(
         "INSERT INTO job_alerting.failure (queue, job_id, occurrence, status, error, failed_at) "
@@ -24,9 +24,9 @@ bool record_unreadable(Transaction &transaction, const std::string &queue) {
 } // namespace
 
 std::vector<Queue> queues(Transaction &transaction) {
-    // A queue whose scan did not end twice is left alone for as long as it has been broken, at
-    // least $1 seconds and at most an hour. A time that lies ahead was set by a clock since put
-    // back.
+    // After two scans that did not end, a queue is skipped for as long as it has been broken, at
+    // least $1 seconds and at most an hour. A time in the future was set before the clock was
+    // turned back.
     const Result result = transaction.execute(
         "SELECT q.name, q.failure_query, q.owner, q.since, q.watched_at, "
         "q.broken_since IS NOT NULL, q.scan_started_at IS NOT NULL, "
@@ -67,7 +67,7 @@ ScannedQueue scanned(const Queue &queue) {
 }
 
 ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool is_turn, bool wait) {
-    // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
+    // Reading a table by an index before writing to it would deadlock with REINDEX.
     transaction.execute("LOCK TABLE job_alerting.queue IN ROW EXCLUSIVE MODE");
     const std::vector<Value> itself = {queue.name, queue.watched_at};
     const std::string row = "FROM job_alerting.queue q "
@@ -98,7 +98,7 @@ ScanEnd scan(Transaction &transaction, const Queue &queue, int time_limit) {
         {queue.name, queue.watched_at});
     if (ended.rows.empty())
         return ScanEnd::gone;
-    return flag(ended.rows[0][0]) ? ScanEnd::mended : ScanEnd::recorded;
+    return flag(ended.rows[0][0]) ? ScanEnd::recovered : ScanEnd::recorded;
 }
 
 void end_scan(Transaction &transaction, const std::string &queue) {
@@ -129,7 +129,7 @@ bool break_queue(Transaction &transaction, const std::string &queue, const std::
 }
 
 bool break_unended(Transaction &transaction, const std::string &queue) {
-    // The same scan is found unended by every round until the next one: it counts once.
+    // Every round until the next scan finds the same unended scan, which counts once.
     const Result before = transaction.execute(
         "UPDATE job_alerting.queue q SET last_error = e.error, postponed_since = NULL, "
         "broken_since = coalesce(q.broken_since, q.scan_started_at) "

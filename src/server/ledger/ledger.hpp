@@ -1,5 +1,5 @@
-// The queues, and what their scans leave in the ledger: the statements of a round before it has
-// digests. All functions throw what Transaction throws.
+// The queues and the ledger: the statements by which a round scans queues and records failures. All
+// functions throw what Transaction throws.
 
 #pragma once
 
@@ -16,42 +16,42 @@ struct Queue {
     Value key;             // and the column of its primary key
     std::string owner;
     std::string since;
-    std::string watched_at;      // tells it from one that is later watched under the same name
-    bool broken = false;         // its last scan failed
-    bool never_ended = false;    // its last scan did not end: nobody else is scanning, so it died
-    bool due = true;             // false while such a queue is left alone
-    bool beside_endless = false; // it or another queue of its owner has never ended
-    double last_scan_ms = 0;     // of its last successful scan; 0 for never
-    double last_turn = 0;        // when it last had its turn, or was watched; seconds of the epoch
+    std::string watched_at;   // distinguishes it from a later queue of the same name
+    bool broken = false;      // its last scan failed
+    bool never_ended = false; // its last scan did not end, and no other worker is scanning
+    bool due = true;          // false while such a queue is skipped
+    bool beside_endless =
+        false;               // its last scan, or that of another queue of its owner, never ended
+    double last_scan_ms = 0; // duration of its last successful scan; 0 for none
+    double last_turn = 0;    // time of its last turn, or when it was watched; seconds since 1970
 };
 
-// A failure query could not be read. Any other error in a scan is not the queue's.
+// A failure query could not be read. Any other error in a scan is not the fault of the queue.
 struct Unreadable : ServerError {
     explicit Unreadable(const ServerError &error) : ServerError(error) {}
 };
 
 namespace ledger {
 
-// All queues: first those that watch() or a superuser declared, and of these and the others those
-// that have been watched longest. A role that comes later, or changes a queue, cannot get before
-// them.
+// Returns all queues: first those that watch() or a superuser declared, then the others, the
+// longest watched first in both. So no role can move a queue ahead of existing ones.
 std::vector<Queue> queues(Transaction &transaction);
 
-// The same as C code takes it; it lives no longer than the queue.
+// Returns the queue for C code; valid as long as the queue.
 ScannedQueue scanned(const Queue &queue);
 
 enum class ScanBegin {
     begun,
-    gone, // the queue is no longer watched so
-    held, // somebody holds its own row: an open transaction that called watch(), say
+    gone, // the queue was unwatched or redefined
+    held, // another session holds its row, for example an open transaction that called watch()
 };
 
-// `is_turn`: the scan has all the time that it may take. One that has less, and is cut short, does
-// not count as the queue's turn: a slow queue could have such a scan in each round, and no other.
-// Waits for somebody who holds the queue's row only when it is told to.
+// `is_turn`: the scan has the full scan_timeout. A scan with less time does not count as the turn
+// of the queue; otherwise a slow queue could get only short scans in every round. `wait`: wait for
+// a lock on the row of the queue.
 ScanBegin begin_scan(Transaction &transaction, const Queue &queue, bool is_turn, bool wait);
 
-// Runs `work`, which runs a failure query. An error of that is thrown as Unreadable.
+// Runs `work`, which runs a failure query. Throws an error of the query as Unreadable.
 template <typename Work> void read_queue(Transaction &transaction, Work &&work) {
     forget_sandbox_error();
     try {
@@ -65,26 +65,27 @@ template <typename Work> void read_queue(Transaction &transaction, Work &&work) 
 
 enum class ScanEnd {
     recorded,
-    mended, // likewise; and that the queue could not be read, which was recorded, is over
-    gone,   // the queue is no longer watched so; what was found must be rolled back
+    recovered, // the same, and the queue was recorded as unreadable before
+    gone,      // the queue was unwatched or redefined; roll back
 };
 
 // Runs and records a scan.
 ScanEnd scan(Transaction &transaction, const Queue &queue, int time_limit);
 
-// A scan was ended, and says nothing about the queue.
+// Marks a scan as ended without a result for the queue.
 void end_scan(Transaction &transaction, const std::string &queue);
 
-// No time was left for the queue in this round; nothing while somebody holds its row.
+// Marks the queue as postponed, unless another session holds its row.
 void postpone(Transaction &transaction, const std::string &queue);
 
-// The queue cannot be read, which is recorded as a failure of its own, once for each breakage:
-// at once when it is `certain`, and otherwise when the scan before this one failed as well. Returns
-// whether it was recorded.
+// Marks the queue as unreadable and records that as a failure of the queue itself, once for each
+// breakage: at once when it is `certain`, otherwise when the previous scan failed as well. Returns
+// whether the failure was recorded.
 bool break_queue(Transaction &transaction, const std::string &queue, const std::string &error,
                  bool certain);
 
-// The same for a queue whose last scan never ended; not certain. Later, when its row is held.
+// The same for a queue whose last scan never ended, which is not certain. Does nothing while
+// another session holds its row.
 bool break_unended(Transaction &transaction, const std::string &queue);
 
 } // namespace ledger

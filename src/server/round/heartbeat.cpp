@@ -13,7 +13,7 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr int time_limit = 5000; // ms: whoever called run_digest() waits for it
+constexpr int time_limit = 5000; // ms; the caller of run_digest() waits for it
 constexpr std::string_view instead = "(address)";
 
 SecretPlace place(const Settings &settings) {
@@ -29,7 +29,7 @@ void check_url(const Secret &url) {
         throw CannotSend("the URL in job_alerting.heartbeat_url_file cannot be used: " + fault);
 }
 
-// Why the address did not answer as it should; empty when it did.
+// Returns why the request failed; empty when it succeeded.
 std::string ask(const Settings &settings) {
     check_route(settings);
     const Secret url(place(settings));
@@ -60,7 +60,7 @@ std::string try_to_ask(const Settings &settings) {
 } // namespace
 
 bool did_all(const RoundReport &round) {
-    return round.ended && round.watched && round.read_all && round.all_told &&
+    return round.ended && round.watched && round.read_all && round.all_reported &&
            round.problems.empty();
 }
 

@@ -1,5 +1,5 @@
-// The heartbeat: after a round that did all it should, an address is asked for, so that a watchdog
-// outside notices when no round comes any more.
+// The heartbeat: after a complete round, the worker requests a URL, so that an external watchdog
+// notices when rounds stop.
 
 #pragma once
 
@@ -9,15 +9,15 @@
 
 namespace job_alerting::server {
 
-// Whether a round did all it should: every queue was read, and no channel has anything waiting.
+// Whether a round was complete: it read every queue, and no channel has anything waiting.
 bool did_all(const RoundReport &round);
 
-// What would keep the heartbeat from going out, as far as settings and files tell; empty when
-// nothing would, or none is wanted. Never holds the address.
+// Returns the setting or file that prevents the heartbeat; empty when none does or no heartbeat is
+// configured. Never contains the URL.
 std::string heartbeat_fault(const Settings &settings);
 
-// Asks for the address, if there is one. A failure is logged once, until it has worked again, and
-// is nobody else's. No transaction is open.
+// Requests the URL, if one is configured. Logs a failure once, until a request succeeds again. A
+// failure has no other effect. No transaction may be open.
 void send_heartbeat();
 
 } // namespace job_alerting::server

@@ -13,7 +13,8 @@ namespace job_alerting::server {
 
 namespace {
 
-// An owner's prompt queues have this part of scan_timeout together, all prompt queues half of it.
+// The prompt queues of one owner share this part of scan_timeout; all prompt queues share half of
+// it.
 constexpr double owners_part = 0.1;
 constexpr double prompt_part = 0.5;
 
@@ -21,7 +22,7 @@ double owners_share() {
     return owners_part * scan_timeout_setting();
 }
 
-// A scan that never ends is known by what was committed before it.
+// Commits the start of a scan, so that a scan that never ends leaves a trace.
 ledger::ScanBegin announce(const Queue &queue, bool is_turn, bool wait) {
     try {
         Transaction transaction(lock_timeout_setting());
@@ -35,20 +36,20 @@ ledger::ScanBegin announce(const Queue &queue, bool is_turn, bool wait) {
     }
 }
 
-// What was found in a queue that was unwatched, or watched otherwise, meanwhile is not recorded.
+// Records nothing if the queue was unwatched or redefined during the scan.
 void scan(const Queue &queue, int limit) {
     Transaction transaction(lock_timeout_setting());
     const ledger::ScanEnd end = ledger::scan(transaction, queue, limit);
     if (end == ledger::ScanEnd::gone)
         return;
     transaction.commit();
-    if (end == ledger::ScanEnd::mended)
+    if (end == ledger::ScanEnd::recovered)
         guarded([&] {
             ereport(LOG, (errmsg("job_alerting can read queue \"%s\" again", queue.name.c_str())));
         });
 }
 
-// The next step has its own limits.
+// Withdraws the deadline: the next step sets its own.
 void end_promise() {
     guarded([] { shared::set_deadline(MyDatabaseId, 0); });
 }
@@ -70,12 +71,12 @@ bool comes_late(const Queue &queue) {
     return queue.broken || queue.beside_endless || takes_long(queue);
 }
 
-// Less than it may take: then there is no use in trying.
+// Milliseconds that a scan will probably take. With less time left, the scan is not begun.
 double expected(const Queue &queue) {
     return queue.broken ? 0 : std::min<double>(queue.last_scan_ms, scan_timeout_setting());
 }
 
-// Whether a query was ended by a limit that is shorter than what it may take, and by nobody else.
+// Whether the query was ended by a limit shorter than scan_timeout, and by nothing else.
 bool was_cut(double limit) {
     return last_sandbox_met_limit() && limit < scan_timeout_setting();
 }
@@ -127,7 +128,7 @@ void Recording::record_late(const std::function<void()> &before_each) {
     for (const Queue *queue : late_) {
         const double limit = late_limit();
         if (!queue->due) {
-            unread.add("queue " + queue->name + " is left alone, since its scans do not end");
+            unread.add("queue " + queue->name + " is skipped, because its scans do not end");
             continue;
         }
         if (locked_out_ || limit <= 0 || expected(*queue) > limit) {
@@ -140,7 +141,7 @@ void Recording::record_late(const std::function<void()> &before_each) {
             break;
         case Reading::held:
             wait = false;
-            tell_unread(*queue, "another session holds its row", false);
+            report_unread(*queue, "another session holds its row", false);
             break;
         case Reading::cut:
             postpone(*queue);
@@ -148,13 +149,13 @@ void Recording::record_late(const std::function<void()> &before_each) {
     }
 }
 
-// A query that is nearly as slow as it may be is not to be cut for a few that were quick.
+// The quick queues must not shorten the time of a query that needs nearly all of scan_timeout.
 double Recording::late_limit() const {
     return taken_ < owners_share() ? scan_timeout_setting() : scan_timeout_setting() - taken_;
 }
 
-// The owners take turns, and of each the queue comes first that has waited longest. Queues that may
-// be the end of this process come last.
+// Owners take turns. The first queue of an owner is the one that has waited longest. Queues that
+// may end this process come last.
 void Recording::order_late() {
     std::stable_sort(late_.begin(), late_.end(), [](const Queue *one, const Queue *other) {
         return one->last_turn < other->last_turn;
@@ -191,7 +192,7 @@ Recording::Reading Recording::read(const Queue &queue, bool wait, double limit) 
             note(queue, [&] { end_scan(queue); });
         } else {
             const bool noted = note(queue, [&] { mark_broken(queue, error); });
-            tell_unread(queue, error.words(), noted);
+            report_unread(queue, error.words(), noted);
         }
     } catch (const ServerError &error) {
         end_promise();
@@ -201,8 +202,8 @@ Recording::Reading Recording::read(const Queue &queue, bool wait, double limit) 
     return reading;
 }
 
-// Somebody who holds the queue's own row (an open transaction that called watch(), say) keeps us
-// from noting what is wrong with it, but not from going on.
+// A lock on the row of the queue, held for example by an open transaction that called watch(),
+// prevents the note but not the rest of the round.
 bool Recording::note(const Queue &queue, const std::function<void()> &write) {
     try {
         write();
@@ -216,7 +217,7 @@ bool Recording::note(const Queue &queue, const std::function<void()> &write) {
     }
 }
 
-void Recording::tell_unread(const Queue &queue, const std::string &why, bool noted) {
+void Recording::report_unread(const Queue &queue, const std::string &why, bool noted) {
     const std::string what = "queue " + queue.name + " cannot be read: " + why;
     unread.add(what);
     if (!noted)

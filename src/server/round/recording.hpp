@@ -1,10 +1,10 @@
-// The first part of a round: every queue's failures into the ledger.
+// The first part of a round: record the failures of every queue in the ledger.
 //
-// Queues that are expected to be quick come first, and those of each owner have a share of the time
-// together. What takes longer comes late, after the others have been told: queues that took long
-// before, cannot be read, or were cut short by the share. For them there is as much time as one
-// failure query may take (job_alerting.scan_timeout), in which the owners take turns: first comes
-// the one who has waited longest. A queue for which no time is left is postponed to the next round.
+// Prompt queues, which are expected to be quick, come first; those of one owner share a part of the
+// time. Late queues follow after the failures of the prompt ones have been sent: queues that took
+// long before, cannot be read, or exceeded the share. All late queues together get the time of one
+// failure query (job_alerting.scan_timeout), in which the owners take turns, beginning with the one
+// that has waited longest. A queue for which no time is left is postponed to the next round.
 
 #pragma once
 
@@ -18,18 +18,19 @@
 
 namespace job_alerting::server {
 
-// Whether the queue's scans take so long that it comes late.
+// Whether the scans of the queue take so long that it is a late queue.
 bool takes_long(const Queue &queue);
 
-// Keeps with the queue that its last scan never ended; two such scans in succession are recorded
-// as a failure of its own.
+// Marks the queue as one whose last scan never ended. Two such scans in succession are recorded as
+// a failure of the queue itself.
 void note_unended(const Queue &queue);
 
-// Records queue after queue. One that cannot be read keeps that with it and, once it is certain, is
-// recorded as a failure of its own; the others go on. `before_each` is called before each scan.
+// Records queue after queue. A queue that cannot be read is marked as broken and, once that is
+// certain, recorded as a failure of its own; the other queues continue. Calls `before_each` before
+// each scan.
 class Recording {
 public:
-    // The queues stay the caller's.
+    // The queues must outlive this object.
     explicit Recording(const std::vector<Queue> &queues);
 
     void record_prompt(const std::function<void()> &before_each);
@@ -40,13 +41,13 @@ public:
     // Queues that could not be read.
     Problems unread;
 
-    // Of those, the ones whose rows cannot say so.
+    // Those of them that could not be marked in their rows.
     Problems unreported;
 
     // Errors of the round's own statements.
     Problems own;
 
-    // The queues for which no time was left.
+    // Queues for which no time was left.
     std::vector<const Queue *> postponed;
 
 private:
@@ -55,7 +56,7 @@ private:
     Reading read(const Queue &queue, bool wait, double limit);
     void fail(const Queue &queue, const ServerError &error);
     bool note(const Queue &queue, const std::function<void()> &write);
-    void tell_unread(const Queue &queue, const std::string &why, bool noted);
+    void report_unread(const Queue &queue, const std::string &why, bool noted);
     double late_limit() const;
     void order_late();
     void postpone(const Queue &queue);
@@ -64,7 +65,7 @@ private:
     std::vector<const Queue *> late_;
     std::map<std::string, double> shares_; // ms that the prompt queues of an owner have taken
     double taken_ = 0;                     // ms of all failure queries of this part of the round
-    bool locked_out_ = false;              // somebody holds a lock on the ledger
+    bool locked_out_ = false;              // another session holds a lock on the ledger
 };
 
 } // namespace job_alerting::server

@@ -13,7 +13,7 @@ namespace job_alerting::server {
 
 namespace {
 
-// None where the list names nothing that is a channel.
+// Empty when the list contains no valid channel.
 std::vector<ChannelKind> known_channels(const Settings &settings) {
     std::vector<ChannelKind> kinds;
     std::string unknown;
@@ -34,12 +34,12 @@ std::vector<Queue> begin(const Settings &settings) {
     return queues;
 }
 
-// Whether the round before this one did not come to its end.
+// Whether the previous round did not finish.
 bool was_cut_off(const Settings &settings) {
     const std::vector<ChannelKind> kinds = known_channels(settings);
     if (kinds.empty())
-        return false; // nothing can be sent, but all can be recorded
-    // This round counts already.
+        return false; // nothing can be sent, but everything can be recorded
+    // The count includes this round.
     shared::DatabaseState state = {};
     guarded([&] { shared::find(MyDatabaseId, &state); });
     if (state.unended > 1)
@@ -65,7 +65,7 @@ std::vector<ChannelReport> channels(const Settings &settings) {
     return reports;
 }
 
-// Most rounds have nothing to tell, which one statement says for all channels.
+// Most rounds have nothing to report. One statement finds that out for all channels.
 std::vector<ChannelKind> busy_channels(const RoundReport &report) {
     std::vector<ChannelKind> kinds;
     for (const ChannelReport &channel : report.channels)
@@ -79,17 +79,17 @@ std::vector<ChannelKind> busy_channels(const RoundReport &report) {
     } catch (const ServerError &error) {
         if (error.sqlstate == ERRCODE_QUERY_CANCELED)
             throw;
-        // Each channel meets it, and says so.
+        // Every channel meets the same error and reports it.
     }
     return kinds;
 }
 
-void tell_channel(ChannelReport &channel, const std::string &problem, RoundReport &report) {
+void report_channel(ChannelReport &channel, const std::string &problem, RoundReport &report) {
     channel.problems.add(problem);
     report.problems.add(problem, std::string("channel ") + to_string(channel.channel));
 }
 
-// What goes wrong with one channel is no other's. It is tried again by the next round.
+// One channel's failure must not affect another. The next round tries again.
 void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
     const std::vector<ChannelKind> busy = busy_channels(report);
     for (ChannelReport &channel : report.channels) {
@@ -102,14 +102,14 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
                 throw;
             report.ended = false;
             channel.failed = true;
-            tell_channel(channel, error.words(), report);
+            report_channel(channel, error.words(), report);
             warn(std::string("job_alerting cannot deliver through ") + to_string(channel.channel) +
                  ": " + error.words());
         }
     }
 }
 
-void tell_problem(const std::string &problem, RoundReport &report) {
+void report_problem(const std::string &problem, RoundReport &report) {
     for (ChannelReport &channel : report.channels)
         channel.problems.add(problem);
 }
@@ -123,8 +123,8 @@ bool is_silent(const RoundReport &report) {
                        [](const ChannelReport &channel) { return is_silent(channel); });
 }
 
-// What would keep a digest from going out is told before there is one. In a transaction, as all
-// that reads text in the database's encoding.
+// Reports a setting or file that would prevent delivery before there is a digest. Needs a
+// transaction, like everything that converts text from the database's encoding.
 void examine_silent(const Settings &settings, RoundReport &report) {
     for (ChannelReport &channel : report.channels) {
         if (!is_silent(channel))
@@ -132,7 +132,7 @@ void examine_silent(const Settings &settings, RoundReport &report) {
         const std::string fault = channel_fault(channel.channel, settings);
         if (fault.empty())
             continue;
-        tell_channel(channel, fault, report);
+        report_channel(channel, fault, report);
     }
 }
 
@@ -144,14 +144,14 @@ std::string postponed_queues(const std::vector<const Queue *> &queues) {
            (queues.size() == 1 ? "" : " and others");
 }
 
-// What is wrong with a queue stands in its row, and so does that it was not reached; unless another
-// session holds that.
-void tell_recording(const Recording &recording, RoundReport &report) {
+// The problems of a queue, and that it was postponed, stand in its row, unless another session
+// holds the row.
+void report_recording(const Recording &recording, RoundReport &report) {
     const std::string postponed = postponed_queues(recording.postponed);
     report.read_all = recording.unread.empty() && recording.own.empty() && postponed.empty();
-    tell_problem(recording.own.text(), report);
-    tell_problem(recording.unread.text(), report);
-    tell_problem(postponed, report);
+    report_problem(recording.own.text(), report);
+    report_problem(recording.unread.text(), report);
+    report_problem(postponed, report);
     report.problems.add(recording.own.text());
     report.problems.add(recording.unreported.text());
 }
@@ -164,14 +164,14 @@ void tidy_up(const Settings &settings, RoundReport &report) {
     try {
         Transaction transaction(lock_timeout_setting());
         examine_silent(settings, report);
-        // What reads a table by an index, and then writes to it, deadlocks with REINDEX.
+        // Reading a table by an index before writing to it would deadlock with REINDEX.
         transaction.execute("LOCK TABLE job_alerting.failure, job_alerting.digest "
                             "IN ROW EXCLUSIVE MODE");
-        // An operator may have settled what kept something back while the round went on.
+        // An operator may have settled a blocking digest during the round.
         report.due_in = !is_silent(report) && ledger::can_compose(transaction, kinds)
                             ? 0
                             : ledger::next_due(transaction, kinds);
-        report.all_told = !ledger::has_open(transaction, kinds);
+        report.all_reported = !ledger::has_open(transaction, kinds);
         ledger::prune(transaction, kinds, settings.retention);
         transaction.commit();
     } catch (const ServerError &error) {
@@ -181,7 +181,7 @@ void tidy_up(const Settings &settings, RoundReport &report) {
     }
 }
 
-// As long as this round took, so that others have their turn.
+// The pause is as long as this round took, so that other databases get their turn.
 double wait_for_postponed(TimestampTz start) {
     const double took =
         static_cast<double>(GetCurrentTimestamp() - start) / static_cast<double>(USECS_PER_SEC);
@@ -195,7 +195,7 @@ std::string channels_fault(const Settings &settings) {
     std::string unknown;
     if (parse_channels(settings.channels.c_str(), kinds, unknown))
         return {};
-    // The name may be no text in the encoding of the database.
+    // The name may be invalid in the database's encoding.
     return core::not_sent("job_alerting.channels names \"" + unknown + "\", which is no channel")
         .error;
 }
@@ -213,7 +213,7 @@ RoundReport run_round(bool by_hand) {
     const Settings settings = current_settings();
     RoundReport report;
 
-    // What was just tried is not due again.
+    // A digest that was just tried is not due again.
     bool tried = false;
     const auto deliver_now = [&] {
         if (report.channels.empty())
@@ -223,8 +223,8 @@ RoundReport run_round(bool by_hand) {
     };
 
     const std::vector<Queue> queues = begin(settings);
-    // A scan may be the end of this process, as it may have been that of the last: then what has
-    // been recorded is sent before each.
+    // A scan may end this process, as it may have ended the previous worker. In that case, send the
+    // recorded failures before each scan.
     const bool cut_off = was_cut_off(settings);
     const auto before_each = [&] {
         if (cut_off)
@@ -238,15 +238,15 @@ RoundReport run_round(bool by_hand) {
         deliver_now();
     }
 
-    tell_recording(recording, report);
+    report_recording(recording, report);
     const std::string fault = settings_fault(settings);
-    tell_problem(fault, report);
+    report_problem(fault, report);
     report.problems.add(fault);
     tidy_up(settings, report);
     if (!recording.postponed.empty())
         report.due_in =
             std::min(wait_for_postponed(start), report.due_in.value_or(interval_setting()));
-    // What the last queue had recorded is delivered even after it was unwatched.
+    // Failures of the last queue are delivered even after it was unwatched.
     report.watched = !queues.empty() || !is_silent(report);
     return report;
 }
