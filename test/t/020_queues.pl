@@ -129,7 +129,7 @@ my %breakages = (
     'job without job_id' => {
         break => q(INSERT INTO fragile VALUES (NULL, now())),
         mend  => q(DELETE FROM fragile WHERE id IS NULL),
-        error => qr/returns a job without a job_id/,
+        error => qr/returned a job whose job_id is NULL/,
     },
     'error at run time' => {
         break => q(UPDATE fragile_divisor SET n = 0),

@@ -65,7 +65,7 @@ subtest 'SIGTERM ends the worker at once, and loses nothing' => sub {
     my $stalled = stall($stub);
     my $start = Time::HiRes::time();
     sql("SELECT pg_terminate_backend($stalled->{worker})");
-    like $stalled->{call}->error, qr/ERROR:  57000: the round was ended before it was over/, 'the caller gets an error';
+    like $stalled->{call}->error, qr/ERROR:  57000: the round was terminated before it finished/, 'the caller gets an error';
     cmp_ok Time::HiRes::time() - $start, '<', 6, 'within 6 s';
     is JobAlerting::worker($node), undef, 'the worker is gone';
     JobAlerting::run_digest($node);

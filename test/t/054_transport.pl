@@ -218,7 +218,7 @@ subtest 'a resolver that never answers' => sub {
     my $told = Time::HiRes::time();
     JobAlerting::wait_for_end($worker);
     cmp_ok Time::HiRes::time() - $told, '<', 10, 'the worker ends long before http_timeout';
-    like $call->error, qr/ended before it was over/, 'its caller gets an error';
+    like $call->error, qr/terminated before it finished/, 'its caller gets an error';
     JobAlerting::configure($node, sendgrid_url => $stub->url);
     is_delivered($stub, [$job]);
 };

@@ -325,7 +325,7 @@ subtest 'refused: in the transaction that created the extension' => sub {
 
 subtest 'refused: in a read-only transaction' => sub {
     is_refused(JobAlerting::begin_digest($node, before => ['BEGIN READ ONLY']), '25006',
-        'cannot execute run_digest\(\) in a read-only transaction', qr/may write/);
+        'cannot execute run_digest\(\) in a read-only transaction', qr/read-write/);
 };
 
 subtest 'refused: a role without EXECUTE' => sub {

@@ -516,7 +516,7 @@ subtest 'settle(..., false): the digest is sent again, also with on_in_doubt = h
         is sql("SELECT job_alerting.settle($id, false)"), 'in_doubt', 'the state that settle() returns';
         is JobAlerting::digest($node, $id)->{held}, undef, 'settle() releases it in spite of the setting';
         is_unhealthy(qr/digest $id .* is in doubt: .*will be sent again at/, 'settled');
-        like JobAlerting::digest($node, $id)->{note}, qr/it did not arrive, said role /, 'the note names the role';
+        like JobAlerting::digest($node, $id)->{note}, qr/marked as not arrived by role /, 'the note names the role';
         $stub->mode($mode);
         run_digest();
         next if $mode eq '202';

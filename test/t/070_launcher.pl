@@ -406,7 +406,7 @@ subtest 'without a free worker slot there is one warning, and the round comes wh
     my $by_hand = JobAlerting::stall($stub, db => 'elsewhere');
     my ($before, $call) = @$by_hand{qw(before call)};
     my $logged = log_from_now();
-    my $warnings = sub { scalar grep { /WARNING: +job_alerting finds no free background worker slot/ } problems($logged->()) };
+    my $warnings = sub { scalar grep { /WARNING: +job_alerting found no free background worker slot/ } problems($logged->()) };
     my $job = fail_job();
     JobAlerting::configure($node, interval => '1s');
     JobAlerting::poll($warnings, 10, 'the warning');

@@ -37,9 +37,9 @@ END {
 }
 
 my $worker = 'job_alerting worker for database "postgres"';
-my $asked = qr/WARNING: +$worker outlives its limits and is asked to end/;
-my $stays = qr/WARNING: +$worker does not end/;
-my $ended = qr/LOG: +$worker, which outlived its limits, has ended/;
+my $asked = qr/WARNING: +$worker has exceeded its time limit and is being terminated/;
+my $stays = qr/WARNING: +$worker does not terminate/;
+my $ended = qr/LOG: +$worker, which had exceeded its time limit, has exited/;
 
 # `begin` begins the round, unless the launcher does.
 sub outlives {

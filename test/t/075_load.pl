@@ -310,7 +310,7 @@ subtest 'where no process can be started, a caller gets an error, and the launch
 INSERT INTO research_jobs (source, job_type, status, finished_at) VALUES ('x', 'y', 'dead', now()) RETURNING id
 SQL
     $session->query('SELECT job_alerting.run_digest()');
-    like $session->{stderr}, qr/ERROR: +the round was ended before it was over/, 'a call by hand gets an error';
+    like $session->{stderr}, qr/ERROR: +the round was terminated before it finished/, 'a call by hand gets an error';
     $session->{stderr} = '';
     my $by_hand = $failed_starts->();
     $session->query_safe(q(ALTER SYSTEM SET job_alerting.interval = '1s'));

@@ -72,14 +72,14 @@ subtest 'an open ALTER DATABASE ... RENAME holds up the rounds of that database 
     is_told('locked', 'its rounds come');
     my $job = JobAlerting::fail_job($node, db => 'locked', status => 'running');
     my $logged = log_from_now();
-    my $told = qr/WARNING: +job_alerting round in database "locked": no session can begin in the database/;
+    my $told = qr/WARNING: +job_alerting round in database "locked": cannot connect to the database/;
     my $held = JobAlerting::hold($node, 'ALTER DATABASE locked RENAME TO other');
     JobAlerting::poll(sub { $logged->() =~ $told }, $soon, 'a round that cannot begin');
     is_told($_, "$_ goes on") for qw(postgres well);
     ok status()->{healthy}, 'they are healthy' or diag status()->{reason};
     my @lines = $logged->() =~ /$told/g;
     is scalar @lines, 1, 'the log has one warning';
-    is $logged->() =~ /outlives its limits/, '', 'the log has no warning of a worker that outlives its limits';
+    is $logged->() =~ /exceeded its time limit/, '', 'the log has no warning of a worker that outlives its limits';
     JobAlerting::let_go($held);
     is_told('locked', 'let go, its rounds come again');
     JobAlerting::poll(sub { status('locked')->{healthy} }, 20, 'it to be well');
@@ -92,7 +92,7 @@ subtest 'among databases whose rounds cannot begin, each has its turn' => sub {
     my $logged = log_from_now();
     my %held = map { $_ => JobAlerting::hold($node, "ALTER DATABASE $_ RENAME TO ${_}x", name => "holder of $_") } @locked;
     for my $db (@locked) {
-        JobAlerting::poll(sub { $logged->() =~ /round in database "$db": no session can begin/ }, 4 * $soon,
+        JobAlerting::poll(sub { $logged->() =~ /round in database "$db": cannot connect/ }, 4 * $soon,
             "a round in $db that cannot begin");
     }
     my $last = pop @locked;
@@ -214,7 +214,7 @@ for my $way ([ 'accepts and never answers', \&accepts_only ], [ 'does not comple
             30, 'the queue to say why');
         is_told('postgres', 'and other databases later');
         cmp_ok workers_for('remote'), '<=', 1, 'at most one worker is in the database';
-        unlike $logged->(), qr/outlives its limits/, 'no worker outlives its limits';
+        unlike $logged->(), qr/exceeded its time limit/, 'no worker outlives its limits';
         is sql('SELECT pg_postmaster_start_time()'), $since, 'the server did not restart';
         unwatch_remote();
         JobAlerting::poll(sub { status('remote')->{healthy} }, 30, 'the database to be well again');
@@ -253,7 +253,7 @@ for my $way ([ 'before its login', \&accepts_only, \&has_connected ],
         my $call = JobAlerting::begin_digest($node, db => 'remote');
         my $worker = waiting_worker($is_waiting);
         is sql("SELECT pg_terminate_backend($worker, 10000)"), 't', 'terminated, it ends';
-        like $call->error, qr/was ended before it was over/, 'its caller gets an error';
+        like $call->error, qr/was terminated before it finished/, 'its caller gets an error';
         is sql('SELECT pg_postmaster_start_time()'), $started, 'the server did not restart';
 
         my $preview = JobAlerting::Call->start($node, 'remote', q(SET statement_timeout = '2s'), 'SELECT * FROM job_alerting.preview()');
@@ -289,7 +289,7 @@ subtest 'a worker that waits for a foreign server, silent amid a statement, can 
     my $ends = eval { sql("SELECT pg_terminate_backend($worker, 10000)") };
     kill CONT => $postmaster;
     is $ends, 't', 'terminated, it ends';
-    like $call->error, qr/was ended before it was over/, 'its caller gets an error';
+    like $call->error, qr/was terminated before it finished/, 'its caller gets an error';
     unwatch_remote();
     $far->stop('immediate');
 };

@@ -139,7 +139,7 @@ subtest 'a file that is not a key file is refused' => sub {
 
 subtest 'a key that was set as the name of its file is not repeated in messages' => sub {
     JobAlerting::configure($node, sendgrid_api_key_file => 'SG.not-a-file');
-    is_refused(qr/\Akey file of job_alerting\.sendgrid_api_key_file, which is not named by an absolute path, cannot be opened: No such file/, 'the key itself');
+    is_refused(qr/\Akey file of job_alerting\.sendgrid_api_key_file, whose path is not absolute, cannot be opened: No such file/, 'the key itself');
     is sql(q(SELECT count(*) FROM job_alerting.digest d WHERE d::text LIKE '%SG.not-a-file%')), 0, 'no digest quotes it';
     JobAlerting::configure($node, sendgrid_api_key_file => $key_file);
 };

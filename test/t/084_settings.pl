@@ -149,7 +149,7 @@ subtest 'a thousand recipients can be set' => sub {
     is refusal("ALTER DATABASE postgres SET job_alerting.mail_to = '$list'"), '', 'each of them given twice';
     sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
     JobAlerting::store_setting($node, mail_to => "$list,one\@example.com");
-    like findings()->{'channel sendgrid'}{detail}, qr/mail_to names 1001 recipients, and SendGrid takes 1000 at most/,
+    like findings()->{'channel sendgrid'}{detail}, qr/mail_to names 1001 recipients, but SendGrid accepts at most 1000/,
       'check() reports one recipient more';
     sql('ALTER DATABASE postgres RESET job_alerting.mail_to');
 };

@@ -14,19 +14,18 @@ namespace {
 constexpr int max_shortage = 5000; // ms to wait for a free worker slot
 constexpr int shortage_pause = 50;
 
-// Called when this process leaves the segment, whatever the reason.
+// Detach callback: runs when this process detaches from the segment for any reason. Ends a worker
+// that has not yet committed to its task, since nobody is waiting for it.
 void abandon(dsm_segment *, Datum argument) {
     WorkerReport *report = reinterpret_cast<WorkerReport *>(DatumGetPointer(argument));
     if (move_to(report, stage_abandoned) && report->worker != 0)
         kill(report->worker, SIGTERM);
 }
 
-// When this process leaves the segment before the worker has fixed what it does, the worker is
-// ended: nobody waits for it any more.
 WorkerReport *prepare_report(dsm_segment *segment) {
     WorkerReport *report = static_cast<WorkerReport *>(dsm_segment_address(segment));
     memset(report, 0, sizeof(*report));
-    pg_atomic_init_u32(&report->stage, stage_asked);
+    pg_atomic_init_u32(&report->stage, stage_requested);
     on_dsm_detach(segment, abandon, PointerGetDatum(report));
     return report;
 }
@@ -36,17 +35,17 @@ BackgroundWorkerHandle *start_for_caller(const WorkOrder &order) {
     if (!handle)
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
                         errmsg("no background worker slot became free within 5 seconds"),
-                        errhint("Increase max_worker_processes, or try again.")));
+                        errhint("Try again, or increase max_worker_processes.")));
     return handle;
 }
 
 } // namespace
 
-void refuse_where_no_worker_serves(const char *function) {
+void require_worker(const char *function) {
     if (RecoveryInProgress())
         ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
                         errmsg("%s() cannot be called during recovery", function),
-                        errhint("Call it on the primary server.")));
+                        errhint("Call the function on the primary server.")));
     PreventCommandIfParallelMode(psprintf("%s()", function));
     if (InSecurityRestrictedOperation())
         ereport(ERROR,
@@ -57,34 +56,36 @@ void refuse_where_no_worker_serves(const char *function) {
                 (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                  errmsg("%s() cannot be called in the transaction that created the extension",
                         function),
-                 errdetail("It runs in a process of its own, which sees what is committed."),
-                 errhint("Commit first. Statements that are sent together, as by one \"psql -c\", "
-                         "are one transaction.")));
+                 errdetail("The function runs in a background worker, which sees only committed "
+                           "data."),
+                 errhint("Commit first. Statements sent in one query string, as by \"psql -c\", "
+                         "form one transaction.")));
 }
 
-Question prepare_question(Task task) {
-    Question question = {};
-    question.segment = dsm_create(rows_offset + rows_size, 0);
-    question.report = prepare_report(question.segment);
-    char *memory = static_cast<char *>(dsm_segment_address(question.segment));
-    question.queue = shm_mq_create(memory + rows_offset, rows_size);
-    shm_mq_set_receiver(question.queue, MyProc);
-    question.order = {.database = MyDatabaseId,
-                      .by_hand = true,
-                      .report = dsm_segment_handle(question.segment),
-                      .task = task};
-    return question;
+Request prepare_request(Task task) {
+    Request request = {};
+    request.segment = dsm_create(rows_offset + rows_size, 0);
+    request.report = prepare_report(request.segment);
+    char *memory = static_cast<char *>(dsm_segment_address(request.segment));
+    request.queue = shm_mq_create(memory + rows_offset, rows_size);
+    shm_mq_set_receiver(request.queue, MyProc);
+    request.order = {.database = MyDatabaseId,
+                     .by_hand = true,
+                     .report = dsm_segment_handle(request.segment),
+                     .task = task};
+    return request;
 }
 
-void ask_worker(FunctionCallInfo fcinfo, Task task, const char *what, const char *committed) {
+void run_in_worker(FunctionCallInfo fcinfo, Task task, const char *activity,
+                   const char *committed) {
     InitMaterializedSRF(fcinfo, 0);
-    const Question question = prepare_question(task);
-    BackgroundWorkerHandle *handle = start_for_caller(question.order);
-    receive_rows(shm_mq_attach(question.queue, question.segment, handle),
+    const Request request = prepare_request(task);
+    BackgroundWorkerHandle *handle = start_for_caller(request.order);
+    receive_rows(shm_mq_attach(request.queue, request.segment, handle),
                  reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo));
-    await_end(handle, question.report);
-    raise_what_failed(question.report, what, committed);
-    dsm_detach(question.segment);
+    await_end(handle, request.report);
+    raise_worker_error(request.report, activity, committed);
+    dsm_detach(request.segment);
 }
 
 BackgroundWorkerHandle *try_to_start(const WorkOrder &order) {
@@ -102,11 +103,11 @@ BackgroundWorkerHandle *try_to_start(const WorkOrder &order) {
     return handle;
 }
 
-void raise_what_failed(const WorkerReport *report, const char *what, const char *committed) {
+void raise_worker_error(const WorkerReport *report, const char *activity, const char *committed) {
     if (!report->finished)
         ereport(ERROR,
                 (errcode(ERRCODE_OPERATOR_INTERVENTION),
-                 errmsg("%s was ended before it was over", what),
+                 errmsg("%s was terminated before it finished", activity),
                  committed ? errdetail("%s", committed) : 0, errhint("See the server's log.")));
     if (report->sqlstate != 0)
         ereport(ERROR, (errcode(report->sqlstate), errmsg("%s", report->message),
@@ -117,7 +118,7 @@ void raise_what_failed(const WorkerReport *report, const char *what, const char 
 bool await_end(BackgroundWorkerHandle *handle, WorkerReport *report) {
     if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
         proc_exit(1);
-    move_to(report, stage_fixed); // nobody is left to be ended
+    move_to(report, stage_committed); // the worker is gone: the detach callback must not signal it
     pg_read_barrier();
     return report->finished;
 }

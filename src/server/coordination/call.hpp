@@ -1,4 +1,4 @@
-// Asking a worker for something, from a user's session. C regime.
+// Requests to a worker from a user's session. C regime.
 
 #pragma once
 
@@ -6,34 +6,37 @@
 
 namespace job_alerting::server {
 
-// Raises an error where no worker could do what `function` ("run_digest") promises.
-void refuse_where_no_worker_serves(const char *function);
+// Raises an error if a worker cannot be used: during recovery, in a parallel worker, in a
+// security-restricted operation, or before CREATE EXTENSION is committed. `function` is named in
+// the message ("run_digest").
+void require_worker(const char *function);
 
-// The task of a worker, and where it answers.
-struct Question {
+// A request to a worker, and the memory for its answer.
+struct Request {
     dsm_segment *segment;
     WorkerReport *report;
     shm_mq *queue;
     WorkOrder order;
 };
 
-Question prepare_question(Task task);
+Request prepare_request(Task task);
 
-// Asks a worker, and makes its rows the result of the function that was called. `what` and
-// `committed` as for raise_what_failed().
-void ask_worker(FunctionCallInfo fcinfo, Task task, const char *what,
-                const char *committed = nullptr);
+// Runs a task in a worker and returns its rows as the result of the calling function. `activity`
+// and `committed` as for raise_worker_error().
+void run_in_worker(FunctionCallInfo fcinfo, Task task, const char *activity,
+                   const char *committed = nullptr);
 
-// Starts a worker; waits, interruptibly, for a free slot. Null when none became free.
+// Starts a worker; waits, interruptibly, for a free slot. Returns null if none became free.
 BackgroundWorkerHandle *try_to_start(const WorkOrder &order);
 
-// Waits for the worker's end. Cancelling ends this wait, and not a round that has begun. Returns
-// whether it came to the end of what was asked for.
+// Waits until the worker has ended. Cancelling ends this wait, but not a round that has begun.
+// Returns whether the worker finished its task.
 bool await_end(BackgroundWorkerHandle *handle, WorkerReport *report);
 
-// Raises as an error what the worker reported, or that it reported nothing. `what` was asked for:
-// "the round"; `committed`: what stays of it, none for what only looks.
-void raise_what_failed(const WorkerReport *report, const char *what,
-                       const char *committed = nullptr);
+// Raises the error that the worker reported, or an error that the worker did not finish. `activity`
+// names the task in the message ("the round"); `committed` is the detail about results that remain
+// committed, null for a task that only reads.
+void raise_worker_error(const WorkerReport *report, const char *activity,
+                        const char *committed = nullptr);
 
 } // namespace job_alerting::server

@@ -7,7 +7,7 @@ namespace job_alerting::server {
 namespace {
 
 LOCKTAG round_tag() {
-    // SQL's advisory locks have 1 or 2 as the last field.
+    // The SQL functions set the last field to 1 or 2.
     LOCKTAG tag;
     SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0x6a6f6261, 0x6c657274, 3);
     return tag;

@@ -6,7 +6,7 @@ namespace job_alerting::server {
 
 namespace {
 
-// A message for each value: whether there is one, and its bytes.
+// Each value is a message: a byte that says whether the value is NULL, and the text.
 constexpr char absent = '0';
 constexpr char present = '1';
 
@@ -16,12 +16,12 @@ std::string message_of(const Value &value) {
 
 void send(shm_mq_handle *queue, const char *message, Size size) {
     if (shm_mq_send(queue, size, message, false, true) != SHM_MQ_SUCCESS)
-        ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
-                        errmsg("the session that asked for it has gone")));
+        ereport(ERROR,
+                (errcode(ERRCODE_CONNECTION_FAILURE), errmsg("the requesting session has ended")));
 }
 
-// Returns false when the reader has not made room in time, or has gone. A message is sent whole, or
-// its reader waits for the rest in vain: then the worker ends, which ends his wait.
+// Returns false if the reader makes no room before the deadline, or has detached. The message may
+// have been sent in part; the reader waits for the rest until the worker ends.
 bool send_until(shm_mq_handle *queue, const char *message, Size size, TimestampTz deadline) {
     for (;;) {
         const shm_mq_result result = shm_mq_send(queue, size, message, true, true);
@@ -35,7 +35,7 @@ bool send_until(shm_mq_handle *queue, const char *message, Size size, TimestampT
     }
 }
 
-// Returns false when the worker has ended.
+// Returns false if the worker has detached.
 bool receive(shm_mq_handle *queue, Oid type, Datum *value, bool *null) {
     Size size;
     void *data;
@@ -72,10 +72,10 @@ void Rows::add(const Row &row) {
 }
 
 bool Rows::offer(const Row &row) {
-    constexpr int64 patience = 5 * USECS_PER_SEC;
+    constexpr int64 max_wait = 5 * USECS_PER_SEC;
     bool sent = true;
     if (wait_until_ == 0)
-        wait_until_ = GetCurrentTimestamp() + patience;
+        wait_until_ = GetCurrentTimestamp() + max_wait;
     for (const Value &value : row) {
         const std::string message = message_of(value);
         guarded([&] {

@@ -1,5 +1,5 @@
-// Rows that a worker returns to a session, as text, through a queue in shared memory, so that they
-// may be of any size and number.
+// Rows that a worker returns to a session. They are sent as text through a shared memory queue, so
+// their size and number are not limited.
 
 #pragma once
 
@@ -8,27 +8,27 @@
 
 namespace job_alerting::server {
 
-// The worker's end.
+// The worker's end of the queue.
 class Rows {
 public:
-    // `segment`: that of the WorkOrder. Throws ServerError.
+    // `segment` is the one named by the WorkOrder. Throws ServerError.
     explicit Rows(dsm_segment *segment);
 
-    // Waits for the reader. Throws ServerError, also when the reader has gone. All text is in the
-    // database's encoding.
+    // Sends a row and waits for the reader to make room. Text is in the database's encoding. Throws
+    // ServerError, also if the reader has detached.
     void add(const Row &row);
 
-    // Waits a few seconds at most for the reader, and for all rows together. Returns false when he
-    // has not read by then, or has gone; no more is to be offered then.
+    // Sends a row, but waits for the reader at most a few seconds over all rows. Returns false if
+    // the reader made no room in that time or has detached; the caller must then stop.
     bool offer(const Row &row);
 
 private:
-    TimestampTz wait_until_ = 0; // 0 before anything was offered
+    TimestampTz wait_until_ = 0; // 0 before the first offer
     shm_mq_handle *queue_ = nullptr;
 };
 
-// The session's end. C regime. Reads rows into the result, of whatever types its columns are,
-// until the worker ends.
+// The session's end of the queue. C regime. Reads rows until the worker detaches, converts them to
+// the types of the result's columns, and adds them to the result.
 void receive_rows(shm_mq_handle *queue, ReturnSetInfo *result);
 
 } // namespace job_alerting::server

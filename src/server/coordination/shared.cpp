@@ -11,7 +11,7 @@ namespace job_alerting::server::shared {
 
 namespace {
 
-// Databases that are remembered. One that finds no room is due whenever the launcher is awake.
+// Capacity of the hash table. A database without an entry is due whenever the launcher is awake.
 constexpr int max_databases = 1024;
 constexpr const char *tranche = "job_alerting";
 
@@ -52,7 +52,7 @@ void start_memory() {
     LWLockRelease(AddinShmemInitLock);
 }
 
-// The entry of a database, made when there is none; null when there is no room.
+// Finds or creates the entry of a database; null if the table is full.
 DatabaseState *enter(Oid database) {
     bool found;
     DatabaseState *state =
@@ -64,7 +64,8 @@ DatabaseState *enter(Oid database) {
     return state;
 }
 
-// Changes the entry of a database, where there is shared memory and room in it.
+// Applies a change to the entry of a database. No effect without shared memory or with a full
+// table.
 template <typename Change> void change(Oid database, Change &&apply) {
     if (!databases)
         return;
@@ -87,7 +88,7 @@ TimestampTz from_now(double seconds) {
     return GetCurrentTimestamp() + static_cast<TimestampTz>(seconds * USECS_PER_SEC);
 }
 
-// C regime, as all below. `each` must leave the table as it is.
+// Calls `each` for every entry. `each` must not add or remove entries.
 template <typename Each> void for_each(Each &&each) {
     HASH_SEQ_STATUS sequence;
     hash_seq_init(&sequence, databases);
@@ -97,9 +98,9 @@ template <typename Each> void for_each(Each &&each) {
 
 void count_round(DatabaseState &state) {
     constexpr int max_doublings = 16;
-    const int64 pause = short_pause * (INT64CONST(1) << Min(state.unended, max_doublings));
+    const int64 pause = short_pause * (INT64CONST(1) << Min(state.unfinished, max_doublings));
     state.absent = false;
-    state.unended++;
+    state.unfinished++;
     state.due = from_now(static_cast<double>(Min(pause, interval_setting())));
 }
 
@@ -140,7 +141,7 @@ void announce_launcher() {
     LWLockAcquire(lock, LW_EXCLUSIVE);
     *header = {.launcher = {.pid = MyProcPid, .awaited = InvalidOid, .awaited_since = 0},
                .latch = MyLatch};
-    // A round that its predecessor ordered may never have started.
+    // The previous launcher may have ordered rounds whose workers never started.
     for_each([](DatabaseState &state) {
         if (state.worker == 0)
             forget_round(state);
@@ -161,7 +162,7 @@ LauncherState launcher() {
     return state;
 }
 
-void launcher_awaits(Oid database) {
+void set_awaited(Oid database) {
     LWLockAcquire(lock, LW_EXCLUSIVE);
     header->launcher.awaited = database;
     header->launcher.awaited_since = OidIsValid(database) ? GetCurrentTimestamp() : 0;
@@ -183,7 +184,7 @@ void round_ended(Oid database, double due_in, const char *channels, const char *
     change(database, [&](DatabaseState &state) {
         state.absent = false;
         state.last_round = GetCurrentTimestamp();
-        state.unended = 0;
+        state.unfinished = 0;
         state.due = from_now(due_in);
         state.deadline = 0;
         state.settling = 0;
@@ -234,14 +235,14 @@ bool worker_starts(Oid database) {
 
 void round_begins(Oid database, bool by_hand) {
     change(database, [&](DatabaseState &state) {
-        // The launcher's round is counted, unless a round by hand has ended since.
+        // round_ordered() has counted the launcher's round, unless another round ended since then.
         if (by_hand || state.since == 0)
             count_round(state);
         forget_round(state);
         state.since = GetCurrentTimestamp();
         state.worker = MyProcPid;
-        state.asked = 0;
-        state.stays = false;
+        state.terminating = 0;
+        state.stuck = false;
     });
 }
 
@@ -253,15 +254,15 @@ void worker_ended(Oid database, bool took_long) {
     });
 }
 
-void worker_left(Oid database) {
+void wait_abandoned(Oid database) {
     change(database, [](DatabaseState &state) { state.took_long = true; });
 }
 
 void round_postponed(Oid database) {
     change(database, [](DatabaseState &state) {
-        state.unended = Max(state.unended - 1, 0);
+        state.unfinished = Max(state.unfinished - 1, 0);
         if (state.worker != 0)
-            return; // a round by hand has begun meanwhile
+            return; // a run_digest() round has begun since
         forget_round(state);
         state.due = GetCurrentTimestamp();
         strlcpy(state.problem,
@@ -271,14 +272,14 @@ void round_postponed(Oid database) {
 }
 
 void round_skipped(Oid database) {
-    change(database, [](DatabaseState &state) { state.unended = Max(state.unended - 1, 0); });
+    change(database, [](DatabaseState &state) { state.unfinished = Max(state.unfinished - 1, 0); });
 }
 
 void extension_absent(Oid database) {
     change(database, [&](DatabaseState &state) {
         state.absent = true;
         state.last_round = 0;
-        state.unended = 0;
+        state.unfinished = 0;
         state.problem[0] = '\0';
         state.due = from_now(short_pause);
     });
@@ -295,24 +296,24 @@ void set_settling(Oid database, bool settling) {
            [&](DatabaseState &state) { state.settling = settling ? GetCurrentTimestamp() : 0; });
 }
 
-void ask_to_end(Oid database, pid_t worker) {
-    // It withdraws under the same lock: the process is still the worker.
+void terminate_worker(Oid database, pid_t worker) {
+    // An exiting worker removes its pid under the same lock, so the pid has not been reused.
     change(database, [&](DatabaseState &state) {
         if (state.worker != worker)
             return;
-        state.asked = GetCurrentTimestamp();
+        state.terminating = GetCurrentTimestamp();
         kill(worker, SIGTERM);
     });
 }
 
-void give_up(Oid database) {
-    change(database, [](DatabaseState &state) { state.stays = true; });
+void mark_stuck(Oid database) {
+    change(database, [](DatabaseState &state) { state.stuck = true; });
 }
 
-void end_noticed(Oid database) {
+void termination_noticed(Oid database) {
     change(database, [](DatabaseState &state) {
-        state.asked = 0;
-        state.stays = false;
+        state.terminating = 0;
+        state.stuck = false;
     });
 }
 

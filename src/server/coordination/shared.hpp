@@ -1,6 +1,7 @@
-// What workers leave for the launcher in shared memory. C regime. It exists only when the library
-// is preloaded; without it the functions below do nothing and find nothing. It is a help, never
-// the truth: after a crash it is empty, and everything is due.
+// State of the rounds in shared memory, for the launcher and the view status. C regime. The memory
+// exists only if the library is preloaded; otherwise the functions below have no effect and report
+// an empty state. Nothing depends on the state for correctness: a crash resets it, and then every
+// round is due.
 
 #pragma once
 
@@ -8,109 +9,110 @@
 
 namespace job_alerting::server::shared {
 
-// Seconds until a database is asked again that does not have the extension, or whose round did
-// not come to its end for the first time.
+// Initial delay, in seconds, before a database without the extension is checked again and before an
+// unfinished round is repeated.
 inline constexpr int short_pause = 10;
 
 struct DatabaseState {
-    Oid database;           // the key; must come first
-    bool absent;            // it does not have the extension
-    bool took_long;         // its last round took long
-    TimestampTz last_round; // when its last round ended; 0 for never
-    TimestampTz due;        // when its next round is due
-    int unended;            // rounds in succession that did not come to their end
-    TimestampTz since;      // since when a round has been ordered or under way; 0 when none is
-    pid_t worker;           // its process; 0 before it has started
-    TimestampTz deadline;   // by when its worker will have come further; 0 for no promise
-    TimestampTz settling;   // since when its worker has been settling an answer; 0 when it is not
-    TimestampTz asked;     // when its worker was asked to end, since it outlives its limits; 0: not
-    bool stays;            // that worker was given up: it does not end
-    bool heartbeat_failed; // the last heartbeat after one of its rounds was not answered
-    char channels[64];     // of its last round, as a comma list
-    char problem[512];     // what kept its last round, or will keep a digest, from its end
+    Oid database;            // hash key; must be first
+    bool absent;             // the extension is not installed
+    bool took_long;          // the last round took long
+    TimestampTz last_round;  // end of the last round; 0 if none
+    TimestampTz due;         // when the next round is due
+    int unfinished;          // consecutive rounds that did not finish
+    TimestampTz since;       // when the current round was ordered or began; 0 if there is none
+    pid_t worker;            // process of the current round; 0 before it has started
+    TimestampTz deadline;    // when the worker's current step must be done; 0 for no deadline
+    TimestampTz settling;    // when the worker began to settle an answer; 0 if it does not
+    TimestampTz terminating; // when the worker was told to terminate; 0 if it was not
+    bool stuck;              // that worker did not terminate and is left alone
+    bool heartbeat_failed;   // the last heartbeat failed
+    char channels[64];       // channels of the last round, comma-separated
+    char problem[512];       // why the last round did not finish, or why a digest will not be sent
 };
 
-// The launcher, and the database whose round it waits for.
 struct LauncherState {
-    pid_t pid; // 0 when none runs
-    Oid awaited;
-    TimestampTz awaited_since;
+    pid_t pid;                 // 0 if the launcher is not running
+    Oid awaited;               // database whose round the launcher waits for; InvalidOid if none
+    TimestampTz awaited_since; // when that wait began
 };
 
-// To be called while the server starts.
+// Requests the shared memory. Call it while the server starts.
 void request();
 
-// This process is the launcher, until it ends.
+// Registers this process as the launcher until it exits.
 void announce_launcher();
 
-// Whether there is any shared memory, for which the library must be preloaded.
+// Whether the shared memory exists, that is, whether the library is preloaded.
 bool exists();
 
 LauncherState launcher();
 
-// The launcher waits for a round in this database; InvalidOid: for none.
-void launcher_awaits(Oid database);
+// Sets the database whose round the launcher waits for; InvalidOid for none.
+void set_awaited(Oid database);
 
-// What is known of a database; false when nothing is.
+// Copies the state of a database to `state`; returns false if there is none.
 bool find(Oid database, DatabaseState *state);
 
-// A round has come to its end; the next is due in so many seconds. Wakes the launcher. `problem`
-// is empty when there is none.
+// Records that a round has finished and that the next one is due in `due_in` seconds; wakes the
+// launcher. `problem` is empty if there was none.
 void round_ended(Oid database, double due_in, const char *channels, const char *problem);
 
-// An error has ended a round. Returns whether it is another than that of the round before.
+// Records the error that ended a round. Returns false if the round before ended with the same
+// error.
 bool round_failed(Oid database, const char *problem);
 
-// The launcher orders a round, whose worker will have got into the database within so many
-// milliseconds. Until round_ended() tells otherwise the round did not come to its end, and is due
-// again after short_pause, longer each time, at most after an interval. Returns false when a round
-// is under way.
+// Records that the launcher orders a round, whose worker must connect within `connect_limit`
+// milliseconds. The round counts as unfinished until round_ended(), and is repeated after
+// short_pause; each further unfinished round doubles the pause, up to the interval. Returns false
+// if a round is already ordered or running.
 bool round_ordered(Oid database, int connect_limit);
 
-// This process is a worker; when it ends, its round is no longer under way.
+// Registers this process as a worker: when it exits, its round no longer counts as running.
 void announce_worker();
 
-// This process is to run the round that was ordered. Returns false when one by hand was faster.
+// Assigns the ordered round to this process. Returns false if a run_digest() round began first.
 bool worker_starts(Oid database);
 
-// This process has the lock of the rounds and begins one. One by hand counts from here.
+// Records that this process holds the round lock and begins its round. A run_digest() round counts
+// as running from here on.
 void round_begins(Oid database, bool by_hand);
 
-// The worker that the launcher had started has ended, soon or after a long time.
+// Records that the worker started by the launcher has ended, and whether its round took long.
 void worker_ended(Oid database, bool took_long);
 
-// The launcher waits no longer for the round in this database.
-void worker_left(Oid database);
+// Records that the launcher has stopped waiting for the round in this database.
+void wait_abandoned(Oid database);
 
-// The round could not begin after all, for want of a worker slot, and is due as before.
+// Takes back an ordered round that found no worker slot; it is due at once.
 void round_postponed(Oid database);
 
-// It is left out, since a round by hand is under way.
+// Takes back an ordered round because another round is running.
 void round_skipped(Oid database);
 
-// The database does not have the extension.
+// Records that the extension is not installed in the database.
 void extension_absent(Oid database);
 
-// The worker of this database will have come further within so many milliseconds; 0 ends that
-// promise.
+// Sets the time, in milliseconds, within which the worker must finish its current step; 0 for no
+// deadline.
 void set_deadline(Oid database, int milliseconds);
 
-// The worker of this database settles an answer, which may take for ever, or no longer does.
+// Sets whether the worker is settling an answer, which has no time limit.
 void set_settling(Oid database, bool settling);
 
-// Asks the worker of this database to end, if this is its process still.
-void ask_to_end(Oid database, pid_t worker);
+// Sends SIGTERM to the worker of this database, if `worker` is still its process.
+void terminate_worker(Oid database, pid_t worker);
 
-// Nothing more is done about the worker that was asked to end: it stays.
-void give_up(Oid database);
+// Marks the terminating worker as stuck: nothing more is done about it.
+void mark_stuck(Oid database);
 
-// The worker that was asked to end has ended, and that was noticed.
-void end_noticed(Oid database);
+// Resets `terminating` and `stuck` after the worker has exited.
+void termination_noticed(Oid database);
 
-// Whether the heartbeat of this database failed. Returns whether that is another than before.
+// Records whether the heartbeat failed. Returns whether that differs from the last time.
 bool heartbeat_ended(Oid database, bool failed);
 
-// Forgets all databases but these.
+// Removes the state of all databases that are not in the list.
 void keep_only(List *databases);
 
 } // namespace job_alerting::server::shared

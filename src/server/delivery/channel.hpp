@@ -1,5 +1,5 @@
-// A channel: how a digest becomes a message, and how that is handed over. Each has a file of its
-// own in this room and one in core; the table in channel.cpp names them all.
+// A channel: how a digest is rendered as a message, and how the message is sent. Each channel has a
+// file in this folder and one in core; channel_of() lists them all.
 
 #pragma once
 
@@ -13,29 +13,30 @@
 
 namespace job_alerting::server {
 
-// A digest as its row stores it: the same bytes are handed over at every try while in doubt.
+// A rendered digest as stored in its row. While the digest is in doubt, every attempt sends the
+// same bytes.
 struct Message {
     std::string subject; // in the database's encoding, like the request
     std::string request;
     std::string message_id; // empty for a channel that has none
 };
 
-// Every function throws CannotSend or BadSecret when a setting or a file prevents delivery.
+// All functions throw CannotSend or BadSecret if a setting or a file prevents delivery.
 class Channel {
 public:
     virtual ~Channel() = default;
 
-    // Reads settings and files, and reaches nothing. A transaction must be open.
+    // Checks settings and files without connecting to anything. A transaction must be open.
     virtual void check(const Settings &settings) const = 0;
 
     // A transaction must be open.
     virtual Message message(const core::Digest &content, const DigestRow &digest,
                             const Settings &settings) const = 0;
 
-    // A small message that is no digest, likewise.
+    // Renders a test message, which is not a digest. A transaction must be open.
     virtual Message test_message(const core::Mail &test, const Settings &settings) const = 0;
 
-    // Hands a request over, with no transaction open. Throws ServerError when it is interrupted.
+    // Sends a request. No transaction may be open. Throws ServerError if it is interrupted.
     virtual core::Outcome send(const std::string &request, const Settings &settings) const = 0;
 };
 
@@ -45,12 +46,12 @@ const Channel &slack_channel();
 
 const Channel &channel_of(ChannelKind kind);
 
-// Why a digest could not be handed over, as far as settings and files tell; empty when nothing
-// prevents it. A transaction must be open.
+// Returns which setting or file prevents a digest from being sent; empty if none does. A
+// transaction must be open.
 std::string channel_fault(ChannelKind kind, const Settings &settings);
 
-// Hands a request over. A setting or file that prevents it is an outcome, too. Throws ServerError
-// when it is interrupted.
+// Sends a request. A setting or file that prevents sending is returned as an outcome. Throws
+// ServerError if it is interrupted.
 core::Outcome hand_over(ChannelKind kind, const std::string &request, const Settings &settings);
 
 } // namespace job_alerting::server

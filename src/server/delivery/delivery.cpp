@@ -26,12 +26,12 @@ namespace job_alerting::server {
 namespace {
 
 constexpr std::int64_t max_history = 10000; // earlier failures that are compared with new ones
-constexpr int max_history_wait = 5000;      // ms that a mail waits for such a comparison
+constexpr int max_history_wait = 5000;      // ms that this comparison may take
 constexpr int settle_slice = 5000; // ms that an attempt to commit an answer waits for a lock
-constexpr long settle_pause = 100; // ms between two of them
+constexpr long settle_pause = 100; // ms between two attempts
 
-// No cancellation and no end of the process while it is in scope. An error of the server lets
-// them in again by itself, hence no plain counting back.
+// Blocks cancellation and termination while it is in scope. A server error resets the holdoff
+// count, so the destructor restores the count instead of decrementing it.
 class HeldInterrupts {
 public:
     HeldInterrupts() { InterruptHoldoffCount = before_ + 1; }
@@ -43,8 +43,8 @@ private:
     const uint32 before_ = InterruptHoldoffCount;
 };
 
-// The process is not ended while it is in scope, even if that was asked for before. A limit on the
-// wait for a lock still is one, as it would not be while interrupts are held.
+// Defers termination of the process while it is in scope, including a pending request. Unlike with
+// held interrupts, lock_timeout still works.
 class DeferredEnd {
 public:
     DeferredEnd() {
@@ -52,13 +52,13 @@ public:
         sigemptyset(&end);
         sigaddset(&end, SIGTERM);
         sigprocmask(SIG_BLOCK, &end, &before_);
-        asked_ = ProcDiePending != 0;
+        pending_ = ProcDiePending != 0;
         ProcDiePending = 0;
     }
     DeferredEnd(const DeferredEnd &) = delete;
     DeferredEnd &operator=(const DeferredEnd &) = delete;
     ~DeferredEnd() {
-        if (asked_) {
+        if (pending_) {
             ProcDiePending = 1;
             InterruptPending = 1;
         }
@@ -67,7 +67,7 @@ public:
 
 private:
     sigset_t before_;
-    bool asked_;
+    bool pending_;
 };
 
 class Delivery {
@@ -78,7 +78,7 @@ public:
     void run();
 
 private:
-    bool resend_doubtful();
+    bool resend_in_doubt();
     void resend(DigestRow &digest);
     core::State deliver(const DigestRow &digest);
     core::State send_minimal(const core::Outcome &refusal);
@@ -92,7 +92,7 @@ private:
 
     bool is_due(const DigestRow &digest) const;
     double wait_after(const DigestRow &digest, const core::Outcome &outcome) const;
-    void tell(const DigestRow &digest, core::State state, const std::string &detail);
+    void report(const DigestRow &digest, core::State state, const std::string &detail);
 
     const Settings &settings_;
     const bool by_hand_;
@@ -100,9 +100,9 @@ private:
 };
 
 void Delivery::run() {
-    if (!resend_doubtful())
+    if (!resend_in_doubt())
         return;
-    // A digest that was not accepted is not tried again at once.
+    // Stop at a digest that was not accepted: it is not retried at once.
     while (const std::optional<DigestRow> digest = compose())
         if (deliver(*digest) != core::State::accepted)
             return;
@@ -114,8 +114,8 @@ core::State Delivery::deliver(const DigestRow &digest) {
     return outcome.content_refused ? send_minimal(outcome) : outcome.state;
 }
 
-// Returns false when something is still in doubt that newer digests have to wait for.
-bool Delivery::resend_doubtful() {
+// Returns false if newer digests must wait because one is still in doubt.
+bool Delivery::resend_in_doubt() {
     std::vector<DigestRow> digests;
     {
         Transaction transaction(lock_timeout_setting());
@@ -130,7 +130,7 @@ bool Delivery::resend_doubtful() {
         transaction.commit();
     }
     for (DigestRow &digest : digests) {
-        tell(digest, core::State::in_doubt, digest.error);
+        report(digest, core::State::in_doubt, digest.error);
         if (digest.held)
             continue;
         if (is_due(digest))
@@ -144,7 +144,7 @@ bool Delivery::resend_doubtful() {
 void Delivery::resend(DigestRow &digest) {
     {
         Transaction transaction(lock_timeout_setting());
-        // One that the original of this database composed may not have been tried.
+        // In a copy of a database, a digest can be in doubt without a stored request.
         const bool begun = digest.request.empty() ? begin(transaction, digest)
                                                   : ledger::begin_resending(transaction, digest);
         transaction.commit();
@@ -157,7 +157,8 @@ void Delivery::resend(DigestRow &digest) {
         digest.state = core::State::accepted;
 }
 
-// What it says may be why a digest is refused: its failures are told all the same, by number.
+// Sends a digest that was rejected, perhaps because of its content, in its minimal form: counts
+// without any job text.
 core::State Delivery::send_minimal(const core::Outcome &refusal) {
     const std::optional<DigestRow> digest = compose(&refusal);
     if (!digest)
@@ -169,8 +170,8 @@ core::State Delivery::send_minimal(const core::Outcome &refusal) {
     return outcome.state;
 }
 
-// The open digest as it is now to be sent, committed; nothing when there is none, or none is due.
-// After a refusal, in its minimal form and at once.
+// Composes the open digest and commits it as `sending`. Returns nullopt if there is none or it is
+// not due. After a rejection, composes the minimal form at once.
 std::optional<DigestRow> Delivery::compose(const core::Outcome *refusal) {
     Transaction transaction(lock_timeout_setting());
     std::optional<DigestRow> digest = ledger::open_digest(transaction, report_.channel);
@@ -179,7 +180,7 @@ std::optional<DigestRow> Delivery::compose(const core::Outcome *refusal) {
         digest = ledger::open_digest(transaction, report_.channel);
     }
     if (digest) {
-        tell(*digest, core::State::pending, digest->error);
+        report(*digest, core::State::pending, digest->error);
         if (!(refusal || is_due(*digest)) || !begin(transaction, *digest, refusal))
             digest.reset();
     }
@@ -187,18 +188,18 @@ std::optional<DigestRow> Delivery::compose(const core::Outcome *refusal) {
     return digest;
 }
 
-// Makes the digest `sending`; or leaves it as it is, one try later, when a setting is missing.
-// Returns whether it is to be sent.
+// Renders the digest and sets its state to `sending`. If a setting is missing or invalid, records a
+// failed attempt instead. Returns whether the digest must be sent.
 bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Outcome *refusal) {
     core::Digest content = gather(transaction, digest);
     if (refusal)
         content = core::minimal(std::move(content));
-    for (const std::string &note : notes_on(transaction, report_.channel, digest, refusal))
+    for (const std::string &note : digest_notes(transaction, report_.channel, digest, refusal))
         content.notes.push_back(note);
-    // A verdict stays; what was noted of the form of an earlier try does not.
+    // Keep the note of an operator's verdict, but not the note on the form of an earlier attempt.
     if (digest.state != core::State::in_doubt)
         digest.note = refusal ? "sent in its minimal form only, after " + refusal->error : "";
-    if (!refusal) // else it is the same try still
+    if (!refusal) // the minimal form belongs to the same attempt
         digest.attempts++;
     try {
         const Message message = channel_of(report_.channel).message(content, digest, settings_);
@@ -211,7 +212,7 @@ bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Ou
                               digest.message_id);
         ledger::settle(transaction, digest, outcome, wait_after(digest, outcome),
                        settings_.hold_in_doubt);
-        tell(digest, core::State::pending, outcome.error);
+        report(digest, core::State::pending, outcome.error);
         return false;
     }
 }
@@ -227,11 +228,11 @@ core::Digest Delivery::gather(Transaction &transaction, const DigestRow &digest)
     content.standing = ledger::standing_reported(transaction, report_.channel, digest);
     content.previous = ledger::last_accepted(transaction, report_.channel);
     content.cleared = ledger::cleared_since(transaction, report_.channel, digest);
-    mark_known(transaction, report_.channel, digest, true, content);
+    mark_causes(transaction, report_.channel, digest, true, content);
     return content;
 }
 
-// No transaction is open from here until the answer is there.
+// No transaction is open while the request is sent.
 core::Outcome Delivery::send(const DigestRow &digest) {
     guarded([&] {
         shared::set_deadline(MyDatabaseId, settings_.http_timeout);
@@ -244,15 +245,15 @@ core::Outcome Delivery::send(const DigestRow &digest) {
     return outcome;
 }
 
-// Whatever it takes: an answer that is forgotten is a second mail. Nothing ends the process in an
-// attempt to commit it; only between two attempts, when one has failed, may it be ended.
+// Commits the answer, retrying without limit, because a lost answer causes a second mail. The
+// process can be terminated only between two attempts.
 void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
     guarded([] { shared::set_settling(MyDatabaseId, true); });
     while (!try_to_settle(digest, outcome))
         pause_to_settle(digest);
     guarded([] { shared::set_settling(MyDatabaseId, false); });
     const bool accepted = outcome.state == core::State::accepted;
-    tell(digest, outcome.state, accepted ? digest.note : outcome.error);
+    report(digest, outcome.state, accepted ? digest.note : outcome.error);
     if (!accepted)
         warn("digest " + std::to_string(digest.id) + " was not accepted by " +
              to_string(report_.channel) + ": " + outcome.error);
@@ -283,22 +284,23 @@ double Delivery::wait_after(const DigestRow &digest, const core::Outcome &outcom
                          pg_prng_double(&pg_global_prng_state), outcome.wait);
 }
 
-void Delivery::tell(const DigestRow &digest, core::State state, const std::string &detail) {
-    // What was in doubt stays so unless it is accepted.
-    const bool doubted = digest.state == core::State::in_doubt && state != core::State::accepted;
-    const DigestReport told = {.digest_id = digest.id,
-                               .failures = digest.failures,
-                               .state = doubted ? core::State::in_doubt : state,
-                               .detail = detail};
+// Adds or replaces the outcome of a digest.
+void Delivery::report(const DigestRow &digest, core::State state, const std::string &detail) {
+    // A digest in doubt stays in doubt until it is accepted.
+    const bool in_doubt = digest.state == core::State::in_doubt && state != core::State::accepted;
+    const DigestReport latest = {.digest_id = digest.id,
+                                 .failures = digest.failures,
+                                 .state = in_doubt ? core::State::in_doubt : state,
+                                 .detail = detail};
     for (DigestReport &before : report_.digests)
         if (before.digest_id == digest.id) {
-            before = told;
+            before = latest;
             return;
         }
-    report_.digests.push_back(told);
+    report_.digests.push_back(latest);
 }
 
-// The end of the process is let in here, and nothing else.
+// Waits before the next attempt. Processes a termination request, but ignores cancellation.
 void Delivery::pause_to_settle(const DigestRow &digest) const {
     guarded([&] {
         WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, settle_pause,
@@ -306,21 +308,22 @@ void Delivery::pause_to_settle(const DigestRow &digest) const {
         ResetLatch(MyLatch);
         QueryCancelPending = false;
         if (ProcDiePending)
-            ereport(WARNING, (errmsg("job_alerting is ended before the answer to digest %lld is "
-                                     "settled: the digest is in doubt",
-                                     static_cast<long long>(digest.id))));
+            ereport(WARNING, (errmsg("job_alerting worker was terminated before it could store "
+                                     "the answer to digest %lld",
+                                     static_cast<long long>(digest.id)),
+                              errdetail("The digest is in doubt.")));
         CHECK_FOR_INTERRUPTS();
     });
 }
 
 } // namespace
 
-void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &row, bool recorded,
-                core::Digest &digest) {
+void mark_causes(Transaction &transaction, ChannelKind channel, const DigestRow &row, bool recorded,
+                 core::Digest &digest) {
     core::History history(digest);
     std::int64_t taken = 0;
     const int limit = std::min(max_history_wait, scan_timeout_setting());
-    const bool told = run_with_timeout(limit, [&] {
+    const bool complete = run_with_timeout(limit, [&] {
         ledger::earlier_failures(
             transaction, channel, row, max_history, recorded,
             [&](const core::Failure &failure, const core::EarlierDigest &report) {
@@ -329,24 +332,24 @@ void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &
                     history.take(failure, report);
             });
     });
-    // Of a digest that is not the newest, later ones may have told the same.
-    const bool marked = history.finish(row.newest && told && taken < max_history);
+    // If this digest is not the newest, a later one may have reported the same cause.
+    const bool marked = history.finish(row.newest && complete && taken < max_history);
     const std::vector<std::string> chains = history.chains();
-    const bool broke = chains.empty() || run_with_timeout(limit, [&] {
-                           ledger::earlier_breaks(transaction, channel, row, chains,
-                                                  [&](const core::Failure &failure,
-                                                      const core::EarlierDigest &report) {
-                                                      history.take_break(failure, report);
-                                                  });
-                       });
-    if (!told || !broke)
+    const bool chains_complete = chains.empty() || run_with_timeout(limit, [&] {
+                                     ledger::earlier_breaks(transaction, channel, row, chains,
+                                                            [&](const core::Failure &failure,
+                                                                const core::EarlierDigest &report) {
+                                                                history.take_break(failure, report);
+                                                            });
+                                 });
+    if (!complete || !chains_complete)
         digest.notes.push_back(core::unfinished_note());
     else if (!marked)
         digest.notes.push_back(core::unmarked_note());
 }
 
-std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
-                                  const DigestRow &digest, const core::Outcome *refusal) {
+std::vector<std::string> digest_notes(Transaction &transaction, ChannelKind channel,
+                                      const DigestRow &digest, const core::Outcome *refusal) {
     std::vector<std::string> notes;
     if (refusal)
         notes.push_back(core::minimal_note(to_utf8(refusal->error)));

@@ -1,4 +1,4 @@
-// The rest of a round: what the ledger holds, through one channel, to its receivers.
+// Delivery: composes, sends and settles the digests of one channel.
 
 #pragma once
 
@@ -10,39 +10,39 @@
 
 namespace job_alerting::server {
 
-// The outcome of a digest that was tried, or waits.
+// The outcome of a digest that was tried or is waiting.
 struct DigestReport {
     std::int64_t digest_id;
     std::int64_t failures;
     core::State state;
-    std::string detail; // empty when there is nothing to say
+    std::string detail; // may be empty
 };
 
-// The outcomes of one channel; without any digest it is silent.
+// The outcomes of one channel. Without any digest the channel is silent.
 struct ChannelReport {
     explicit ChannelReport(ChannelKind kind) : channel(kind) {}
 
     ChannelKind channel;
     std::vector<DigestReport> digests;
-    Problems problems;   // what is wrong beside them
-    bool failed = false; // an error kept it from its end
+    Problems problems;   // other problems of the channel
+    bool failed = false; // an error ended the delivery
 };
 
-// Composes, sends and settles what this channel has waiting, and tells in `report` what came of
-// it. Digests in doubt go first, and as long as one of them is re-sent nothing newer follows.
+// Composes, sends and settles the waiting digests of a channel, and adds their outcomes to
+// `report`. Digests in doubt come first; as long as one of them is to be sent again, no newer
+// digest is sent.
 void deliver(const Settings &settings, bool by_hand, ChannelReport &report);
 
-// Marks the causes of a digest that were told before, and those that are new. Where the newest
-// failures do not tell, a cause is marked neither as new nor as known. Also says which of its
-// chains broke before, and are so still by what the last round saw. `recorded`: all its failures
-// are in the ledger. Over a ledger that takes too long to read, the digest goes without, and a note
-// says so.
-void mark_known(Transaction &transaction, ChannelKind channel, const DigestRow &row, bool recorded,
-                core::Digest &digest);
+// Marks each cause in a digest as new or as reported before; a cause that cannot be decided from
+// the newest failures gets no mark. Also marks the chains that were reported as broken before and
+// still are. `recorded` is true if all failures of the digest are in the ledger. If reading the
+// ledger takes too long, the digest is sent without marks and with a note.
+void mark_causes(Transaction &transaction, ChannelKind channel, const DigestRow &row, bool recorded,
+                 core::Digest &digest);
 
-// What else the reader of a digest must know; `refusal`: why it is sent in its minimal form, if it
-// is.
-std::vector<std::string> notes_on(Transaction &transaction, ChannelKind channel,
-                                  const DigestRow &digest, const core::Outcome *refusal);
+// The notes of a digest. `refusal` is set if the digest is sent in its minimal form because the
+// provider rejected the full one.
+std::vector<std::string> digest_notes(Transaction &transaction, ChannelKind channel,
+                                      const DigestRow &digest, const core::Outcome *refusal);
 
 } // namespace job_alerting::server

@@ -1,4 +1,4 @@
-// The channel `log`: a digest as one entry of the server's log.
+// The channel `log`: writes a digest as one entry of the server log.
 
 #include "server/base/prelude.hpp"
 
@@ -22,7 +22,7 @@ class LogChannel : public Channel {
 public:
     void check(const Settings &) const override {
         if (log_level() >= FATAL)
-            throw CannotSend("log_min_messages keeps digests out of the server's log");
+            throw CannotSend("log_min_messages keeps digests out of the server log");
     }
 
     Message message(const core::Digest &content, const DigestRow &,

@@ -24,7 +24,7 @@ std::string date_now() {
 std::string random_token() {
     unsigned char bytes[12];
     if (!pg_strong_random(bytes, sizeof(bytes)))
-        throw std::runtime_error("no random numbers are to be had");
+        throw std::runtime_error("could not generate random numbers");
     std::string token;
     for (const unsigned char byte : bytes)
         for (const int half : {byte >> 4, byte & 15})
@@ -32,7 +32,8 @@ std::string random_token() {
     return token;
 }
 
-// Letters, digits, '.' and '-' only: mail systems mangle or refuse other identifiers.
+// Uses only letters, digits, '.' and '-' in the domain: mail systems mangle or reject other
+// characters.
 std::string make_message_id(std::int64_t digest, const std::string &sender) {
     std::string domain = sender.substr(sender.find('@') + 1);
     for (char &c : domain)

@@ -1,4 +1,4 @@
-// A digest as a mail, whichever channel carries it: its envelope, from the settings.
+// Rendering of a digest as a mail, and its envelope; shared by the channels that send mail.
 
 #pragma once
 
@@ -11,11 +11,11 @@
 
 namespace job_alerting::server {
 
-// All need an open transaction.
+// All functions need an open transaction.
 
 core::Mail mail_of(const core::Digest &content, const Settings &settings);
 
-// The Message-ID stays the same at every try of a digest. Throws CannotSend when an address is
+// The Message-ID of a digest is the same in every attempt. Throws CannotSend if an address is
 // missing or malformed.
 core::Envelope envelope_of(const DigestRow &digest, const Settings &settings);
 

@@ -15,7 +15,7 @@ namespace job_alerting::server {
 
 namespace {
 
-// Called while a request is under way.
+// Called while a request is being sent.
 void serve_interrupts() {
     guarded([] {
         CHECK_FOR_INTERRUPTS();
@@ -28,10 +28,11 @@ http::Options options(const Settings &settings, int time_limit) {
     return {.timeout = time_limit, .ca_file = settings.ca_file, .proxy = settings.proxy};
 }
 
-// Not every role that is shown what an answer says may see these settings. They are concealed whole
-// only: their parts are ordinary words, such as "certificates" and "internal".
+// Conceals the proxy and the CA file in an answer: roles that may read the answer may not see these
+// settings. Only whole values are concealed, since their parts are ordinary words, such as
+// "certificates" and "internal".
 core::Answer without_route(core::Answer answer, const Settings &settings) {
-    constexpr std::size_t min_host = 4; // a shorter one would be found in ordinary words
+    constexpr std::size_t min_host = 4; // a shorter name would match ordinary words
     if (const std::string_view host = http::parts_of(settings.proxy).host; host.size() >= min_host)
         conceal(answer, host, "(proxy)", host.size());
     conceal(answer, settings.ca_file, "(ca_file)", settings.ca_file.size());

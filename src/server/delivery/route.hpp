@@ -1,4 +1,4 @@
-// The way of a request out of the server, whatever it carries.
+// Sending of HTTP requests, independent of their content.
 
 #pragma once
 
@@ -12,25 +12,25 @@
 
 namespace job_alerting::server {
 
-// A request cannot be made, for want of a setting; what() says which.
+// A missing or invalid setting prevents a request; what() names it.
 struct CannotSend : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Throws CannotSend when no request could go out by what the settings say.
+// Checks the settings that concern every request. Throws CannotSend.
 void check_route(const Settings &settings);
 
-// Sends a request, with no transaction open. Throws ServerError when it is interrupted.
+// Sends a POST request. No transaction may be open. Throws ServerError if it is interrupted.
 core::Answer post(const core::Request &request, const Settings &settings);
 
-// Asks for an address; within so many milliseconds, or http_timeout where that is less.
+// Sends a GET request. The timeout is the lesser of `time_limit` (milliseconds) and http_timeout.
 core::Answer get(const std::string &url, const Settings &settings, int time_limit);
 
-// By which an answer is interpreted: seconds since 1970.
+// The current time in seconds since 1970, for the interpretation of an answer.
 std::int64_t seconds_now();
 
-// An answer can quote its request, and what it says is stored and logged: puts other words in the
-// place of what it has of a secret. See core/conceal.hpp.
+// Replaces parts of a secret in an answer, because an answer can quote the request and is stored
+// and logged. See core/conceal.hpp.
 void conceal(core::Answer &answer, std::string_view secret, std::string_view instead,
              std::size_t least = core::min_run);
 

@@ -13,20 +13,20 @@ namespace job_alerting::server {
 
 namespace {
 
-// The name of the file in messages: that of its setting. Not every role that is shown a message may
-// see the path, and a secret that was put into the setting itself would be told.
-std::string called(const SecretPlace &place) {
-    return std::string(place.what) + " file of " + place.setting +
-           (place.file.front() == '/' ? "" : ", which is not named by an absolute path,");
+// Names the file in a message by its setting. The path is not shown: a role that may read the
+// message may not see it, and the setting may contain the secret itself by mistake.
+std::string name_of(const SecretPlace &place) {
+    return std::string(place.kind) + " file of " + place.setting +
+           (place.file.front() == '/' ? "" : ", whose path is not absolute,");
 }
 
 class File {
 public:
-    // Opened without blocking: the name may be that of a FIFO.
+    // Opens without blocking, in case the path names a FIFO.
     explicit File(const SecretPlace &place)
         : descriptor_(open(place.file.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)) {
         if (descriptor_ < 0)
-            throw BadSecret(called(place) + " cannot be opened: " + strerror(errno));
+            throw BadSecret(name_of(place) + " cannot be opened: " + strerror(errno));
     }
     ~File() { close(descriptor_); }
     File(const File &) = delete;
@@ -42,14 +42,14 @@ std::string read_file(const SecretPlace &place) {
     const File file(place);
     struct stat status;
     if (fstat(file.descriptor(), &status) != 0)
-        throw BadSecret(called(place) + " cannot be examined: " + strerror(errno));
+        throw BadSecret(name_of(place) + " cannot be examined: " + strerror(errno));
     const std::string fault = http::key_file_fault(status, geteuid());
     if (!fault.empty())
-        throw BadSecret(called(place) + " " + fault);
+        throw BadSecret(name_of(place) + " " + fault);
     std::string text(http::max_key + 1, '\0');
     const ssize_t size = read(file.descriptor(), text.data(), text.size());
     if (size < 0)
-        throw BadSecret(called(place) + " cannot be read: " + strerror(errno));
+        throw BadSecret(name_of(place) + " cannot be read: " + strerror(errno));
     text.resize(static_cast<std::size_t>(size));
     return text;
 }
@@ -57,8 +57,8 @@ std::string read_file(const SecretPlace &place) {
 std::string read_environment(const SecretPlace &place) {
     const char *text = getenv(place.variable);
     if (!text || !*text)
-        throw BadSecret(std::string("there is no ") + place.what + ": neither " + place.setting +
-                        " nor the server's environment variable " + place.variable + " names one");
+        throw BadSecret(std::string("there is no ") + place.kind + ": neither " + place.setting +
+                        " nor the server's environment variable " + place.variable + " is set");
     return text;
 }
 
@@ -70,8 +70,8 @@ Secret::Secret(const SecretPlace &place)
     if (fault.empty())
         return;
     wipe(text_);
-    throw BadSecret((place.file.empty() ? std::string("the ") + place.what + " in " + place.variable
-                                        : called(place)) +
+    throw BadSecret((place.file.empty() ? std::string("the ") + place.kind + " in " + place.variable
+                                        : name_of(place)) +
                     " " + fault);
 }
 

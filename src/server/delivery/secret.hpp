@@ -1,5 +1,5 @@
-// Keys, and addresses that are keys, are read when they are needed, and never stand in a setting, a
-// table or a log.
+// Keys, and URLs that are secret, are read when they are needed. They are never stored in a
+// setting, a table or a log.
 
 #pragma once
 
@@ -8,23 +8,23 @@
 
 namespace job_alerting::server {
 
-// A secret that cannot be used; what() says why, and holds neither any of it nor its file's path.
+// A secret cannot be used; what() says why, without any part of the secret or the path of its file.
 struct BadSecret : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Where a secret is looked for.
+// Where a secret is read from.
 struct SecretPlace {
-    const char *what;     // it is, for people: "key"
-    const char *setting;  // that names its file
-    std::string file;     // as that setting says; empty for none
-    const char *variable; // of the server's environment, where no file is named
+    const char *kind;     // for messages: "key"
+    const char *setting;  // the setting that names its file
+    std::string file;     // value of that setting; may be empty
+    const char *variable; // environment variable of the server, used if there is no file
 };
 
-// A secret in memory; wiped when it goes out of scope.
+// A secret in memory; overwritten when it goes out of scope.
 class Secret {
 public:
-    // The rules for file and text stand in http/key.hpp. Throws BadSecret.
+    // Reads the secret. For the rules on file and text, see http/key.hpp. Throws BadSecret.
     explicit Secret(const SecretPlace &place);
     Secret(const Secret &) = delete;
     Secret &operator=(const Secret &) = delete;
@@ -36,7 +36,7 @@ private:
     std::string text_;
 };
 
-// Overwrites a text that held a secret.
+// Overwrites a text that contained a secret.
 void wipe(std::string &text);
 
 } // namespace job_alerting::server

@@ -1,4 +1,4 @@
-// The channel `sendgrid`: a mail through SendGrid's Web API.
+// The channel `sendgrid`: sends a mail through SendGrid's Web API.
 
 #include "server/base/prelude.hpp"
 
@@ -23,7 +23,7 @@ void check_sendgrid_url(const Settings &settings) {
 }
 
 SecretPlace sendgrid_key(const Settings &settings) {
-    return {.what = "key",
+    return {.kind = "key",
             .setting = "job_alerting.sendgrid_api_key_file",
             .file = settings.sendgrid_api_key_file,
             .variable = "SENDGRID_API_KEY"};
@@ -33,8 +33,8 @@ core::Envelope sendgrid_envelope(const DigestRow &digest, const Settings &settin
     core::Envelope envelope = envelope_of(digest, settings);
     if (envelope.to.size() > core::max_recipients)
         throw CannotSend("job_alerting.mail_to names " + std::to_string(envelope.to.size()) +
-                         " recipients, and SendGrid takes " + std::to_string(core::max_recipients) +
-                         " at most");
+                         " recipients, but SendGrid accepts at most " +
+                         std::to_string(core::max_recipients));
     return envelope;
 }
 
@@ -75,7 +75,8 @@ core::Outcome SendGridChannel::send(const std::string &body, const Settings &set
         wipe(header);
     conceal(answer, key.text(), "(key)");
     core::Outcome outcome = core::interpret_sendgrid(answer, seconds_now());
-    core::conceal(outcome.error, key.text(), "(key)"); // that was in pieces before it was cleaned
+    // Cleaning the answer may have joined parts of the key: conceal it again.
+    core::conceal(outcome.error, key.text(), "(key)");
     return outcome;
 }
 

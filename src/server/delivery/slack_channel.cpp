@@ -1,4 +1,4 @@
-// The channel `slack`: a message through an incoming webhook, whose address is its secret.
+// The channel `slack`: sends a message through an incoming webhook, whose URL is a secret.
 
 #include "server/base/prelude.hpp"
 
@@ -17,7 +17,7 @@ namespace job_alerting::server {
 namespace {
 
 SecretPlace slack_webhook(const Settings &settings) {
-    return {.what = "webhook URL",
+    return {.kind = "webhook URL",
             .setting = "job_alerting.slack_webhook_url_file",
             .file = settings.slack_webhook_url_file,
             .variable = "SLACK_WEBHOOK_URL"};
@@ -31,10 +31,10 @@ void check_webhook_url(const Secret &url) {
                          fault);
 }
 
-// The path, without a first step such as /services, which every webhook has; and the token at its
-// end, without which the rest is of no use.
+// The parts of the URL to conceal: the path without its first segment, which is the same in every
+// webhook (/services), and the token at its end.
 std::vector<std::string_view> webhook_secrets(std::string_view url) {
-    constexpr std::size_t min_token = 6; // a shorter one would be found in ordinary words
+    constexpr std::size_t min_token = 6; // a shorter token would match ordinary words
     url = url.substr(0, url.find_last_not_of('/') + 1);
     const std::string_view path = http::parts_of(url).path;
     const std::string_view steps = path.substr(std::min(path.find('/', 1), path.size()));

@@ -58,17 +58,16 @@ void check_worker_slot(ReturnSetInfo *result, bool good) {
 }
 
 // A failure query that cannot be stopped ends the worker; the findings until then are kept.
-void read_findings(const Question &question, BackgroundWorkerHandle *handle,
-                   ReturnSetInfo *result) {
-    receive_rows(shm_mq_attach(question.queue, question.segment, handle), result);
-    if (await_end(handle, question.report))
-        raise_what_failed(question.report, "check()");
+void read_findings(const Request &request, BackgroundWorkerHandle *handle, ReturnSetInfo *result) {
+    receive_rows(shm_mq_attach(request.queue, request.segment, handle), result);
+    if (await_end(handle, request.report))
+        raise_worker_error(request.report, "check()");
     else
         add(result, "the rest", false,
             "the worker ended early: the checks after the last item here were skipped",
             "See the server's log. A failure query that cannot be cancelled ends its worker after "
             "job_alerting.scan_timeout.");
-    dsm_detach(question.segment);
+    dsm_detach(request.segment);
 }
 
 //
@@ -281,17 +280,17 @@ std::string set_statement(const char *setting, const std::string &value) {
 extern "C" Datum job_alerting_check(PG_FUNCTION_ARGS) {
     using namespace job_alerting::server;
 
-    refuse_where_no_worker_serves("check");
+    require_worker("check");
     InitMaterializedSRF(fcinfo, 0);
     ReturnSetInfo *result = reinterpret_cast<ReturnSetInfo *>(fcinfo->resultinfo);
     check_preload(result);
     check_launcher(result);
-    const Question question = prepare_question(Task::check);
-    BackgroundWorkerHandle *handle = try_to_start(question.order);
+    const Request request = prepare_request(Task::check);
+    BackgroundWorkerHandle *handle = try_to_start(request.order);
     check_worker_slot(result, handle != nullptr);
     if (handle)
-        read_findings(question, handle, result);
+        read_findings(request, handle, result);
     else
-        dsm_detach(question.segment);
+        dsm_detach(request.segment);
     return static_cast<Datum>(0);
 }

@@ -22,14 +22,15 @@ namespace job_alerting::server {
 
 namespace {
 
-// The first configured channel; where none is, what a first one would be told.
+// The first configured channel, if any. Without one, preview() shows what a new channel would be
+// sent.
 std::optional<ChannelKind> first_channel(const Settings &settings) {
     const std::vector<ChannelKind> kinds = configured_channels(settings);
     return kinds.empty() ? std::nullopt : std::optional(kinds[0]);
 }
 
-// The failure that a round would record for a queue which it cannot read; nothing when it has done
-// so, or would look again first.
+// The failure that a round would record for a queue that it cannot read; nullopt if a round has
+// already recorded it, or would first try the queue a second time.
 std::optional<core::Failure> failure_of_itself(const Queue &queue, const Unreadable &error) {
     if (queue.broken || is_limit(error.sqlstate))
         return std::nullopt;
@@ -49,8 +50,8 @@ public:
 
 private:
     void take_recorded();
-    void look_at(const Queue &queue);
-    void look_at_unreadable(const Queue &queue, const Unreadable &error);
+    void scan(const Queue &queue);
+    void take_unreadable(const Queue &queue, const Unreadable &error);
     void add_new(const core::Failure &failure);
     void add(const core::Failure &failure);
     core::Digest finish(Transaction &transaction);
@@ -67,7 +68,7 @@ private:
 void Preview::show(Rows &rows) {
     take_recorded();
     for (const Queue &queue : queues_)
-        look_at(queue);
+        scan(queue);
     if (count_ == 0 && queues_.empty())
         throw NothingWatched();
     if (count_ == 0)
@@ -80,7 +81,7 @@ void Preview::show(Rows &rows) {
     rows.add(row);
 }
 
-// What rounds have recorded, and not told.
+// Adds the failures that rounds have recorded but not yet sent.
 void Preview::take_recorded() {
     Transaction transaction(lock_timeout_setting());
     queues_ = ledger::queues(transaction);
@@ -89,19 +90,19 @@ void Preview::take_recorded() {
     transaction.commit();
 }
 
-void Preview::look_at(const Queue &queue) {
+void Preview::scan(const Queue &queue) {
     try {
         Transaction transaction(lock_timeout_setting());
         standing_ += ledger::look_at(transaction, queue, scan_timeout_setting(), digest_,
                                      [&](const core::Failure &failure) { add_new(failure); });
         transaction.commit();
     } catch (const Unreadable &error) {
-        look_at_unreadable(queue, error);
+        take_unreadable(queue, error);
     }
 }
 
-// What it had standing is taken to stand, as a round would.
-void Preview::look_at_unreadable(const Queue &queue, const Unreadable &error) {
+// The failures of the queue that stood are assumed to stand still, as in a round.
+void Preview::take_unreadable(const Queue &queue, const Unreadable &error) {
     Transaction transaction(lock_timeout_setting());
     standing_ += ledger::standing_before(transaction, digest_, queue.name);
     if (const auto failure = failure_of_itself(queue, error))
@@ -109,7 +110,7 @@ void Preview::look_at_unreadable(const Queue &queue, const Unreadable &error) {
     transaction.commit();
 }
 
-// Only the newest digest tells the failures that a round would record now.
+// Only the newest digest includes the failures that a round would record now.
 void Preview::add_new(const core::Failure &failure) {
     if (digest_.newest)
         add(failure);
@@ -129,8 +130,8 @@ core::Digest Preview::finish(Transaction &transaction) {
     if (channel_) {
         content.previous = ledger::last_accepted(transaction, *channel_);
         content.cleared = ledger::cleared_since(transaction, *channel_, digest_);
-        mark_known(transaction, *channel_, digest_, false, content);
-        for (const std::string &note : notes_on(transaction, *channel_, digest_, nullptr))
+        mark_causes(transaction, *channel_, digest_, false, content);
+        for (const std::string &note : digest_notes(transaction, *channel_, digest_, nullptr))
             content.notes.push_back(note);
     }
     return content;
@@ -149,7 +150,7 @@ void preview(Rows &rows) {
 extern "C" Datum job_alerting_preview(PG_FUNCTION_ARGS) {
     using namespace job_alerting::server;
 
-    refuse_where_no_worker_serves("preview");
-    ask_worker(fcinfo, Task::preview, "preview()");
+    require_worker("preview");
+    run_in_worker(fcinfo, Task::preview, "preview()");
     return static_cast<Datum>(0);
 }

@@ -1,4 +1,4 @@
-// preview(): the next digest of the first configured channel, as it would be if its round came now.
+// preview(): the digest that a round would now send through the first configured channel.
 
 #pragma once
 
@@ -6,12 +6,12 @@
 
 namespace job_alerting::server {
 
-// There is no queue, and nothing was recorded of a former one.
+// There is no queue, and no failure of a former queue waits to be sent.
 struct NothingWatched : std::exception {};
 
-// Returns a row (subject, text, HTML) when there is anything to tell. It looks at the queues as a
-// round does, but writes nothing, takes no number and waits for no round. Throws NothingWatched
-// and what run_round() throws.
+// Returns a row (subject, text, HTML) if there is anything to send. Scans the queues as a round
+// does, but writes nothing, does not use up a digest number and does not take the round lock.
+// Throws NothingWatched and what run_round() throws.
 void preview(Rows &rows);
 
 } // namespace job_alerting::server

@@ -1,4 +1,4 @@
-// run_digest(): one round now, for the caller, in a worker of its own. C regime throughout.
+// run_digest(): runs one round now, in a worker of its own. C regime throughout.
 
 #include "server/base/prelude.hpp"
 
@@ -12,11 +12,11 @@ namespace job_alerting::server {
 
 namespace {
 
-void refuse_to_write() {
+void require_read_write_transaction() {
     if (XactReadOnly)
         ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
                         errmsg("cannot execute run_digest() in a read-only transaction"),
-                        errhint("Call it in a transaction that may write.")));
+                        errhint("Call the function in a read-write transaction.")));
 }
 
 } // namespace
@@ -26,9 +26,9 @@ void refuse_to_write() {
 extern "C" Datum job_alerting_run_digest(PG_FUNCTION_ARGS) {
     using namespace job_alerting::server;
 
-    refuse_where_no_worker_serves("run_digest");
-    refuse_to_write();
-    ask_worker(fcinfo, Task::round, "the round",
-               "What it had committed stays; the next round goes on from there.");
+    require_worker("run_digest");
+    require_read_write_transaction();
+    run_in_worker(fcinfo, Task::round, "the round",
+                  "Its committed results are kept; the next round continues from there.");
     return static_cast<Datum>(0);
 }

@@ -26,7 +26,7 @@ std::string make_request(ChannelKind channel, const Settings &settings) {
     return message.request;
 }
 
-// No transaction is open while it is on its way, as with a digest.
+// As for a digest, no transaction is open while the message is sent.
 core::Outcome try_channel(ChannelKind channel, const Settings &settings) {
     try {
         const std::string request = make_request(channel, settings);
@@ -56,7 +56,7 @@ void send_test(Rows &rows) {
 extern "C" Datum job_alerting_send_test(PG_FUNCTION_ARGS) {
     using namespace job_alerting::server;
 
-    refuse_where_no_worker_serves("send_test");
-    ask_worker(fcinfo, Task::send_test, "send_test()");
+    require_worker("send_test");
+    run_in_worker(fcinfo, Task::send_test, "send_test()");
     return static_cast<Datum>(0);
 }

@@ -1,4 +1,4 @@
-// send_test(): a small message through every configured channel.
+// send_test(): sends a test message through every configured channel.
 
 #pragma once
 
@@ -6,9 +6,8 @@
 
 namespace job_alerting::server {
 
-// Returns a row for each channel: its name, what became of the message, in the words of a digest,
-// and why. It is no digest: it is not recorded, and not tried again. Throws what run_round()
-// throws.
+// Returns a row for each channel: its name, the outcome as for a digest, and the reason. A test
+// message is not a digest: it is neither recorded nor retried. Throws what run_round() throws.
 void send_test(Rows &rows);
 
 } // namespace job_alerting::server

@@ -12,39 +12,41 @@ namespace job_alerting::server {
 
 namespace {
 
-const char *const it_arrived =
+const char *const mark_arrived =
     "UPDATE job_alerting.digest SET state = 'accepted', request = NULL, next_attempt_at = NULL, "
     "held = NULL, released_at = NULL, error = NULL, "
-    "note = concat_ws('; ', note, 'it arrived, said role ' || $2), updated_at = now() "
+    "note = concat_ws('; ', note, 'marked as arrived by role ' || $2), updated_at = now() "
     "WHERE id = $1::bigint AND state = 'in_doubt' RETURNING state";
 const char *const send_again =
     "UPDATE job_alerting.digest SET next_attempt_at = now(), held = NULL, released_at = now(), "
-    "note = concat_ws('; ', note, 'it did not arrive, said role ' || $2), updated_at = now() "
+    "note = concat_ws('; ', note, 'marked as not arrived by role ' || $2), updated_at = now() "
     "WHERE id = $1::bigint AND state = 'in_doubt' RETURNING state";
 
-// What to do about a digest that is not in doubt.
+// The hint for a digest that is not in doubt.
 const char *advice(const char *state) {
     if (strcmp(state, "pending") == 0)
         return "It has certainly not arrived. A later round sends it again; to send it now, call "
                "job_alerting.run_digest().";
     if (strcmp(state, "sending") == 0)
-        return "A round awaits its answer; look again when that is over.";
-    return "Only a digest in doubt is settled by hand.";
+        return "A round is waiting for the answer. Try again when the round has ended.";
+    return "Only a digest in doubt can be settled.";
 }
 
-// Why nothing is settled.
-void refuse(int64 digest) {
+// Raises the error that no digest was settled.
+void raise_not_settled(int64 digest) {
     SPITupleTable *found =
         execute("SELECT d.state FROM job_alerting.digest d WHERE d.id = $1::bigint",
                 texts({psprintf(INT64_FORMAT, digest)}));
     if (SPI_processed == 0)
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                         errmsg("digest %lld does not exist", static_cast<long long>(digest)),
-                        errhint("SELECT id FROM job_alerting.digest WHERE state = 'in_doubt'.")));
+                        errhint("To list the digests in doubt, run SELECT id FROM "
+                                "job_alerting.digest WHERE state = 'in_doubt'.")));
     const char *state = text_of(found, 1);
-    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                    errmsg("digest %lld is not in doubt", static_cast<long long>(digest)),
-                    errdetail("It is %s.", state), errhint("%s", advice(state))));
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("digest %lld is not in doubt", static_cast<long long>(digest)),
+             errdetail("The state of the digest is %s.", state), errhint("%s", advice(state))));
 }
 
 } // namespace
@@ -64,10 +66,10 @@ extern "C" Datum job_alerting_settle(PG_FUNCTION_ARGS) {
     const MemoryContext context = CurrentMemoryContext;
     text *state = nullptr;
     as_extension([&] {
-        SPITupleTable *settled = execute(arrived ? it_arrived : send_again,
+        SPITupleTable *settled = execute(arrived ? mark_arrived : send_again,
                                          texts({psprintf(INT64_FORMAT, digest), role}));
         if (SPI_processed == 0)
-            refuse(digest);
+            raise_not_settled(digest);
         const char *follows = text_of(settled, 1);
         MemoryContextSwitchTo(context);
         state = cstring_to_text(follows);

@@ -1,5 +1,5 @@
-// server_state(): what the view job_alerting.status knows from the server's memory. C regime
-// throughout.
+// server_state(): the state of the rounds in shared memory, for the view job_alerting.status. C
+// regime throughout.
 
 #include "server/base/prelude.hpp"
 
@@ -14,7 +14,7 @@ namespace job_alerting::server {
 
 namespace {
 
-// The words of a comma list, as an array.
+// Converts a comma-separated list to a text array.
 Datum words_of(const char *list) {
     List *words = NIL;
     if (!SplitGUCList(pstrdup(list), ',', &words))
@@ -46,7 +46,7 @@ extern "C" Datum job_alerting_server_state(PG_FUNCTION_ARGS) {
     shared::DatabaseState state = {};
     shared::find(MyDatabaseId, &state);
     const shared::LauncherState launcher = shared::launcher();
-    // Before its first round a database has only its settings.
+    // Before the first round, the channels are those of the setting.
     const char *channels = state.last_round != 0
                                ? state.channels
                                : GetConfigOption("job_alerting.channels", false, false);
@@ -58,12 +58,12 @@ extern "C" Datum job_alerting_server_state(PG_FUNCTION_ARGS) {
                       TimestampTzGetDatum(state.last_round),
                       TimestampTzGetDatum(state.due),
                       seconds(interval_setting()),
-                      Int32GetDatum(Max(state.unended - under_way, 0)),
+                      Int32GetDatum(Max(state.unfinished - under_way, 0)),
                       words_of(channels),
                       CStringGetTextDatum(state.problem),
                       TimestampTzGetDatum(state.since),
                       Int32GetDatum(state.worker),
-                      BoolGetDatum(state.asked != 0),
+                      BoolGetDatum(state.terminating != 0),
                       awaited ? CStringGetTextDatum(awaited) : static_cast<Datum>(0),
                       TimestampTzGetDatum(launcher.awaited_since)};
     bool nulls[] = {false,

@@ -1,4 +1,4 @@
-// The databases that the launcher looks into, from the shared catalog. C regime.
+// The databases that the launcher serves, from the shared catalog. C regime.
 
 #pragma once
 
@@ -9,15 +9,16 @@ namespace job_alerting::server {
 struct Database {
     Oid oid;
     NameData name;
-    TimestampTz due; // the launcher's: when its round is due
+    TimestampTz due; // when its round is due; set by the launcher
 };
 
-// A list of Database, in the caller's memory: no templates, none that takes no connections, none
-// that was dropped halfway (its connection limit is -2). To be called outside a transaction.
+// Returns a list of Database, allocated in the caller's memory context. Leaves out templates,
+// databases that do not allow connections and partially dropped ones (connection limit -2). Call it
+// outside a transaction.
 List *list_databases();
 
-// Brings up to date what is known of a database: the rounds of others may have taken long. Returns
-// false when it is not to be looked into any more.
+// Reads the database's name again, since time has passed while other databases had their rounds.
+// Returns false if the database must no longer be served.
 bool refresh(Database *database);
 
 } // namespace job_alerting::server

@@ -15,24 +15,25 @@ namespace job_alerting::server {
 namespace {
 
 constexpr int restart_seconds = 5;
-constexpr long max_sleep = 60 * 1000; // ms: a clock set back must not make it sleep for long
-constexpr long look_pause = 5 * 1000; // ms between two looks at a worker that lives
-constexpr long defer_pause = 250;     // ms until a round that had to wait is looked at again
-constexpr int min_grace = 5 * 1000;
-constexpr int max_grace = 30 * 1000;
-constexpr int max_shortage = 60;      // seconds
-constexpr int max_settling = 5000;    // ms that it may take to note an answer
-constexpr int long_round = 10 * 1000; // ms; others wait for such a round once, and not again
-constexpr int max_unawaited = 2;      // workers that nobody waits for
+constexpr long max_sleep = 60 * 1000;  // ms; bounds the effect of a clock that is set back
+constexpr long check_pause = 5 * 1000; // ms between two checks of a running worker
+constexpr long defer_pause = 250;      // ms before a deferred round is tried again
+constexpr int min_grace = 5 * 1000;    // ms
+constexpr int max_grace = 30 * 1000;   // ms
+constexpr int max_slot_pause = 60;     // seconds between two attempts to find a free slot
+constexpr int max_settling = 5000;     // ms that a worker may take to settle an answer
+constexpr int long_round = 10 * 1000;  // ms; after such a round, the launcher does not wait for
+                                       // the next one of that database
+constexpr int max_unawaited = 2;       // workers that run while the launcher does not wait
 
-// A worker that this launcher has started, and whose end it has not noticed yet.
+// A worker that this launcher has started and whose exit it has not noticed yet.
 struct Started {
     Database database;
     BackgroundWorkerHandle *handle;
     TimestampTz at;
 };
 
-List *workers = NIL; // of Started; all of it lives as long as the process
+List *workers = NIL; // list of Started, in TopMemoryContext
 
 void forget_dropped(List *databases) {
     List *oids = NIL;
@@ -42,8 +43,8 @@ void forget_dropped(List *databases) {
     shared::keep_only(oids);
 }
 
-// Sleeps until the latch is set, but no longer than `milliseconds`, and serves what woke it.
-// Returns false when neither has come and it only was long enough for one nap.
+// Sleeps until the latch is set or `milliseconds` have passed, but at most max_sleep; then
+// processes interrupts and a reload. Returns false if it stopped because of max_sleep.
 bool nap(long milliseconds) {
     const int events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
                                  Max(1L, Min(milliseconds, max_sleep)), PG_WAIT_EXTENSION);
@@ -56,8 +57,8 @@ bool nap(long milliseconds) {
     return (events & WL_LATCH_SET) || milliseconds <= max_sleep;
 }
 
-// When this database's round is due. What lies further ahead than any round sets it was set by a
-// clock since put back, or under a longer interval.
+// When the round of this database is due; 0 for now. A time further ahead than the interval was set
+// before the clock was put back or the interval was shortened.
 TimestampTz due_at(Oid database) {
     shared::DatabaseState state;
     if (!shared::find(database, &state))
@@ -66,8 +67,8 @@ TimestampTz due_at(Oid database) {
     return state.due > GetCurrentTimestamp() + longest * USECS_PER_SEC ? 0 : state.due;
 }
 
-// The database that has waited longest comes first. In any other order, databases with long rounds
-// could be due again before the last of the list has had its turn, and take every worker from it.
+// Sorts the database that has waited longest to the front. In any other order, databases with long
+// rounds could be due again before the last one in the list is served, and starve it.
 void order_by_due(List *databases) {
     ListCell *cell;
     foreach (cell, databases) {
@@ -81,14 +82,14 @@ void order_by_due(List *databases) {
     });
 }
 
-// Whether a worker waits for a lock to settle an answer, which may take for ever.
-bool is_held_up(const shared::DatabaseState &state) {
+// Whether a worker waits for a lock to settle an answer. That wait has no limit.
+bool is_settling_blocked(const shared::DatabaseState &state) {
     return state.settling != 0 &&
            TimestampDifferenceExceeds(state.settling, GetCurrentTimestamp(), max_settling);
 }
 
-void tell_held_up(const Database *database) {
-    const char *why = "the answer to a digest waits to be noted: another session has locked "
+void report_blocked_settling(const Database *database) {
+    const char *why = "the answer to a digest cannot be stored: another session has locked "
                       "job_alerting.digest (see pg_locks)";
     if (shared::round_failed(database->oid, why))
         ereport(WARNING, (errmsg("job_alerting round in database \"%s\": %s",
@@ -96,16 +97,16 @@ void tell_held_up(const Database *database) {
 }
 
 //
-// Workers that live
+// Running workers
 //
 
-// The grace added to every limit before a worker is taken to outlive it, in milliseconds.
+// Grace period that is added to every limit before a worker is terminated, in milliseconds.
 int grace() {
     return Min(max_grace, Max(min_grace, scan_timeout_setting() + lock_timeout_setting()));
 }
 
-// How long the rounds of others wait for one, in milliseconds.
-int patience() {
+// How long the launcher waits for one round before it serves other databases, in milliseconds.
+int max_wait() {
     return scan_timeout_setting() + grace();
 }
 
@@ -118,8 +119,8 @@ bool has_ended(const Started *worker) {
     return GetBackgroundWorkerPid(worker->handle, &pid) == BGWH_STOPPED;
 }
 
-// Forgets the workers that have ended.
-void notice_ends() {
+// Removes the workers that have exited from the list.
+void notice_exits() {
     ListCell *cell;
     foreach (cell, workers) {
         Started *worker = static_cast<Started *>(lfirst(cell));
@@ -132,7 +133,7 @@ void notice_ends() {
     }
 }
 
-bool lives(Oid database) {
+bool has_worker(Oid database) {
     ListCell *cell;
     foreach (cell, workers)
         if (static_cast<const Started *>(lfirst(cell))->database.oid == database)
@@ -140,43 +141,44 @@ bool lives(Oid database) {
     return false;
 }
 
-void ask_to_end(const Database *database, pid_t worker) {
-    ereport(WARNING, (errmsg("job_alerting worker for database \"%s\" outlives its limits and is "
-                             "asked to end",
+void terminate_worker(const Database *database, pid_t worker) {
+    ereport(WARNING, (errmsg("job_alerting worker for database \"%s\" has exceeded its time limit "
+                             "and is being terminated",
                              NameStr(database->name)),
-                      errdetail("It is process %d.", static_cast<int>(worker))));
-    shared::ask_to_end(database->oid, worker);
+                      errdetail("The worker is process %d.", static_cast<int>(worker))));
+    shared::terminate_worker(database->oid, worker);
 }
 
-void give_up(const Database *database, pid_t worker) {
+void mark_stuck(const Database *database, pid_t worker) {
     ereport(
         WARNING,
-        (errmsg("job_alerting worker for database \"%s\" does not end", NameStr(database->name)),
-         errdetail("Process %d serves no signal where it is. This database has no round until "
-                   "the process has ended; other databases have theirs.",
+        (errmsg("job_alerting worker for database \"%s\" does not terminate",
+                NameStr(database->name)),
+         errdetail("Process %d does not process interrupts. Its database has no rounds until the "
+                   "process exits; other databases are not affected.",
                    static_cast<int>(worker)),
          errhint("See \"A worker that does not end\" in the extension's doc/operations.md.")));
-    shared::give_up(database->oid);
+    shared::mark_stuck(database->oid);
 }
 
-void notice_asked_end(const Database *database) {
-    ereport(LOG, (errmsg("job_alerting worker for database \"%s\", which outlived its limits, has "
-                         "ended",
+void report_termination(const Database *database) {
+    ereport(LOG, (errmsg("job_alerting worker for database \"%s\", which had exceeded its time "
+                         "limit, has exited",
                          NameStr(database->name))));
-    shared::end_noticed(database->oid);
+    shared::termination_noticed(database->oid);
 }
 
-// Sees to it that a worker which outlives what it announced ends, whoever started it.
+// Terminates a worker that has passed its deadline, no matter which process started it.
 void supervise(const Database *database) {
     shared::DatabaseState state;
     if (!shared::find(database->oid, &state))
         return;
-    if (state.worker == 0 && state.asked != 0)
-        notice_asked_end(database);
-    else if (state.worker != 0 && state.asked == 0 && has_passed(state.deadline, grace()))
-        ask_to_end(database, state.worker);
-    else if (state.worker != 0 && !state.stays && has_passed(state.asked, grace()))
-        give_up(database, state.worker);
+    if (state.worker == 0 && state.terminating != 0)
+        report_termination(database);
+    else if (state.worker != 0 && state.terminating == 0 && has_passed(state.deadline, grace()))
+        terminate_worker(database, state.worker);
+    else if (state.worker != 0 && !state.stuck && has_passed(state.terminating, grace()))
+        mark_stuck(database, state.worker);
 }
 
 void supervise_all(List *databases) {
@@ -189,24 +191,24 @@ void supervise_all(List *databases) {
 // Rounds
 //
 
-void leave(const Database *database) {
-    ereport(LOG, (errmsg("job_alerting goes on with the rounds of other databases, since that of "
-                         "\"%s\" takes long",
+void abandon_wait(const Database *database) {
+    ereport(LOG, (errmsg("job_alerting continues with other databases because the round in "
+                         "database \"%s\" takes long",
                          NameStr(database->name))));
-    shared::worker_left(database->oid);
+    shared::wait_abandoned(database->oid);
 }
 
-// Waits for a worker's end; not for ever, and not for that of one which somebody holds up, since
-// other databases have a right to their rounds.
+// Waits until a worker has exited. Gives up after max_wait(), or if another session blocks the
+// worker, so that other databases are served.
 void await(const Started *worker, List *databases) {
     const Database *database = &worker->database;
     while (!has_ended(worker)) {
         shared::DatabaseState state = {};
         shared::find(database->oid, &state);
-        if (is_held_up(state))
-            return tell_held_up(database);
-        if (has_passed(worker->at, patience()))
-            return leave(database);
+        if (is_settling_blocked(state))
+            return report_blocked_settling(database);
+        if (has_passed(worker->at, max_wait()))
+            return abandon_wait(database);
         supervise_all(databases);
         nap(1000);
     }
@@ -226,28 +228,29 @@ Started *start(const Database *database) {
     return worker;
 }
 
-// Whether the last round of a database took long or did not come to its end. Others have waited for
-// it once; they do not wait again.
-bool is_suspect(Oid database) {
+// Whether the last round of a database took long or did not finish. The launcher does not wait for
+// the next round of such a database.
+bool is_slow(Oid database) {
     shared::DatabaseState state;
-    return shared::find(database, &state) && (state.took_long || state.unended > 0);
+    return shared::find(database, &state) && (state.took_long || state.unfinished > 0);
 }
 
-// Those of suspects, without the ones that live for too long to be reckoned with.
-int unawaited() {
+// Counts the running workers that the launcher does not wait for. One that has run longer than
+// max_wait() does not count, or two such workers would block all slow databases.
+int count_unawaited() {
     int count = 0;
     ListCell *cell;
     foreach (cell, workers)
-        if (!has_passed(static_cast<const Started *>(lfirst(cell))->at, patience()))
+        if (!has_passed(static_cast<const Started *>(lfirst(cell))->at, max_wait()))
             count++;
     return count;
 }
 
-// Runs one database's round, to its end as a rule. Returns false when there is no slot for its
-// worker.
+// Starts the round of one database and, unless the database is slow, waits until it has ended.
+// Returns false if there is no free worker slot.
 bool run_worker(const Database *database, List *databases) {
-    const bool suspect = is_suspect(database->oid);
-    if ((suspect && unawaited() >= max_unawaited) ||
+    const bool slow = is_slow(database->oid);
+    if ((slow && count_unawaited() >= max_unawaited) ||
         !shared::round_ordered(database->oid, lock_timeout_setting()))
         return true;
     const Started *worker = start(database);
@@ -255,42 +258,42 @@ bool run_worker(const Database *database, List *databases) {
         shared::round_postponed(database->oid);
         return false;
     }
-    if (!suspect) {
-        shared::launcher_awaits(database->oid);
+    if (!slow) {
+        shared::set_awaited(database->oid);
         await(worker, databases);
-        shared::launcher_awaits(InvalidOid);
+        shared::set_awaited(InvalidOid);
     }
-    notice_ends();
+    notice_exits();
     return true;
 }
 
-// Whether a round, or what is left of one, keeps another from beginning.
-bool is_under_way(Oid database) {
+// Whether a round is running or ordered, so that no other can begin.
+bool has_round(Oid database) {
     shared::DatabaseState state;
-    return lives(database) || (shared::find(database, &state) && state.since != 0);
+    return has_worker(database) || (shared::find(database, &state) && state.since != 0);
 }
 
-// Runs the rounds that are due, one after the other. Returns false when one found no slot.
+// Runs the rounds that are due, one after the other. Returns false if one found no worker slot.
 bool run_due(List *databases) {
     ListCell *cell;
     foreach (cell, databases) {
         Database *database = static_cast<Database *>(lfirst(cell));
-        if (due_at(database->oid) <= GetCurrentTimestamp() && !is_under_way(database->oid) &&
+        if (due_at(database->oid) <= GetCurrentTimestamp() && !has_round(database->oid) &&
             refresh(database) && !run_worker(database, databases))
             return false;
     }
     return true;
 }
 
-// Until the next look at a worker that lives; one that stays is looked at when it ends.
-TimestampTz next_look(Oid database) {
+// When to check a running worker next. A stuck worker needs no checks: its exit sets the latch.
+TimestampTz next_check(Oid database) {
     shared::DatabaseState state;
-    const bool stays = shared::find(database, &state) && state.stays;
-    return GetCurrentTimestamp() + (stays ? max_sleep : look_pause) * 1000;
+    const bool stuck = shared::find(database, &state) && state.stuck;
+    return GetCurrentTimestamp() + (stuck ? max_sleep : check_pause) * 1000;
 }
 
-// Milliseconds until something is to be done anywhere. A database without the extension wakes
-// nobody; it is asked when the launcher is awake anyway.
+// Milliseconds until the launcher must act. It does not wake up for a database without the
+// extension, but checks such a database whenever it is awake.
 long time_left(List *databases) {
     const TimestampTz now = GetCurrentTimestamp();
     TimestampTz next = now + interval_setting() * USECS_PER_SEC;
@@ -298,8 +301,8 @@ long time_left(List *databases) {
     foreach (cell, databases) {
         const Oid oid = static_cast<const Database *>(lfirst(cell))->oid;
         shared::DatabaseState state;
-        if (is_under_way(oid))
-            next = Min(next, next_look(oid));
+        if (has_round(oid))
+            next = Min(next, next_check(oid));
         else if (shared::find(oid, &state) && !state.absent)
             next = Min(next, Max(due_at(oid), now + defer_pause * 1000));
     }
@@ -308,33 +311,33 @@ long time_left(List *databases) {
 
 void sleep_until_due(List *databases) {
     do {
-        notice_ends();
+        notice_exits();
         supervise_all(databases);
-    } while (!nap(time_left(databases))); // anew: the clock may have been set
+    } while (!nap(time_left(databases))); // recompute: the clock may have been set
 }
 
-// How long to wait for a free slot: longer each time. The shortage is told once.
-long shortage_pause(int shortages) {
-    if (shortages == 1)
-        ereport(WARNING, (errmsg("job_alerting finds no free background worker slot"),
+// Milliseconds to wait for a free slot; doubles with each attempt. Warns once.
+long slot_pause(int attempts) {
+    if (attempts == 1)
+        ereport(WARNING, (errmsg("job_alerting found no free background worker slot"),
                           errhint("Increase max_worker_processes.")));
-    return 1000L * Min(max_shortage, 1 << Min(shortages, 10));
+    return 1000L * Min(max_slot_pause, 1 << Min(attempts, 10));
 }
 
 void run() {
     MemoryContext cycle =
         AllocSetContextCreate(TopMemoryContext, "job_alerting launcher", ALLOCSET_DEFAULT_SIZES);
-    int shortages = 0;
+    int failed_starts = 0;
     for (;;) {
         MemoryContextReset(cycle);
         MemoryContextSwitchTo(cycle);
         List *databases = list_databases();
         forget_dropped(databases);
-        notice_ends();
+        notice_exits();
         order_by_due(databases);
-        shortages = run_due(databases) ? 0 : shortages + 1;
-        if (shortages > 0)
-            nap(shortage_pause(shortages));
+        failed_starts = run_due(databases) ? 0 : failed_starts + 1;
+        if (failed_starts > 0)
+            nap(slot_pause(failed_starts));
         else
             sleep_until_due(databases);
     }
@@ -345,7 +348,7 @@ void run() {
 void register_launcher() {
     BackgroundWorker launcher = {};
     launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    // Not on a standby; after promotion, without a restart.
+    // The launcher does not run on a standby, and starts at promotion without a restart.
     launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
     launcher.bgw_restart_time = restart_seconds;
     strlcpy(launcher.bgw_library_name, "job_alerting", BGW_MAXLEN);

@@ -1,4 +1,4 @@
-// What the server calls when it loads the library.
+// The library's entry point.
 
 #include "server/base/prelude.hpp"
 
@@ -16,7 +16,7 @@ extern "C" void _PG_init(void) {
     using namespace job_alerting::server;
 
     define_settings();
-    // Without preloading there are no hourly rounds, but run_digest() works.
+    // Without preloading there is no launcher; run_digest() still works.
     if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
         return;
     note_restoring();

@@ -1,4 +1,4 @@
-// A worker: one round over one database, or another task in it, then it ends.
+// A worker: connects to one database, runs one round or another task there, and exits.
 
 #include "server/base/prelude.hpp"
 
@@ -36,8 +36,8 @@ Row row_of(ChannelKind channel, const Value &digest, std::int64_t failures, cons
             detail.empty() ? std::nullopt : Value(detail)};
 }
 
-// One for each digest that was tried or waits; where there is none, one for the channel. What is
-// wrong with the channel stands in its last.
+// Returns one row for each digest that was tried or waits, or one row for a channel without any.
+// The last row includes the problems of the channel.
 std::vector<Row> rows_of(const ChannelReport &channel) {
     if (channel.digests.empty())
         return {row_of(channel.channel, std::nullopt, 0,
@@ -53,8 +53,9 @@ std::vector<Row> rows_of(const ChannelReport &channel) {
     return rows;
 }
 
-// The round is over, and its caller may have gone: nothing waits for him for long.
-bool answer(dsm_segment *segment, const RoundReport &round) {
+// Sends the rows of a finished round to its caller. The caller may be gone, so the wait for it is
+// limited.
+bool send_rows(dsm_segment *segment, const RoundReport &round) {
     Rows rows(segment);
     for (const ChannelReport &channel : round.channels)
         for (const Row &row : rows_of(channel))
@@ -71,10 +72,10 @@ void report_error(WorkerReport &report, int sqlstate, const char *message, const
     copy_text(report.hint, sizeof(report.hint), hint);
 }
 
-void report_nothing(WorkerReport &report) {
+void report_no_queue(WorkerReport &report) {
     report_error(report, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "no queue is watched",
-                 "A round sees what is committed.",
-                 "Call job_alerting.watch('my_schema.my_jobs'), and commit.");
+                 "A background worker sees only committed data.",
+                 "Call job_alerting.watch('my_schema.my_jobs') and commit.");
 }
 
 double due_in(std::optional<double> retry) {
@@ -82,7 +83,7 @@ double due_in(std::optional<double> retry) {
     return std::min(interval, std::max(1.0, retry.value_or(interval)));
 }
 
-void tell_launcher(const RoundReport &round) {
+void report_to_launcher(const RoundReport &round) {
     std::string channels;
     for (const ChannelReport &channel : round.channels)
         channels += (channels.empty() ? "" : ",") + std::string(to_string(channel.channel));
@@ -95,19 +96,19 @@ void tell_launcher(const RoundReport &round) {
     });
 }
 
-// Runs the round, and tells its end to the launcher and to its caller, if it has one.
+// Runs the round and reports its result to the launcher and to the caller, if there is one.
 void work_round(bool by_hand, dsm_segment *segment, WorkerReport &report) {
     try {
         const RoundReport round = run_round(by_hand);
-        tell_launcher(round);
-        report.did_all = did_all(round);
+        report_to_launcher(round);
+        report.complete = did_all(round);
         report.only_callers = true;
         if (!round.watched)
-            report_nothing(report);
-        else if (segment && !answer(segment, round))
+            report_no_queue(report);
+        else if (segment && !send_rows(segment, round))
             report_error(report, ERRCODE_OPERATOR_INTERVENTION,
-                         "the rows of the round were not read in time",
-                         "The round is over, and what it committed stays.");
+                         "the calling session did not read the rows of the round in time",
+                         "The round has finished, and its results are committed.");
     } catch (const ExtensionGone &gone) {
         report.only_callers = true;
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
@@ -115,8 +116,8 @@ void work_round(bool by_hand, dsm_segment *segment, WorkerReport &report) {
     }
 }
 
-// Does what a session asked for that is no round, and returns its rows.
-void work_aside(Task task, dsm_segment *segment, WorkerReport &report) {
+// Runs a task other than a round and returns its rows.
+void work_task(Task task, dsm_segment *segment, WorkerReport &report) {
     try {
         Rows rows(segment);
         switch (task) {
@@ -135,16 +136,17 @@ void work_aside(Task task, dsm_segment *segment, WorkerReport &report) {
     } catch (const ExtensionGone &gone) {
         report_error(report, ERRCODE_UNDEFINED_OBJECT, gone.what());
     } catch (const NothingWatched &) {
-        report_nothing(report);
+        report_no_queue(report);
     }
 }
 
-// The last of all, so that nothing depends on it. No exception and no error leaves it.
+// Runs after everything else, because a round must not depend on the heartbeat. No exception and no
+// error leaves it.
 void send_heartbeat_guarded() noexcept {
     try {
         send_heartbeat();
     } catch (const std::exception &) {
-        // The watchdog will notice.
+        // The watchdog notices the missing heartbeat.
     } catch (...) {
     }
 }
@@ -155,7 +157,7 @@ void work_guarded(const WorkOrder &order, dsm_segment *segment, WorkerReport &re
         if (order.task == Task::round)
             work_round(order.by_hand, segment, report);
         else
-            work_aside(order.task, segment, report);
+            work_task(order.task, segment, report);
     } catch (const ServerError &error) {
         report_error(report, error.sqlstate, error.what(), error.detail.c_str(),
                      error.hint.c_str());
@@ -170,8 +172,8 @@ void work_guarded(const WorkOrder &order, dsm_segment *segment, WorkerReport &re
     }
 }
 
-// A round is under way: it does what this one would, and tells the launcher.
-[[noreturn]] void leave_out(const WorkOrder &order) {
+// Exits because another round is running, which makes this one unnecessary.
+[[noreturn]] void skip_round(const WorkOrder &order) {
     shared::round_skipped(order.database);
     proc_exit(0);
 }
@@ -180,11 +182,10 @@ const char *database_name() {
     return MyBgworkerEntry->bgw_name + strlen("job_alerting worker for ");
 }
 
-// Somebody may hold the database itself, so that no session begins in it.
-[[noreturn]] void tell_held_database(Oid database) {
-    const char *why =
-        "no session can begin in the database, since a lock is held on it, as by ALTER "
-        "DATABASE ... RENAME (see pg_locks)";
+// Reports that another session holds a lock on the database itself, and exits.
+[[noreturn]] void report_locked_database(Oid database) {
+    const char *why = "cannot connect to the database: another session has locked it, as ALTER "
+                      "DATABASE ... RENAME does (see pg_locks)";
     LWLockReleaseAll();
     FlushErrorState();
     if (shared::round_failed(database, why))
@@ -199,37 +200,38 @@ void connect(const WorkOrder &order) {
     PG_CATCH();
     {
         if (order.report == 0 && geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
-            tell_held_database(order.database);
+            report_locked_database(order.database);
         PG_RE_THROW();
     }
     PG_END_TRY();
 }
 
-// From here on the caller, when it goes, ends this process; unless it has gone already.
-void serve_caller(WorkerReport *report) {
+// Publishes the pid, so that the caller's detach callback can end this process. Exits if the caller
+// has already detached.
+void attach_to_caller(WorkerReport *report) {
     report->worker = MyProcPid;
     pg_memory_barrier();
     if (pg_atomic_read_u32(&report->stage) == stage_abandoned)
         proc_exit(0);
 }
 
-// Takes the lock of the rounds. A round that has begun is finished, caller or none.
+// Takes the round lock and commits to the round: from here on it finishes without its caller.
 void begin_round(const WorkOrder &order, WorkerReport *report) {
     if (!take_round_lock(order.by_hand))
-        leave_out(order);
-    if (!move_to(report, stage_fixed))
+        skip_round(order);
+    if (!move_to(report, stage_committed))
         proc_exit(0);
     shared::round_begins(order.database, order.by_hand);
 }
 
-// What the status will say of it. Returns whether it is another failure than that of the round
-// before.
-bool round_failed(const WorkerReport &report) {
+// Stores the error for the view status. Returns false if the round before failed with the same
+// error.
+bool store_error(const WorkerReport &report) {
     char *problem = psprintf("the round failed: %s%s%s", report.message, report.hint[0] ? ": " : "",
                              report.hint);
     const size_t length = strlen(problem);
     if (problem[length - 1] == '.')
-        problem[length - 1] = '\0'; // more is said after it
+        problem[length - 1] = '\0'; // status continues the sentence
     return shared::round_failed(MyDatabaseId, problem);
 }
 
@@ -237,7 +239,7 @@ bool round_failed(const WorkerReport &report) {
 
 } // namespace job_alerting::server
 
-// C regime, but for the call of work_guarded().
+// C regime, except for work_guarded() and send_heartbeat_guarded().
 extern "C" void job_alerting_worker_main(Datum) {
     using namespace job_alerting::server;
 
@@ -250,7 +252,7 @@ extern "C" void job_alerting_worker_main(Datum) {
     const bool is_round = order.task == Task::round;
     shared::announce_worker();
     if (is_round && !order.by_hand && !shared::worker_starts(order.database))
-        leave_out(order);
+        skip_round(order);
     connect(order);
     prepare_time_limits();
     prepare_sandboxes();
@@ -258,24 +260,24 @@ extern "C" void job_alerting_worker_main(Datum) {
     static WorkerReport own;
     dsm_segment *segment = order.report ? dsm_attach(order.report) : nullptr;
     if (order.report && !segment)
-        proc_exit(0); // the caller has not waited
+        proc_exit(0); // the caller is gone
     WorkerReport *report =
         segment ? static_cast<WorkerReport *>(dsm_segment_address(segment)) : &own;
-    serve_caller(report);
+    attach_to_caller(report);
     if (is_round)
         begin_round(order, report);
     work_guarded(order, segment, *report);
     pg_write_barrier();
     report->finished = true;
-    move_to(report, stage_fixed);
-    if (report->did_all)
+    move_to(report, stage_committed);
+    if (report->complete)
         send_heartbeat_guarded();
     if (!is_round)
         proc_exit(0);
 
     const bool failed = report->sqlstate != 0 && !report->only_callers;
-    const bool news = failed && round_failed(*report);
-    // What its caller is told, or what was told before, needs no line in the log.
+    const bool news = failed && store_error(*report);
+    // An error is not logged if the caller receives it or the log already has it.
     if (report == &own && news) {
         ereport(WARNING, (errcode(own.sqlstate),
                           errmsg("job_alerting round in database \"%s\" failed: %s",

@@ -21,7 +21,7 @@ LOCKMASK modes_in(const List *locks, const LOCKTAG &tag) {
     return 0;
 }
 
-// It may have been taken several times.
+// Releases a lock as often as it was taken.
 void release(const LOCKTAG &tag, LOCKMODE mode) {
     while (holds_lock(tag, mode) && LockRelease(&tag, mode, true))
         ;

@@ -1,5 +1,5 @@
-// The advisory locks of this process. One that is taken for the session outlasts a rollback, so a
-// failure query can leave any number of them. C regime.
+// The advisory locks of this process. A session-level lock survives a rollback, so a failure query
+// can leave any number of them behind. C regime.
 
 #pragma once
 
@@ -7,10 +7,10 @@
 
 namespace job_alerting::server {
 
-// Those that are held now, as a list for release_advisory_locks().
+// Returns the advisory locks held now, for release_advisory_locks().
 List *held_advisory_locks();
 
-// Releases all that are not in the list. Returns how many these were.
+// Releases all advisory locks that are not in the list. Returns their number.
 int release_advisory_locks(const List *kept);
 
 } // namespace job_alerting::server

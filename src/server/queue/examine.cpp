@@ -23,7 +23,8 @@ bool collect_function(Oid function, void *functions) {
     return false;
 }
 
-// Collects the functions that a query calls itself, also as a cast, as an operator or in a view.
+// Collects the functions that a query calls directly, including those of casts, operators and
+// views.
 bool collect_functions(Node *node, void *functions) {
     if (!node)
         return false;
@@ -56,7 +57,7 @@ char *copy_of(StringInfo list, MemoryContext context) {
     return list->len ? MemoryContextStrdup(context, list->data) : nullptr;
 }
 
-// Whether it is a foreign table, or some of its partitions are.
+// Whether the relation or one of its partitions is a foreign table.
 bool is_remote(Oid relation) {
     if (get_rel_relkind(relation) == RELKIND_FOREIGN_TABLE)
         return true;

@@ -6,16 +6,16 @@
 
 namespace job_alerting::server {
 
-// Lists of objects are for people, null when there are none.
+// Lists of objects are comma-separated names for messages, null if there are none.
 struct QueryFacts {
-    char *row_security;     // relations of which row-level security may hide rows from the owner
-    char *others;           // objects of ordinary roles that a superuser's query uses
-    char *remotes;          // foreign tables that it reads
-    char *views;            // and views
-    bool assumes_time_zone; // it takes a timestamp without time zone for one with
+    char *row_security;     // relations whose row-level security may hide rows from the owner
+    char *others;           // for a superuser's query: objects that ordinary roles own
+    char *remotes;          // foreign tables that the query reads
+    char *views;            // views that the query reads
+    bool assumes_time_zone; // a timestamp without time zone is cast to timestamptz
 };
 
-// Looks into the query in its sandbox. Only a worker may set a time limit (ms; 0 for none).
+// Analyses the query in its sandbox. Only a worker may set a time limit (ms; 0 for none).
 QueryFacts examine_query(const ScannedQueue &queue, int time_limit);
 
 } // namespace job_alerting::server

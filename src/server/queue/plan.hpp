@@ -1,4 +1,4 @@
-// Plans that hold when a table is far larger than its statistics say. C regime.
+// Query plans that are robust against outdated statistics. C regime.
 
 #pragma once
 
@@ -6,8 +6,9 @@
 
 namespace job_alerting::server {
 
-// Runs `work`, whose statements join tables that may both be large. A nested loop, which looks best
-// when one of them is taken for small, would take the product of both.
+// Runs `work`, whose statements join two tables that may both be large, without nested loops. The
+// planner chooses a nested loop if it wrongly estimates one table as small, and that takes
+// quadratic time.
 template <typename Work> void without_nested_loops(Work &&work) {
     const int nesting = NewGUCNestLevel();
     set_config_option("enable_nestloop", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,

@@ -13,8 +13,9 @@ namespace job_alerting::server {
 
 namespace {
 
-// The query was checked, but what it calls may since have changed what its names mean
-// (search_path), and a fixed-length value read as a text would be a pointer of its owner's choice.
+// Checks types again at execution. A function called by the query can change search_path and so the
+// meaning of names, and reading a fixed-length value as text would dereference a pointer chosen by
+// the query's owner.
 struct CheckedReceiver {
     DestReceiver base; // must come first
     DestReceiver *next;
@@ -32,8 +33,9 @@ void check_types(DestReceiver *self, int operation, TupleDesc given) {
     for (int i = 0; same && i < given->natts; i++)
         same = TupleDescAttr(given, i)->atttypid == TupleDescAttr(expected, i)->atttypid;
     if (!same)
-        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-                        errmsg("the type of a column does not match what was declared")));
+        ereport(ERROR,
+                (errcode(ERRCODE_DATATYPE_MISMATCH),
+                 errmsg("the failure query returned a column of another type than declared")));
     itself(self)->next->rStartup(itself(self)->next, operation, given);
 }
 
@@ -55,11 +57,11 @@ void add(TupleTableSlot *slot, Fingerprint &fingerprint) {
     fingerprint.count++;
 }
 
-bool hand_on(TupleTableSlot *slot, DestReceiver *self) {
+bool pass_row(TupleTableSlot *slot, DestReceiver *self) {
     if (slot_attisnull(slot, 1))
         ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-                        errmsg("the failure query returns a job without a job_id"),
-                        errhint("Leave out such jobs, or give them an identity that lasts.")));
+                        errmsg("the failure query returned a job whose job_id is NULL"),
+                        errhint("Exclude such jobs, or use another, non-null column as job_id.")));
     if (itself(self)->fingerprint)
         add(slot, *itself(self)->fingerprint);
     return itself(self)->next->receiveSlot(slot, itself(self)->next);
@@ -69,7 +71,7 @@ void end_rows(DestReceiver *self) {
     itself(self)->next->rShutdown(itself(self)->next);
 }
 
-void forget_receiver(DestReceiver *) {} // it goes with its memory context
+void destroy_receiver(DestReceiver *) {} // the receiver is freed with its memory context
 
 } // namespace
 
@@ -100,7 +102,8 @@ TupleDesc steps_description() {
 Fingerprint new_fingerprint() {
     Fingerprint fingerprint = {};
     if (!pg_strong_random(fingerprint.seed, sizeof(fingerprint.seed)))
-        ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("no random numbers can be had")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not generate random numbers")));
     return fingerprint;
 }
 
@@ -112,18 +115,18 @@ bool operator==(const Fingerprint &one, const Fingerprint &other) {
     return one.count == other.count && one.sum[0] == other.sum[0] && one.sum[1] == other.sum[1];
 }
 
-DestReceiver *into(Tuplestorestate *store, MemoryContext context) {
+DestReceiver *store_receiver(Tuplestorestate *store, MemoryContext context) {
     DestReceiver *receiver = CreateDestReceiver(DestTuplestore);
     SetTuplestoreDestReceiverParams(receiver, store, context, true, nullptr, nullptr);
     return receiver;
 }
 
-DestReceiver *checked(DestReceiver *next, TupleDesc expected, Fingerprint *fingerprint) {
+DestReceiver *checking_receiver(DestReceiver *next, TupleDesc expected, Fingerprint *fingerprint) {
     CheckedReceiver *receiver = static_cast<CheckedReceiver *>(palloc0(sizeof(CheckedReceiver)));
-    *receiver = {.base = {.receiveSlot = hand_on,
+    *receiver = {.base = {.receiveSlot = pass_row,
                           .rStartup = check_types,
                           .rShutdown = end_rows,
-                          .rDestroy = forget_receiver,
+                          .rDestroy = destroy_receiver,
                           .mydest = DestTuplestore},
                  .next = next,
                  .expected = expected,

@@ -1,4 +1,4 @@
-// Where the rows of a failure query go, and those of the ledger that they are compared with. C
+// Receivers for the rows of a failure query, and fingerprints to compare them with the ledger. C
 // regime.
 
 #pragma once
@@ -11,8 +11,8 @@ TupleDesc failure_description();  // the columns of a failure's row
 TupleDesc identity_description(); // job_id and occurrence
 TupleDesc steps_description();    // chain and never_ran
 
-// How many identities there are, and a wide sum of their hashes. Two sets whose fingerprints by the
-// same random seed agree are the same.
+// The number of identities in a set and a 128-bit sum of their hashes. Two sets with equal
+// fingerprints by the same random seed are considered equal.
 struct Fingerprint {
     uint64 seed[2];
     uint64 sum[2];
@@ -20,15 +20,15 @@ struct Fingerprint {
 };
 
 Fingerprint new_fingerprint();
-Fingerprint empty_like(const Fingerprint &other); // with its seed
+Fingerprint empty_like(const Fingerprint &other); // has the same seed
 bool operator==(const Fingerprint &one, const Fingerprint &other);
 
-// Adds rows to a store that outlives the sandbox. They are copied whole: none may point into a
-// table that is no longer locked.
-DestReceiver *into(Tuplestorestate *store, MemoryContext context);
+// Adds rows to a store that outlives the sandbox. Values are detoasted, because the table is no
+// longer locked when the store is read.
+DestReceiver *store_receiver(Tuplestorestate *store, MemoryContext context);
 
-// Hands rows on to `next`. An error when they are not of the types that they are to be read as, or
-// one has no job_id, the first column. Adds each to `fingerprint`, unless that is null.
-DestReceiver *checked(DestReceiver *next, TupleDesc expected, Fingerprint *fingerprint);
+// Passes rows on to `next`. Raises an error if they do not have the expected types, or if a row has
+// no job_id, the first column. Adds each row to `fingerprint`, unless that is null.
+DestReceiver *checking_receiver(DestReceiver *next, TupleDesc expected, Fingerprint *fingerprint);
 
 } // namespace job_alerting::server

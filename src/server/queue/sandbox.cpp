@@ -14,25 +14,25 @@ bool last_failed = false;
 bool last_met_limit = false;
 double milliseconds = 0;
 
-// Set in a worker only.
+// Set only in a worker.
 bool counts_messages = false;
 emit_log_hook_type next_log_hook = nullptr;
 
-// Whether a sandbox is open, and the messages below an error of the queue that was in the last one:
-// a scan may run its query several times.
+// Whether a sandbox is open. A scan may run its query in several sandboxes, so the messages below
+// level ERROR are counted per queue.
 bool listening = false;
 int64 messages = 0;
-char *talker = nullptr;
+char *counted_queue = nullptr;
 
 bool met_limit(TimestampTz start, int time_limit) {
     return time_limit > 0 && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), time_limit);
 }
 
-// An owner's error text travels through memory many times.
+// Limits the length of an error text, which is copied many times.
 void clip(char *text) {
-    constexpr int most = 4000;
+    constexpr int max_bytes = 4000;
     if (text)
-        text[pg_mbcliplen(text, static_cast<int>(strlen(text)), most)] = '\0';
+        text[pg_mbcliplen(text, static_cast<int>(strlen(text)), max_bytes)] = '\0';
 }
 
 void clip_texts(ErrorData *error) {
@@ -44,15 +44,16 @@ void clip_texts(ErrorData *error) {
     clip(error->internalquery);
 }
 
-// Whether a message tells of a statement, as those of auto_explain do. No function in SQL or
-// another language can raise such a message.
-bool tells_of_statement(const ErrorData *message) {
+// Whether a message logs a statement, as auto_explain does. Functions in SQL or a procedural
+// language cannot raise such a message.
+bool logs_statement(const ErrorData *message) {
     return message->elevel == LOG && message->hide_stmt;
 }
 
-// A failure query can raise as many messages as it likes, at any level: one line of it is enough.
-void hush(ErrorData *message) {
-    if (listening && message->elevel < ERROR && !tells_of_statement(message)) {
+// Log hook: suppresses all but the first message of a failure query, which can raise any number of
+// messages at any level.
+void limit_messages(ErrorData *message) {
+    if (listening && message->elevel < ERROR && !logs_statement(message)) {
         if (messages++ > 0) {
             message->output_to_server = false;
             return;
@@ -68,15 +69,15 @@ void confine(const char *owner) {
     pg_snprintf(limit, sizeof(limit), "%d", lock_timeout_setting());
     set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
                       GUC_ACTION_SAVE, true, 0, false);
-    // Timestamps become text in identities.
+    // Identities contain timestamps as text.
     set_config_option("datestyle", "ISO, YMD", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
                       false);
-    // So that a query that is tried in a session reads as it will in a round.
+    // A query that is tried in a session must be parsed as in a round.
     set_config_option("standard_conforming_strings", "on", PGC_USERSET, PGC_S_SESSION,
                       GUC_ACTION_SAVE, true, 0, false);
     set_config_option("lock_timeout", limit, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
                       false);
-    // So that row-level security hides rows from the owner as it does in a session of the owner's.
+    // Row-level security must apply to the owner as in the owner's own session.
     set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
                       false);
     XactReadOnly = true;
@@ -95,21 +96,21 @@ const char *name_of_query(const char *queue) {
     return queue ? psprintf("the failure query of queue \"%s\"", queue) : "the failure query";
 }
 
-void listen_to(const char *queue) {
-    if (talker && queue && strcmp(talker, queue) == 0)
+void count_for(const char *queue) {
+    if (counted_queue && queue && strcmp(counted_queue, queue) == 0)
         return;
     messages = 0;
-    if (talker)
-        pfree(talker);
-    talker = queue ? MemoryContextStrdup(TopMemoryContext, queue) : nullptr;
+    if (counted_queue)
+        pfree(counted_queue);
+    counted_queue = queue ? MemoryContextStrdup(TopMemoryContext, queue) : nullptr;
 }
 
-// A failure query may itself call watch_query(), and so open a sandbox in its sandbox: that one
-// hears nothing. Returns how many messages were there before; -1 in such a sandbox.
+// Starts counting messages. Returns the number counted before, or -1 in a nested sandbox, which
+// does not count: a failure query may itself call watch_query().
 int64 begin_listening(const char *queue) {
     if (listening || !counts_messages)
         return -1;
-    listen_to(queue);
+    count_for(queue);
     listening = true;
     return messages;
 }
@@ -118,24 +119,25 @@ void end_listening(int64 before, const char *queue) {
     if (before < 0)
         return;
     listening = false;
-    const int64 hushed = messages - Max(before, 1);
-    if (hushed > 0)
+    const int64 suppressed = messages - Max(before, 1);
+    if (suppressed > 0)
         ereport(WARNING, (errmsg("%s raised %lld more messages, which are not logged",
-                                 name_of_query(queue), static_cast<long long>(hushed))));
+                                 name_of_query(queue), static_cast<long long>(suppressed))));
 }
 
 void release_leftovers(const List *locks, const char *queue) {
     const int released = release_advisory_locks(locks);
     if (released > 0)
         ereport(WARNING,
-                (errmsg("%s left %d advisory locks to its session, which are released",
+                (errmsg("%s left %d session-level advisory locks, which were released",
                         name_of_query(queue), released),
-                 errhint("It must call no function like pg_advisory_lock() that locks for the "
-                         "session.")));
+                 errhint("A failure query must not call pg_advisory_lock() or another function "
+                         "that takes a session-level lock.")));
 }
 
-// Where a connection was cut since the time was over, that is what is wrong, and nothing else.
-void tell_limit(ErrorData *error) {
+// Replaces the error by that of an exceeded time limit: the error of a connection that the limit
+// has shut down would mislead.
+void report_limit(ErrorData *error) {
     error->sqlerrcode = ERRCODE_QUERY_CANCELED;
     error->message = psprintf("the failure query took longer than job_alerting.scan_timeout "
                               "(%d ms)",
@@ -158,7 +160,7 @@ ErrorData *run_confined(const Confinement &confinement, void (*work)(void *), vo
         work(argument);
         if (time_limit > 0)
             stop_cancelling();
-        // A limit that was met at the very end must not cancel what comes next.
+        // A cancellation that arrived last must not affect the next statement.
         CHECK_FOR_INTERRUPTS();
     }
     PG_CATCH();
@@ -166,7 +168,7 @@ ErrorData *run_confined(const Confinement &confinement, void (*work)(void *), vo
         if (time_limit > 0)
             stop_cancelling();
         if (met_limit(start, time_limit))
-            QueryCancelPending = false; // it is over
+            QueryCancelPending = false; // the cancelled statement has ended
         MemoryContextSwitchTo(context);
         error = CopyErrorData();
         clip_texts(error);
@@ -181,7 +183,7 @@ ErrorData *run_confined(const Confinement &confinement, void (*work)(void *), vo
 void prepare_sandboxes() {
     counts_messages = true;
     next_log_hook = emit_log_hook;
-    emit_log_hook = hush;
+    emit_log_hook = limit_messages;
 }
 
 bool last_sandbox_failed() {
@@ -216,7 +218,7 @@ void sandboxed(const Confinement &confinement, void (*work)(void *), void *argum
 
     BeginInternalSubTransaction(nullptr);
     ErrorData *error = run_confined(confinement, work, argument, start, context);
-    // Foreign servers are told, too, and may not answer: the limit lasts until they have.
+    // The rollback may wait for foreign servers, so the time limit is still active.
     RollbackAndReleaseCurrentSubTransaction();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = resources;
@@ -232,7 +234,7 @@ void sandboxed(const Confinement &confinement, void (*work)(void *), void *argum
     if (!error)
         return;
     if (last_met_limit)
-        tell_limit(error);
+        report_limit(error);
     ReThrowError(error);
 }
 

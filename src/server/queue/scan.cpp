@@ -13,27 +13,27 @@ namespace job_alerting::server {
 
 namespace {
 
-// Of more jobs than so many with new failures, a scan does not ask for those jobs alone.
+// Up to this number of new failures, a scan reads only the jobs concerned.
 constexpr int64 max_chosen = 100000;
 
 // The result of comparing with the ledger.
 struct Difference {
-    int64 fresh;       // new failures
-    Datum jobs;        // job_hash() of each, a bigint[]; incomplete beyond max_chosen
-    bool some_cleared; // or stand again
+    int64 fresh;       // number of new failures
+    Datum jobs;        // job_hash() of each, as bigint[]; incomplete beyond max_chosen
+    bool some_cleared; // some failures cleared, or stand again
 };
 
 int64 number_of(SPITupleTable *table, int column) {
     return DatumGetInt64(datum_of(table, column));
 }
 
-// Before anything is read of it: REINDEX has the table when it waits for who reads an index, and
-// who reads it and then wants to write would wait for REINDEX.
+// Locks the ledger for writing before anything is read from it. REINDEX locks the table and then
+// waits for readers of the index; a reader that then wants to write would deadlock with it.
 void lock_ledger() {
     execute("LOCK TABLE job_alerting.failure IN ROW EXCLUSIVE MODE");
 }
 
-// Makes the rows of a store a table that the next statements can name.
+// Registers a store as a table that the following statements can use.
 void name_store(const char *name, Tuplestorestate *store, TupleDesc description) {
     EphemeralNamedRelation relation =
         static_cast<EphemeralNamedRelation>(palloc0(sizeof(EphemeralNamedRelationData)));
@@ -53,14 +53,15 @@ void read_identities(const ScannedQueue &queue, int time_limit, Tuplestorestate 
     auto work = [&] {
         SPI_connect();
         const FailureColumns columns = describe_failure_query(queue.failure_query);
-        execute(identities_query(queue.failure_query, columns, queue.since), nullptr,
-                checked(into(store, context), identity_description(), fingerprint));
+        execute(
+            identities_query(queue.failure_query, columns, queue.since), nullptr,
+            checking_receiver(store_receiver(store, context), identity_description(), fingerprint));
         SPI_finish();
     };
     sandboxed(confinement_of(queue, time_limit), work);
 }
 
-// The tables `found` and `steps` are named.
+// Records the new failures in the table `found`, with the steps in the table `steps`.
 void insert_failures(const char *queue) {
     execute(psprintf("INSERT INTO job_alerting.failure (queue, job_id, occurrence, source, "
                      "job_type, target_type, target_id, status, attempts, max_attempts, error, "
@@ -83,8 +84,8 @@ void clear_failures(const char *queue) {
                      "AND NOT EXISTS (SELECT FROM standing s WHERE %s)",
                      same_failure),
             texts({queue}));
-    // One that stands again under the same identity is no new failure. A channel that has not told
-    // it tells it (view unreported).
+    // A failure that stands again under the same identity is not new. The view `unreported`
+    // includes it for a channel that has not sent it.
     execute(psprintf("UPDATE job_alerting.failure f SET cleared_at = NULL "
                      "WHERE f.queue = $1 AND f.cleared_at IS NOT NULL "
                      "AND EXISTS (SELECT FROM standing s WHERE %s)",
@@ -95,12 +96,12 @@ void clear_failures(const char *queue) {
 bool agrees_with_ledger(const char *queue, const Fingerprint &standing) {
     Fingerprint known = empty_like(standing);
     execute(ledger_identities, texts({queue}),
-            checked(None_Receiver, identity_description(), &known));
+            checking_receiver(None_Receiver, identity_description(), &known));
     return known == standing;
 }
 
-// Compares what stands with what the ledger has, and only what is left of either with what has
-// cleared before.
+// Compares the table `standing` with the standing failures in the ledger, and then only the
+// differences with the cleared ones.
 Difference compare_with_ledger(const char *queue) {
     Tuplestorestate *strays = tuplestore_begin_heap(false, false, work_mem);
     execute(psprintf("SELECT s.job_id, s.occurrence FROM standing s "
@@ -108,7 +109,7 @@ Difference compare_with_ledger(const char *queue) {
                      "           WHERE f.queue = $1 AND f.cleared_at IS NULL) f ON %s "
                      "WHERE s.job_id IS NULL OR f.job_id IS NULL",
                      same_failure),
-            texts({queue}), into(strays, CurrentMemoryContext));
+            texts({queue}), store_receiver(strays, CurrentMemoryContext));
     Difference difference = {};
     if (tuplestore_tuple_count(strays) > 0) {
         name_store("strays", strays, identity_description());
@@ -130,7 +131,7 @@ Difference compare_with_ledger(const char *queue) {
     return difference;
 }
 
-void prolong_deadline(int time_limit) {
+void extend_deadline(int time_limit) {
     shared::set_deadline(MyDatabaseId, time_limit);
 }
 
@@ -150,7 +151,7 @@ void read_rows(const ScannedQueue &queue, const FailureColumns &wanted, ParamLis
         progress.in_details = true;
         execute(failures_query(queue.failure_query, common(progress.columns, wanted), queue.since,
                                jobs != nullptr),
-                jobs, checked(receiver, failure_description(), nullptr));
+                jobs, checking_receiver(receiver, failure_description(), nullptr));
         SPI_finish();
     };
     sandboxed(confinement_of(queue, time_limit), work);
@@ -164,23 +165,24 @@ Omission read_failures(const ScannedQueue &queue, const Difference &difference, 
     Tuplestorestate *tried = tuplestore_begin_heap(false, false, work_mem);
     auto attempt = [&](const FailureColumns &wanted, int limit, Progress &progress) {
         tuplestore_clear(tried);
-        read_rows(queue, wanted, jobs, limit, into(tried, CurrentMemoryContext), progress);
+        read_rows(queue, wanted, jobs, limit, store_receiver(tried, CurrentMemoryContext),
+                  progress);
         std::swap(found, tried);
     };
     const Omission omission =
-        read_details(attempt, left, time_limit, is_round ? prolong_deadline : nullptr);
+        read_details(attempt, left, time_limit, is_round ? extend_deadline : nullptr);
     tuplestore_end(tried);
     return omission;
 }
 
-// Null when nothing tells the steps. Runs in a sandbox.
+// Returns null if no query returns the steps. Runs in a sandbox.
 const char *steps_query_of(const ScannedQueue &queue) {
     if (queue.never_ran_query)
         return steps_query(queue.never_ran_query);
     return steps_query(queue.failure_query, describe_failure_query(queue.failure_query));
 }
 
-// Reads the steps that never ran of the chains in the table `found`.
+// Reads the steps that never ran, for the chains in the table `found`.
 void read_steps(const ScannedQueue &queue, int time_limit, Tuplestorestate *steps,
                 Omission &omission) {
     const MemoryContext context = CurrentMemoryContext;
@@ -196,7 +198,8 @@ void read_steps(const ScannedQueue &queue, int time_limit, Tuplestorestate *step
             const char *query = steps_query_of(queue);
             if (query)
                 execute(query, parameter(TEXTARRAYOID, chains),
-                        checked(into(steps, context), steps_description(), nullptr));
+                        checking_receiver(store_receiver(steps, context), steps_description(),
+                                          nullptr));
             SPI_finish();
         };
         sandboxed(confinement_of(queue, time_limit), read);
@@ -205,15 +208,15 @@ void read_steps(const ScannedQueue &queue, int time_limit, Tuplestorestate *step
         tuplestore_clear(steps);
 }
 
-// Of a time limit, which is one for all that a scan asks; 0 for none.
-int rest_of(int time_limit, TimestampTz start) {
+// The rest of a time limit that all queries of a scan share; 0 for no limit.
+int remaining_time(int time_limit, TimestampTz start) {
     if (time_limit == 0)
         return 0;
     const long spent = TimestampDifferenceMilliseconds(start, GetCurrentTimestamp());
     return static_cast<int>(Max(time_limit - spent, 1));
 }
 
-Change look(const ScannedQueue &queue, int time_limit, bool is_round) {
+Change find_change(const ScannedQueue &queue, int time_limit, bool is_round) {
     const TimestampTz start = GetCurrentTimestamp();
     Change change = {.found = tuplestore_begin_heap(false, false, work_mem),
                      .steps = tuplestore_begin_heap(false, false, work_mem),
@@ -228,18 +231,18 @@ Change look(const ScannedQueue &queue, int time_limit, bool is_round) {
     change.some_cleared = difference.some_cleared;
     Omission omission = {};
     if (difference.fresh > 0)
-        omission = read_failures(queue, difference, rest_of(time_limit, start), time_limit,
+        omission = read_failures(queue, difference, remaining_time(time_limit, start), time_limit,
                                  is_round, change.found);
     name_store("found", change.found, failure_description());
     if (difference.fresh > 0)
-        read_steps(queue, rest_of(time_limit, start), change.steps, omission);
+        read_steps(queue, remaining_time(time_limit, start), change.steps, omission);
     name_store("steps", change.steps, steps_description());
     if (is_round)
         report_omission(queue.name, omission);
     return change;
 }
 
-// Reads the steps that never ran of all chains with a failure that stands, and discards them. Runs
+// Reads the steps that never ran, for all chains with a standing failure, and discards them. Runs
 // in a sandbox.
 void read_all_steps(const ScannedQueue &queue) {
     SPI_connect();
@@ -250,7 +253,7 @@ void read_all_steps(const ScannedQueue &queue) {
     const Datum all = query && chains ? datum_of(execute(chains), 1, &absent) : 0;
     if (!absent)
         execute(query, parameter(TEXTARRAYOID, all),
-                checked(None_Receiver, steps_description(), nullptr));
+                checking_receiver(None_Receiver, steps_description(), nullptr));
     SPI_finish();
 }
 
@@ -266,7 +269,7 @@ Trial try_queue(const ScannedQueue &queue, int time_limit) {
         SPI_connect();
         const FailureColumns columns = describe_failure_query(queue.failure_query);
         execute(identities_query(queue.failure_query, columns, queue.since), nullptr,
-                checked(None_Receiver, identity_description(), nullptr));
+                checking_receiver(None_Receiver, identity_description(), nullptr));
         SPI_finish();
     };
     sandboxed(confinement_of(queue, time_limit), read_all);
@@ -291,8 +294,8 @@ void record_failures(const ScannedQueue &queue, int time_limit) {
     lock_ledger();
     shared::set_deadline(MyDatabaseId, time_limit);
     Change change = {};
-    // Ledger numbers must become visible in their order: only one round may hand them out.
-    keeping_round_lock([&] { change = look(queue, time_limit, true); });
+    // Only one round may assign ledger numbers, so that they become visible in order.
+    with_round_lock([&] { change = find_change(queue, time_limit, true); });
     shared::set_deadline(MyDatabaseId, 0);
     without_nested_loops([&] {
         if (tuplestore_tuple_count(change.found) > 0)
@@ -304,7 +307,7 @@ void record_failures(const ScannedQueue &queue, int time_limit) {
 }
 
 Change find_failures(const ScannedQueue &queue, int time_limit) {
-    return look(queue, time_limit, false);
+    return find_change(queue, time_limit, false);
 }
 
 int64 count_unknown(Tuplestorestate *before, Tuplestorestate *now) {

@@ -10,16 +10,16 @@ namespace job_alerting::server {
 
 namespace {
 
-constexpr double max_pages = 10000; // that are read of a table
+constexpr double max_pages = 10000; // pages read from a table
 
-// The statuses that are failures, and those that surely are none.
+// Statuses that are known as failures or as none.
 const char *const known =
     "'failed', 'dead', 'queued', 'pending', 'waiting', 'scheduled', 'new', 'ready', 'available', "
     "'enqueued', 'retry', 'retrying', 'retryable', 'started', 'running', 'processing', 'active', "
     "'executing', 'claimed', 'in_progress', 'done', 'succeeded', 'success', 'successful', "
     "'complete', 'completed', 'ok', 'finished', 'processed', 'skipped', 'canceled', 'cancelled'";
 
-// Of a partitioned table, of all its partitions.
+// Size of a table, including partitions, in pages.
 double pages_of(Oid table) {
     return DatumGetFloat8(
         datum_of(execute(psprintf("SELECT (coalesce((SELECT sum(pg_relation_size(p.relid)) "
@@ -34,7 +34,8 @@ const char *sample_of(Oid table) {
     return pages > max_pages ? psprintf("TABLESAMPLE SYSTEM (%f)", 100 * max_pages / pages) : "";
 }
 
-// A word is anybody's: what it has beyond letters, digits and the like is not shown.
+// Lists the most frequent unknown statuses. Statuses are arbitrary text: special characters are
+// replaced, and long ones are truncated.
 const char *words_query(Relation jobs) {
     return psprintf(
         "SELECT string_agg(format('\"%%s\"', w.word), ', ' ORDER BY w.word) FROM ("

@@ -1,4 +1,4 @@
-// The words that a job table has for how its jobs stand. C regime.
+// The values of the status column of a job table. C regime.
 
 #pragma once
 
@@ -6,9 +6,10 @@
 
 namespace job_alerting::server {
 
-// Statuses of jobs that have ended, or have used up their attempts, of which no rule knows whether
-// they are failures: for people, null when there are none. Reads the table as its owner does, and
-// of a large one a sample. A time limit (ms; 0 for none) only in a worker; needs no SPI.
+// Lists, for messages, the statuses of finished or exhausted jobs that are known neither as
+// failures nor as successes; null if there are none. Reads the table with its owner's privileges;
+// of a large table, reads a sample. Only a worker may set a time limit (ms; 0 for none). SPI need
+// not be connected.
 char *unknown_statuses(Relation jobs, Oid owner, int time_limit);
 
 } // namespace job_alerting::server

@@ -17,7 +17,7 @@ constexpr int time_limit = 5000; // ms; the caller of run_digest() waits for it
 constexpr std::string_view instead = "(address)";
 
 SecretPlace place(const Settings &settings) {
-    return {.what = "heartbeat URL",
+    return {.kind = "heartbeat URL",
             .setting = "job_alerting.heartbeat_url_file",
             .file = settings.heartbeat_url_file,
             .variable = ""};

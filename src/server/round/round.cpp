@@ -42,7 +42,7 @@ bool was_cut_off(const Settings &settings) {
     // The count includes this round.
     shared::DatabaseState state = {};
     guarded([&] { shared::find(MyDatabaseId, &state); });
-    if (state.unended > 1)
+    if (state.unfinished > 1)
         return true;
     Transaction transaction(lock_timeout_setting());
     const bool uncomposed = ledger::has_uncomposed(transaction, kinds);
