@@ -13,7 +13,7 @@ namespace job_alerting::server {
 // any input valid UTF-8.
 std::string to_utf8(const std::string &text);
 
-// The same in the C regime.
+// to_utf8() for the C regime; may return `text` itself.
 const char *utf8_of(const char *text);
 
 // To the database's encoding. Core adds only ASCII to a text, so nothing it adds is lost.

@@ -15,7 +15,7 @@ constexpr int max_shortage = 5000; // ms to wait for a free worker slot
 constexpr int shortage_pause = 50;
 
 // Detach callback: runs when this process detaches from the segment for any reason. Ends a worker
-// that has not yet committed to its task, since nobody is waiting for it.
+// whose task still depends on the caller.
 void abandon(dsm_segment *, Datum argument) {
     WorkerReport *report = reinterpret_cast<WorkerReport *>(DatumGetPointer(argument));
     if (move_to(report, stage_abandoned) && report->worker != 0)
@@ -118,7 +118,7 @@ void raise_worker_error(const WorkerReport *report, const char *activity, const 
 bool await_end(BackgroundWorkerHandle *handle, WorkerReport *report) {
     if (WaitForBackgroundWorkerShutdown(handle) == BGWH_POSTMASTER_DIED)
         proc_exit(1);
-    move_to(report, stage_committed); // the worker is gone: the detach callback must not signal it
+    move_to(report, stage_independent); // so that the detach callback signals no other process
     pg_read_barrier();
     return report->finished;
 }

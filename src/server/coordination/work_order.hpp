@@ -24,9 +24,9 @@ struct WorkerReport {
     bool complete; // a round in which nothing went wrong
 };
 
-// A task is abandoned when its caller goes away, except a round that has begun: that is committed
-// and finishes without its caller.
-enum Stage : uint32 { stage_requested, stage_committed, stage_abandoned };
+// A task is abandoned when its caller goes away. A round that has begun is independent of its
+// caller and always finishes.
+enum Stage : uint32 { stage_requested, stage_independent, stage_abandoned };
 
 // Moves a report from stage_requested to `stage`. Returns false if it was in another stage.
 inline bool move_to(WorkerReport *report, Stage stage) {

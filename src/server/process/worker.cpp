@@ -215,11 +215,11 @@ void attach_to_caller(WorkerReport *report) {
         proc_exit(0);
 }
 
-// Takes the round lock and commits to the round: from here on it finishes without its caller.
+// Takes the round lock. From here on the round is independent of its caller.
 void begin_round(const WorkOrder &order, WorkerReport *report) {
     if (!take_round_lock(order.by_hand))
         skip_round(order);
-    if (!move_to(report, stage_committed))
+    if (!move_to(report, stage_independent))
         proc_exit(0);
     shared::round_begins(order.database, order.by_hand);
 }
@@ -269,7 +269,7 @@ extern "C" void job_alerting_worker_main(Datum) {
     work_guarded(order, segment, *report);
     pg_write_barrier();
     report->finished = true;
-    move_to(report, stage_committed);
+    move_to(report, stage_independent);
     if (report->complete)
         send_heartbeat_guarded();
     if (!is_round)
