@@ -13,8 +13,9 @@ use Socket qw(AF_INET INADDR_LOOPBACK IPPROTO_TCP SOCK_STREAM SOL_SOCKET SO_RCVB
 use Test::More;
 
 use lib "$FindBin::Bin/../support";
-use JobAlerting qw(launcher sql);
+use JobAlerting qw(sql);
 use JobAlerting::Deliveries;
+use JobAlerting::Faults;
 
 my $stub = JobAlerting::Stub->start;
 my $node = JobAlerting::node('main', stub => $stub, conf => <<'CONF');
@@ -58,12 +59,6 @@ sub wait_until_blocked {
         SELECT count(*) FROM pg_stat_activity w JOIN pg_stat_activity h ON h.pid = ANY (pg_blocking_pids(w.pid))
         WHERE w.backend_type = 'job_alerting worker' AND h.application_name = 'holder'
 SQL
-}
-
-sub wake {
-    my ($round) = @_;
-    kill CONT => $round->{worker} if $round->{stopped};
-    return;
 }
 
 # ---------------------------------------------------------------- a receiver that does not listen
@@ -184,57 +179,6 @@ sub before_settle_commits {
     return sub { JobAlerting::let_go($held) };
 }
 
-# ---------------------------------------------------------------- the faults
-
-# Each returns when the server is up again.
-
-sub kill_worker {
-    my ($round) = @_;
-    kill KILL => $round->{worker};
-    $round->{call}->finish;
-    JobAlerting::wait_for_server($node);
-    return;
-}
-
-sub terminate {
-    my ($round) = @_;
-    is sql("SELECT pg_terminate_backend($round->{worker})"), 't', 'terminated';
-    wake($round);
-    return;
-}
-
-sub cancel {
-    my ($round) = @_;
-    is sql("SELECT pg_cancel_backend($round->{worker})"), 't', 'cancelled';
-    wake($round);
-    return;
-}
-
-sub stop_at_once {
-    my ($round) = @_;
-    if ($round->{stopped}) {
-        # A stopped process would keep the postmaster waiting for 5 s. When the launcher is gone, the worker
-        # has got its signal, too.
-        my $launcher = launcher();
-        kill QUIT => PostgreSQL::Test::Utils::slurp_file($node->data_dir . '/postmaster.pid') =~ /\A(\d+)/;
-        JobAlerting::wait_for_end($launcher);
-        wake($round);
-    }
-    $node->stop('immediate', fail_ok => 1);
-    $node->start;
-    return;
-}
-
-sub kill_postmaster {
-    my ($round) = @_;
-    my @orphans = ($round->{worker}, launcher());
-    $node->kill9;
-    wake($round);
-    JobAlerting::wait_for_end(@orphans);
-    JobAlerting::start_again($node);
-    return;
-}
-
 # ---------------------------------------------------------------- the matrix
 
 # For each point: the number of requests until then, and the possible numbers in the end. There are two where
@@ -249,14 +193,6 @@ my @points = (
     [ 'after the answer was sent', \&after_the_answer_was_sent, came => 1, times => [ 1, 2 ] ],
     [ 'before settle commits',     \&before_settle_commits,     came => 1, times => [2], outlives => [qw(SIGTERM SIGINT)] ],
 );
-my @faults = (
-    [ 'SIGKILL',          \&kill_worker ],
-    [ 'SIGTERM',          \&terminate ],
-    [ 'SIGINT',           \&cancel ],
-    [ 'immediate stop',   \&stop_at_once ],
-    [ 'postmaster death', \&kill_postmaster ],
-);
-
 sub is_told {
     my ($round, @times) = @_;
     JobAlerting::run_until_silent($node);
@@ -279,14 +215,14 @@ JobAlerting::run_digest($node);
 
 for my $point (@points) {
     my ($where, $go_to, %expected) = @$point;
-    for my $fault (@faults) {
+    for my $fault (JobAlerting::Faults::all()) {
         my ($what, $strike) = @$fault;
         subtest "$what $where" => sub {
             my $round = new_round();
             my $let_go = $go_to->($round);
             is JobAlerting::worker($node), $round->{worker}, 'the round is at this point';
             is scalar $round->{came}->(), $expected{came}, 'the number of requests until then';
-            $strike->($round);
+            $strike->($node, $round);
             my $outlived = grep { $_ eq $what } @{ $expected{outlives} // [] };
             $round->{call}->finish if !$outlived;
             $let_go->();

@@ -141,15 +141,20 @@ END {
 
 sub _spawn {
     my ($self, %options) = @_;
-    my @arguments = ($self->{dir}, $options{port} // 0, $options{narrow} ? 'narrow' : ());
+    my @command = $self->_command(%options);
     my $pid = fork // die "cannot fork: $!";
     return $pid if $pid;
     # If exec() fails, this process must not run the END blocks of the test.
     open STDOUT, '>', "$self->{dir}/stdout" or POSIX::_exit(1);
     open STDERR, '>', "$self->{dir}/stderr" or POSIX::_exit(1);
-    { no warnings 'exec'; exec $^X, $PROGRAM, @arguments }
-    print STDERR "cannot run $PROGRAM: $!\n";
+    { no warnings 'exec'; exec @command }
+    print STDERR "cannot run @command: $!\n";
     POSIX::_exit(1);
+}
+
+sub _command {
+    my ($self, %options) = @_;
+    return ($^X, $PROGRAM, $self->{dir}, $options{port} // 0, $options{narrow} ? 'narrow' : ());
 }
 
 sub _end {
