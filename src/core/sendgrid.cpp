@@ -20,15 +20,14 @@ constexpr std::size_t max_email = 254;
 constexpr std::size_t max_label = 63;
 
 std::vector<std::string> split(std::string_view list);
-Address parse_address(const std::string &item, std::size_t number);
+Address parse_address(const std::string &item, std::size_t number, LocalPart local_part);
 std::string lower_case(std::string text);
 Json to_json(const Address &address);
 bool is_control(char c);
-std::string thread_root_of(const std::string &message_id);
 
 } // namespace
 
-std::vector<Address> parse_addresses(std::string_view list) {
+std::vector<Address> parse_addresses(std::string_view list, LocalPart local_part) {
     if (std::any_of(list.begin(), list.end(), is_control))
         throw BadAddress("an address list must not contain control characters",
                          "it contains a control character");
@@ -36,11 +35,16 @@ std::vector<Address> parse_addresses(std::string_view list) {
     std::unordered_set<std::string> known;
     std::size_t number = 0;
     for (const std::string &item : split(list)) {
-        Address address = parse_address(item, ++number);
+        Address address = parse_address(item, ++number, local_part);
         if (known.insert(lower_case(address.email)).second)
             addresses.push_back(std::move(address));
     }
     return addresses;
+}
+
+std::string thread_root_of(const std::string &message_id) {
+    const std::size_t at = std::min(message_id.find('@'), message_id.size());
+    return message_id.substr(0, at) + ".thread" + message_id.substr(at);
 }
 
 std::string sendgrid_body(const Mail &mail, const Envelope &envelope) {
@@ -89,13 +93,6 @@ namespace {
 
 bool is_control(char c) {
     return static_cast<unsigned char>(c) < 0x20 || c == 0x7F;
-}
-
-// Mail clients group mails that refer to the same mail, even to one that was never sent. The copies
-// of a digest share a root. Each digest has its own: a new alert must not hide in an old thread.
-std::string thread_root_of(const std::string &message_id) {
-    const std::size_t at = std::min(message_id.find('@'), message_id.size());
-    return message_id.substr(0, at) + ".thread" + message_id.substr(at);
 }
 
 // An error that quotes the address, and gives its number for unquoted().
@@ -219,7 +216,20 @@ const char *email_fault(std::string_view email) {
     return fault ? fault : domain_fault(email.substr(at + 1));
 }
 
-Address parse_address(const std::string &item, std::size_t number) {
+// The address with an ASCII letter for each byte that may stand before the @ and is not ASCII.
+std::string in_ascii(std::string email, LocalPart local_part) {
+    const std::size_t at = email.find('@');
+    if (local_part == LocalPart::ascii || at == email.npos)
+        return email;
+    const std::string before = email.substr(0, at);
+    if (clean_line(before) == before)
+        std::replace_if(
+            email.begin(), email.begin() + static_cast<std::ptrdiff_t>(at),
+            [](char c) { return !is_ascii(c); }, 'x');
+    return email;
+}
+
+Address parse_address(const std::string &item, std::size_t number, LocalPart local_part) {
     const std::string text = trim(item);
     if (text.empty())
         throw BadAddress("an address is missing in the list",
@@ -236,7 +246,7 @@ Address parse_address(const std::string &item, std::size_t number) {
         address.name = display_name(name);
         address.email = trim(text.substr(open + 1, text.size() - open - 2));
     }
-    if (const char *fault = email_fault(address.email))
+    if (const char *fault = email_fault(in_ascii(address.email, local_part)))
         throw bad(item, number, fault);
     return address;
 }

@@ -36,11 +36,16 @@ private:
     std::string unquoted_;
 };
 
+// The characters that may precede the @ of an address. Mail servers with SMTPUTF8 (RFC 6531) accept
+// UTF-8; SendGrid does not.
+enum class LocalPart { ascii, utf8 };
+
 // Parses "Name <address>" or "address", separated by commas. A name with a comma must be in double
-// quotes. An address must be ASCII, with xn--... for other letters of a domain. Drops repeats,
+// quotes. A domain must be ASCII, with xn--... for other letters. Drops repeats,
 // compared without case, because SendGrid refuses them. Throws BadAddress if an address is invalid
 // or the list is empty.
-std::vector<Address> parse_addresses(std::string_view list);
+std::vector<Address> parse_addresses(std::string_view list,
+                                     LocalPart local_part = LocalPart::ascii);
 
 struct Envelope {
     std::int64_t digest_id = 0;
@@ -49,6 +54,11 @@ struct Envelope {
     std::string message_id; // "<left@domain>"
     std::string date;       // RFC 5322; a re-send keeps it
 };
+
+// A Message-ID to refer to, of a mail that was never sent. Mail clients group mails that refer to
+// the same mail. The copies of a digest share a root. Each digest has its own: a new alert must not
+// hide in an old thread.
+std::string thread_root_of(const std::string &message_id);
 
 // The body of POST /v3/mail/send. It is JSON in ASCII, so any database can store it. Equal mails
 // and envelopes give equal bytes.

@@ -122,17 +122,19 @@ std::string first_lines(std::string_view hostile, std::size_t max_lines, std::si
     return clip(text, max_length);
 }
 
-std::string percent_encode(std::string_view text) {
+void append_hex(std::string &text, char mark, char byte) {
     constexpr std::string_view digits = "0123456789ABCDEF";
+    const auto value = static_cast<unsigned char>(byte);
+    text += {mark, digits[value >> 4], digits[value & 0xF]};
+}
+
+std::string percent_encode(std::string_view text) {
     std::string encoded;
     for (const char c : text) {
         if (is_unreserved(c)) {
             encoded += c;
         } else {
-            const auto byte = static_cast<unsigned char>(c);
-            encoded += '%';
-            encoded += digits[byte >> 4];
-            encoded += digits[byte & 0xF];
+            append_hex(encoded, '%', c);
         }
     }
     return encoded;

@@ -39,6 +39,9 @@ std::string first_lines(std::string_view hostile, std::size_t max_lines, std::si
 // HTTP status and a code of three digits. Bounded in length and in time.
 std::string normalise_error(std::string_view hostile);
 
+// Appends a mark and the byte in two hexadecimal digits, such as =C3.
+void append_hex(std::string &text, char mark, char byte);
+
 // Percent-encodes all but the unreserved characters of RFC 3986.
 std::string percent_encode(std::string_view text);
 

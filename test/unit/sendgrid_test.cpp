@@ -242,6 +242,19 @@ TEST(ParseAddresses, quotes_the_invalid_address_and_clips_it) {
     }
 }
 
+TEST(Addresses, are_not_ascii_before_the_at_where_that_is_allowed) {
+    const auto taken = [](const std::string &list) {
+        return parse_addresses(list, LocalPart::utf8)[0].email;
+    };
+    EXPECT_EQ(taken("J <j\xC3\xB6rg@example.com>"), "j\xC3\xB6rg@example.com");
+    EXPECT_EQ(taken("\xF0\x9F\x8E\xB5@example.com"), "\xF0\x9F\x8E\xB5@example.com");
+    for (const char *list :
+         {"j\xC3@example.com", "j\xC2\xA0@example.com", "j\xE2\x80\x8B@example.com",
+          "\xE2\x80\xAE@example.com", "a@m\xC3\xBCller.example", "j\xC3\xB6rg",
+          "\xC3\xB6 \xC3\xB6@example.com"})
+        EXPECT_THROW(parse_addresses(list, LocalPart::utf8), BadAddress) << list;
+}
+
 } // namespace
 
 } // namespace job_alerting::core
