@@ -35,4 +35,51 @@ struct Answer {
     std::string body;                           // the first 2 kB
 };
 
+// A mail on its way to a mail server.
+struct Submission {
+    std::string from;            // an address without a name
+    std::vector<std::string> to; // likewise; each once
+    std::string message;         // RFC 5322; lines end in CR LF
+};
+
+// How far the dialogue with a mail server came.
+enum class SmtpStage {
+    connection, // nothing was heard of the server
+    greeting,   // its first words, and EHLO
+    encryption,
+    login,
+    sender,
+    recipients,
+    data,    // the permission to send the message
+    verdict, // what became of the message
+};
+
+// A recipient that the server does not take mail for.
+struct RefusedRecipient {
+    std::size_t number = 0; // in Submission::to
+    int code = 0;
+    std::string reply;
+};
+
+// What one try of a submission brought.
+struct SmtpAnswer {
+    SmtpStage stage = SmtpStage::connection;
+
+    // The reply to the last command of this stage, in one line; code 0: there was none. A reply
+    // counts even when the connection broke after it: the server had decided.
+    int code = 0;
+    std::string reply;
+
+    std::vector<RefusedRecipient> refused;
+    std::size_t size_limit =
+        0; // the largest message that the server says it takes; 0: it says none
+
+    // Whether the end of the message may have been handed over. False only when that is provably
+    // not so.
+    bool handed_over = false;
+
+    // What the transport says went wrong, for people; empty when nothing did.
+    std::string error;
+};
+
 } // namespace job_alerting::core

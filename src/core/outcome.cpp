@@ -39,7 +39,6 @@ bool slack_accepts(const Answer &answer);
 std::string slack_complaint(const Answer &answer);
 const char *slack_hint(int status);
 std::string header(const Answer &answer, const char *name);
-std::string ascii_line(std::string_view hostile, std::size_t max_length);
 
 } // namespace
 
@@ -81,6 +80,22 @@ Outcome not_sent(std::string why) {
     Outcome outcome;
     outcome.error = ascii_line(why, max_error_line);
     return outcome;
+}
+
+std::string note_of(const Outcome &outcome) {
+    return outcome.refused.empty() ? "" : "not delivered to " + outcome.refused;
+}
+
+std::string ascii_line(std::string_view hostile, std::size_t max_length) {
+    std::string line;
+    for (const char c : clean_line(hostile)) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (byte < 0x80)
+            line += c;
+        else if (byte >= 0xC0)
+            line += '?'; // once per character, at its first byte
+    }
+    return clip(line, max_length);
 }
 
 namespace {
@@ -266,19 +281,6 @@ std::optional<std::int64_t> requested_wait(const Answer &answer, std::int64_t no
 std::string header(const Answer &answer, const char *name) {
     const auto found = answer.headers.find(name);
     return found == answer.headers.end() ? std::string() : found->second;
-}
-
-// Text from the network may not fit the database's encoding, but the outcome must be stored.
-std::string ascii_line(std::string_view hostile, std::size_t max_length) {
-    std::string line;
-    for (const char c : clean_line(hostile)) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (byte < 0x80)
-            line += c;
-        else if (byte >= 0xC0)
-            line += '?'; // once per character, at its first byte
-    }
-    return clip(line, max_length);
 }
 
 } // namespace

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace job_alerting::core {
 
@@ -24,6 +25,7 @@ struct Outcome {
     std::string error;                // why it is not accepted; empty if it is
     std::optional<std::int64_t> wait; // seconds that the provider requests, 1 to 3600
     bool content_refused = false;     // pending because of its content: a smaller digest may pass
+    std::string refused;              // recipients refused of an accepted message, and the replies
 };
 
 // Interprets SendGrid's answer to a mail. `now`, in seconds since 1970, turns times into waits.
@@ -34,5 +36,12 @@ Outcome interpret_slack(const Answer &answer, std::int64_t now);
 
 // The outcome of a try without a request, because a setting or a key was unusable.
 Outcome not_sent(std::string why);
+
+// The remark about recipients that were refused; empty if there are none.
+std::string note_of(const Outcome &outcome);
+
+// Text from the network as one line of ASCII. It may not fit the database's encoding, but the
+// outcome must be stored.
+std::string ascii_line(std::string_view hostile, std::size_t max_length);
 
 } // namespace job_alerting::core

@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 
 #include <algorithm>
+#include <cctype>
 #include <memory>
 
 namespace job_alerting::http {
@@ -85,6 +86,34 @@ std::string endpoint_fault(const std::string &text) {
 
 std::string heartbeat_fault(const std::string &text) {
     return address_fault(text, "https://hc-ping.com/...");
+}
+
+std::string mail_server_fault(const std::string &text) {
+    if (has_control_or_space(text))
+        return "it contains a space or a control character";
+    const Url url(text);
+    if (!url.valid() || url.part(CURLUPART_HOST).empty())
+        return "it is not a URL such as smtp://mail.example.com:587";
+    const std::string scheme = url.part(CURLUPART_SCHEME);
+    if (scheme != "smtp" && scheme != "smtps")
+        return "its scheme is neither smtp nor smtps";
+    if (!url.part(CURLUPART_USER).empty() || !url.part(CURLUPART_PASSWORD).empty() ||
+        !url.part(CURLUPART_OPTIONS).empty())
+        return "it names a user or a password; these stand in the file of smtp_credentials_file";
+    if (text.find_first_of("?#") != text.npos)
+        return "it has a query or a fragment";
+    // What this machine calls itself when it greets.
+    const std::string name = url.part(CURLUPART_PATH).erase(0, 1);
+    const auto fits = [](unsigned char c) { return isalnum(c) || c == '.' || c == '-'; };
+    if (!std::all_of(name.begin(), name.end(), fits))
+        return "its path is not the name of a host";
+    return {};
+}
+
+bool is_plain_mail(const std::string &text) {
+    const Url url(text);
+    return url.valid() && url.part(CURLUPART_SCHEME) == "smtp" &&
+           is_loopback(url.part(CURLUPART_HOST));
 }
 
 std::string webhook_fault(const std::string &text) {

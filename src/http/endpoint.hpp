@@ -19,6 +19,13 @@ std::string webhook_fault(const std::string &url);
 // a query. The address is a secret, so the fault never quotes it.
 std::string heartbeat_fault(const std::string &url);
 
+// The fault of a mail server's address; empty if it is valid. It must be smtp://host:port or
+// smtps://host:port, without user and password. A path is the name to give in EHLO.
+std::string mail_server_fault(const std::string &url);
+
+// True if the address is smtp:// to this machine, which needs no TLS.
+bool is_plain_mail(const std::string &url);
+
 // True if libcurl reads the address as plain http.
 bool is_plain(const std::string &url);
 

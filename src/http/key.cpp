@@ -85,4 +85,21 @@ std::string key_fault(const std::string &text) {
     return {};
 }
 
+std::string login_fault(const std::string &text) {
+    if (text.empty())
+        return "is empty";
+    if (text.size() > max_key)
+        return "is larger than 4 KiB";
+    const std::size_t end = text.find('\n');
+    if (end == text.npos)
+        return "has no second line; the user is on the first, and the password on the second";
+    if (text.find('\n', end + 1) != text.npos)
+        return "has more than two lines";
+    if (end == 0 || end + 1 == text.size())
+        return "has an empty line";
+    if (std::count_if(text.begin(), text.end(), is_control) > 1)
+        return "contains a control character";
+    return {};
+}
+
 } // namespace job_alerting::http

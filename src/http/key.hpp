@@ -22,4 +22,8 @@ std::string key_in(std::string text);
 // The fault of a key; empty if it is valid. Never quotes the key.
 std::string key_fault(const std::string &text);
 
+// Why the two lines of such a file cannot be a login; empty when they can. A password may have
+// blanks, and letters that are not ASCII.
+std::string login_fault(const std::string &text);
+
 } // namespace job_alerting::http

@@ -183,6 +183,28 @@ TEST(Proxy, refuses_spaces_and_control_characters) {
         expect_proxy_refused(url, "a space or a control character");
 }
 
+TEST(MailServer, is_smtp_or_smtps) {
+    for (const char *url : {"smtp://mail.example.com", "smtp://mail.example.com:587",
+                            "smtps://mail.example.com:465/", "smtp://127.0.0.1:25",
+                            "smtp://[2001:db8::1]:587", "smtp://mail.example.com/db1.example.com"})
+        EXPECT_EQ(mail_server_fault(url), "") << url;
+    for (const char *url :
+         {"", "mail.example.com", "mail.example.com:587", "http://mail.example.com",
+          "smtp://user@mail.example.com", "smtp://user:word@mail.example.com",
+          "smtp://;AUTH=NTLM@mail.example.com", "smtp://mail.example.com/?a", "smtp://a b",
+          "smtp://mail.example.com/#a", "smtp://mail.example.com/a/b", "smtp://a\r\nQUIT",
+          "smtp://mail.example.com/%0d%0aQUIT", "smtp://mail.example.com/a_b", "smtp://"})
+        EXPECT_NE(mail_server_fault(url), "") << url;
+}
+
+TEST(MailServer, is_plain_on_this_machine_only) {
+    for (const char *url : {"smtp://localhost:25", "smtp://127.0.0.1", "smtp://[::1]:587/name"})
+        EXPECT_TRUE(is_plain_mail(url)) << url;
+    for (const char *url : {"smtps://localhost:465", "smtp://mail.example.com",
+                            "smtp://127.example.com", "smtp://localhost.example.com", ""})
+        EXPECT_FALSE(is_plain_mail(url)) << url;
+}
+
 } // namespace
 
 } // namespace job_alerting::http

@@ -115,6 +115,16 @@ TEST(Key, must_be_bare) {
         EXPECT_EQ(key_fault(key), "") << key;
 }
 
+TEST(Login, is_two_lines) {
+    for (const char *text : {"user\nword", "user@example.com\npass word \"=' \xC3\xA9", "a\nb"})
+        EXPECT_EQ(login_fault(text), "") << text;
+    for (const std::string &text :
+         {std::string(), std::string("user"), std::string("user\n"), std::string("\nword"),
+          std::string("a\nb\nc"), std::string("a\nb\x01"), std::string("a\0\nb", 4),
+          std::string("a\n") + std::string(max_key, 'x')})
+        EXPECT_NE(login_fault(text), "") << text;
+}
+
 } // namespace
 
 } // namespace job_alerting::http
