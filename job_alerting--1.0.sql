@@ -111,6 +111,7 @@ CREATE TABLE job_alerting.digest (
     provider_id      text,
     error            text,
     note             text,
+    refused          text,
     held             text COLLATE "C" CHECK (held IN ('copy', 'in doubt')),
     released_at      timestamptz,
     message_id       text,
@@ -127,7 +128,7 @@ COMMENT ON INDEX job_alerting.digest_stretch IS 'finds where the digests of a ch
 COMMENT ON SEQUENCE job_alerting.digest_id_seq IS 'numbers of the digests, as shown in their subjects';
 COMMENT ON TABLE job_alerting.digest IS 'the messages that were sent through each channel or wait to be sent; written by the rounds only';
 COMMENT ON COLUMN job_alerting.digest.id IS 'number of the digest, as shown in its subject';
-COMMENT ON COLUMN job_alerting.digest.channel IS 'log, sendgrid or slack';
+COMMENT ON COLUMN job_alerting.digest.channel IS 'log, sendgrid, smtp or slack';
 COMMENT ON COLUMN job_alerting.digest.first_failure IS 'ledger number of the first failure in it';
 COMMENT ON COLUMN job_alerting.digest.last_failure IS 'ledger number of the last failure in it';
 COMMENT ON COLUMN job_alerting.digest.state IS 'pending: certainly not accepted, grows at each attempt; sending: a request is in flight; in_doubt: the request was handed over and its answer was lost; accepted';
@@ -135,10 +136,11 @@ COMMENT ON COLUMN job_alerting.digest.subject IS 'subject at the last attempt';
 COMMENT ON COLUMN job_alerting.digest.attempts IS 'number of attempts; the minimal form that follows a refusal at once belongs to the same attempt';
 COMMENT ON COLUMN job_alerting.digest.first_attempt_at IS 'time of the first attempt';
 COMMENT ON COLUMN job_alerting.digest.next_attempt_at IS 'time when the next attempt is due';
-COMMENT ON COLUMN job_alerting.digest.http_status IS 'HTTP status of the last answer; NULL when there was none';
+COMMENT ON COLUMN job_alerting.digest.http_status IS 'HTTP status of the last answer, or code of the mail server''s last reply; NULL when there was none';
 COMMENT ON COLUMN job_alerting.digest.provider_id IS 'identifier that the provider gave the message (SendGrid: X-Message-Id)';
 COMMENT ON COLUMN job_alerting.digest.error IS 'reason why the last attempt was not accepted; NULL when it was';
-COMMENT ON COLUMN job_alerting.digest.note IS 'remarks: that the digest was sent in its minimal form and why, and the verdicts of operators';
+COMMENT ON COLUMN job_alerting.digest.note IS 'remarks: that the digest was sent in its minimal form and why, the recipients that were refused, and the verdicts of operators';
+COMMENT ON COLUMN job_alerting.digest.refused IS 'recipients that the mail server refused while it accepted the mail for the others, and its replies; NULL when there are none';
 COMMENT ON COLUMN job_alerting.digest.held IS 'reason why the digest is not sent again until settle() is called. copy: this database is a copy of the one that composed it; in doubt: its answer was lost, and job_alerting.on_in_doubt is hold; NULL when the digest is not held';
 COMMENT ON COLUMN job_alerting.digest.released_at IS 'time when an operator ordered to send the digest again, regardless of job_alerting.on_in_doubt; NULL once it was sent';
 COMMENT ON COLUMN job_alerting.digest.message_id IS 'Message-ID of the mail, the same at every attempt';
@@ -168,7 +170,7 @@ COMMENT ON COLUMN job_alerting.installation.since IS 'time when rounds began her
 -- cleared and came back. The first digest of a channel begins at the oldest standing failure.
 CREATE VIEW job_alerting.unreported AS
     SELECT c.channel, oldest.id AS first_failure, newest.id AS last_failure
-    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('slack')) c(channel)
+    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('smtp'), ('slack')) c(channel)
     CROSS JOIN LATERAL (
         SELECT lag(d.last_failure, 1, 0::bigint) OVER (ORDER BY d.last_failure) AS after,
                d.first_failure AS before
@@ -183,7 +185,7 @@ CREATE VIEW job_alerting.unreported AS
     WHERE gap.before - gap.after > 1
     UNION ALL
     SELECT c.channel, oldest.id, newest.id
-    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('slack')) c(channel)
+    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('smtp'), ('slack')) c(channel)
     CROSS JOIN LATERAL (SELECT max(d.last_failure) AS id FROM job_alerting.digest d
                         WHERE d.channel = c.channel) reported
     CROSS JOIN LATERAL (
@@ -197,7 +199,7 @@ CREATE VIEW job_alerting.unreported AS
     CROSS JOIN LATERAL (SELECT max(f.id) AS id FROM job_alerting.failure f) newest
     WHERE oldest.id IS NOT NULL;
 COMMENT ON VIEW job_alerting.unreported IS 'the failures that each channel, configured or not, has not reported yet: stretches of the ledger that a later digest will cover';
-COMMENT ON COLUMN job_alerting.unreported.channel IS 'log, sendgrid or slack';
+COMMENT ON COLUMN job_alerting.unreported.channel IS 'log, sendgrid, smtp or slack';
 COMMENT ON COLUMN job_alerting.unreported.first_failure IS 'ledger number of the first failure of the stretch';
 COMMENT ON COLUMN job_alerting.unreported.last_failure IS 'ledger number of the last failure of the stretch';
 
@@ -341,6 +343,13 @@ CREATE VIEW job_alerting.status AS
         SELECT w.* FROM waiting w WHERE w.state = 'pending' AND w.attempts > 0 ORDER BY w.id LIMIT 1
     ), doubtful AS (
         SELECT w.* FROM waiting w WHERE w.state = 'in_doubt' ORDER BY w.id LIMIT 1
+    ), undelivered AS (
+        -- The last digest that each channel accepted.
+        SELECT n.* FROM server s CROSS JOIN unnest(s.channels) c
+        CROSS JOIN LATERAL (SELECT d.* FROM job_alerting.digest d
+                            WHERE d.channel = c AND d.state = 'accepted'
+                            ORDER BY d.last_failure DESC LIMIT 1) n
+        WHERE n.refused IS NOT NULL ORDER BY n.id LIMIT 1
     ), cut_off AS (
         -- A round that ended after this transaction began may have settled the digest.
         SELECT w.* FROM waiting w CROSS JOIN server s
@@ -417,9 +426,12 @@ CREATE VIEW job_alerting.status AS
             WHEN d.id IS NOT NULL THEN
                 format('digest %s through %s is in doubt: %s; it will be sent again at %s; if it arrived, call job_alerting.settle(%s, true)',
                        d.id, d.channel, d.error, date_trunc('second', d.next_attempt_at), d.id)
+            WHEN u.id IS NOT NULL THEN
+                format('digest %s through %s was not delivered to %s: correct job_alerting.mail_to or the mail server; the next digest that reaches all recipients ends this problem',
+                       u.id, u.channel, u.refused)
             END AS reason
         FROM server s CROSS JOIN broken b CROSS JOIN postponed p LEFT JOIN refused r ON true LEFT JOIN doubtful d ON true
-             LEFT JOIN cut_off c ON true
+             LEFT JOIN cut_off c ON true LEFT JOIN undelivered u ON true
     )
     SELECT v.reason IS NULL AS healthy, v.reason, s.launcher_pid, s.last_round_at, s.next_round_at,
            (SELECT max(d.updated_at) FROM job_alerting.digest d WHERE d.state = 'accepted')
@@ -428,7 +440,7 @@ CREATE VIEW job_alerting.status AS
            u.since AS oldest_waiting_since, b.queues AS queues_broken
     FROM server s CROSS JOIN verdict v CROSS JOIN backlog u CROSS JOIN broken b;
 COMMENT ON VIEW job_alerting.status IS 'one row: whether alerting works, and if not, the first problem and its remedy; readable by pg_monitor';
-COMMENT ON COLUMN job_alerting.status.healthy IS 'true when rounds run by themselves, at least one queue and one channel are configured, every queue can be read, and no digest has failed or is in doubt';
+COMMENT ON COLUMN job_alerting.status.healthy IS 'true when rounds run by themselves, at least one queue and one channel are configured, every queue can be read, no digest has failed or is in doubt, and the last digest of each channel reached all its recipients';
 COMMENT ON COLUMN job_alerting.status.reason IS 'the first problem and its remedy; NULL when healthy';
 COMMENT ON COLUMN job_alerting.status.launcher_pid IS 'process id of the launcher; NULL when it is not running';
 COMMENT ON COLUMN job_alerting.status.last_round_at IS 'end of the last round in this database; NULL when none has finished since the server started';

@@ -4,10 +4,25 @@
 # Installs the packages that these steps need. Call choose_server before it.
 install_for_steps() { # install_for_steps MORE-PACKAGE...
     install_packages "${build_packages[@]}" "${server_packages[@]}" libgtest-dev \
-        libio-socket-ssl-perl libipc-run-perl tini "$@"
+        libio-socket-ssl-perl libipc-run-perl libnss-wrapper python3 python3-aiosmtpd tini "$@"
     # valgrind needs libc6-dbg to recognise what its suppressions name.
     install_optional "postgresql-$major-cron" "postgresql-$major-pgtap" valgrind libc6-dbg \
         libtap-parser-sourcehandler-pgtap-perl
+    unpack_mail_server
+}
+
+# Exim for 066_mail_server. It is unpacked and not installed: its package would start it, and remove
+# another mail server.
+unpack_mail_server() {
+    local libraries
+    update_lists
+    mapfile -t libraries < <(apt-cache depends exim4-daemon-light |
+        sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p')
+    install_packages "${libraries[@]}"
+    mkdir "$work/exim"
+    (cd "$work/exim" && apt_get download -qq exim4-daemon-light && dpkg -x ./*.deb .)
+    chmod -R a+rX "$work/exim"
+    export EXIM=$work/exim/usr/sbin/exim4
 }
 
 unit_tests() { # unit_tests [SANITIZERS]

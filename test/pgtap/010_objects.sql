@@ -135,6 +135,7 @@ SELECT pg_temp.columns_are('job_alerting.digest', ARRAY[
     'provider_id text',
     'error text',
     'note text',
+    'refused text',
     'held text',
     'released_at timestamp with time zone',
     'message_id text',
@@ -290,7 +291,9 @@ SELECT pg_temp.lines_are(
       'job_alerting.scan_timeout = 5min sighup',
       'job_alerting.sendgrid_api_key_file = sighup',
       'job_alerting.sendgrid_url = https://api.sendgrid.com sighup',
-      'job_alerting.slack_webhook_url_file = sighup'],
+      'job_alerting.slack_webhook_url_file = sighup',
+      'job_alerting.smtp_credentials_file = sighup',
+      'job_alerting.smtp_url = sighup'],
     'every setting with its default and context');
 SELECT is_empty(
     $$SELECT name FROM pg_settings WHERE name LIKE 'job\_alerting.%' AND coalesce(short_desc, '') = ''$$,

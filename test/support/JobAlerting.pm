@@ -39,6 +39,7 @@ use PostgreSQL::Test::Utils ();
 use JobAlerting::Call;
 use JobAlerting::Clock;
 use JobAlerting::Installation;
+use JobAlerting::MailStub;
 use JobAlerting::Server;
 use JobAlerting::Stub;
 
@@ -55,6 +56,7 @@ my $first;
 
 # A started cluster with job_alerting preloaded, encoded in UTF-8. All options are optional:
 #   stub => $stub     mails go there: channel sendgrid, endpoint, addresses, key file
+#   mail => $stub     channel smtp, to that JobAlerting::MailStub; addresses as above
 #   slack => $stub    channel slack, its webhook a path of that stub
 #   heartbeat => $stub   a path of that stub is the watchdog's
 #   interval => '1h'  the default, so that no round comes by itself within a test
@@ -138,6 +140,17 @@ sub fail_job {
     my $insert = sprintf 'INSERT INTO public.research_jobs (%s) VALUES (%s) RETURNING id',
       join(', ', @names), join(', ', map { _sql($job{$_}) } @names);
     return sql($node, $insert, $db);
+}
+
+# Inserts jobs that make a mail of more than 200 kB, and returns their ids: more than a stub that was started
+# with `narrow` takes before it reads.
+sub fail_large_jobs {
+    my ($node) = @_;
+    return split /\n/, $node->safe_psql('postgres', <<'SQL');
+        INSERT INTO public.research_jobs (source, job_type, status, last_error, finished_at)
+        SELECT 'youtube', 'search_song', 'dead', repeat(chr(1072 + i), 3000), now() FROM generate_series(1, 24) i
+        RETURNING id
+SQL
 }
 
 # One round now: a hash for each channel (channel, digest_id, failures, outcome, detail).
@@ -410,10 +423,12 @@ sub _channel_settings {
     my (%options) = @_;
     my @settings = (
         $options{stub}  ? _sendgrid_settings($options{stub}) : (),
+        $options{mail}  ? _smtp_settings($options{mail})     : (),
         $options{slack} ? _slack_settings($options{slack})   : (),
         $options{heartbeat} ? _heartbeat_settings($options{heartbeat}) : (),
     );
-    my @channels = ($options{stub} ? 'sendgrid' : (), $options{slack} ? 'slack' : ());
+    my %channel = (stub => 'sendgrid', mail => 'smtp', slack => 'slack');
+    my @channels = map { $options{$_} ? $channel{$_} : () } qw(stub mail slack);
     return (@channels ? _setting(channels => join ',', @channels) : (), @settings);
 }
 
@@ -421,9 +436,20 @@ sub _sendgrid_settings {
     my ($stub) = @_;
     return (
         _setting(sendgrid_url => $stub->url),
-        _setting(mail_from    => 'Job alerts <alerts@example.com>'),
-        _setting(mail_to      => 'ops@example.com'),
+        _address_settings(),
         _setting(sendgrid_api_key_file => _secret_file($KEY)),
+    );
+}
+
+sub _smtp_settings {
+    my ($stub) = @_;
+    return (_setting(smtp_url => $stub->url), _address_settings());
+}
+
+sub _address_settings {
+    return (
+        _setting(mail_from => 'Job alerts <alerts@example.com>'),
+        _setting(mail_to   => 'ops@example.com'),
     );
 }
 

@@ -77,6 +77,11 @@ Number retention = {.name = "job_alerting.retention",
 const Number *const numbers[] = {&interval,     &max_listed,   &http_timeout,
                                  &lock_timeout, &scan_timeout, &retention};
 
+// By ChannelKind.
+constexpr const char *channel_names[] = {"log", "sendgrid", "smtp", "slack"};
+constexpr const char *channels_meaning = "A comma-separated list of log, sendgrid, smtp and slack. "
+                                         "If empty, failures are only recorded.";
+
 constexpr const char *on_in_doubt_words[] = {"resend", "hold"};
 
 char *channels = nullptr;
@@ -85,6 +90,8 @@ char *mail_to = nullptr;
 char *job_url = nullptr;
 char *sendgrid_api_key_file = nullptr;
 char *sendgrid_url = nullptr;
+char *smtp_url = nullptr;
+char *smtp_credentials_file = nullptr;
 char *slack_webhook_url_file = nullptr;
 char *heartbeat_url_file = nullptr;
 char *on_in_doubt = nullptr;
@@ -126,7 +133,7 @@ bool check_channels(char **value, void **, GucSource source) {
         std::string unknown;
         if (parse_channels(text.c_str(), parsed, unknown))
             return {};
-        return "\"" + unknown + "\" is not a channel; channels are log, sendgrid and slack.";
+        return "\"" + unknown + "\" is not a channel; channels are log, sendgrid, smtp and slack.";
     });
 }
 
@@ -139,6 +146,12 @@ bool check_sendgrid_url(char **value, void **, GucSource source) {
                  [](const std::string &text) { return as_sentence(http::endpoint_fault(text)); });
 }
 
+bool check_smtp_url(char **value, void **, GucSource source) {
+    return check(value, source, [](const std::string &text) {
+        return text.empty() ? text : as_sentence(http::mail_server_fault(text));
+    });
+}
+
 bool check_job_url(char **value, void **, GucSource source) {
     return check(value, source,
                  [](const std::string &text) { return as_sentence(core::job_url_fault(text)); });
@@ -149,11 +162,22 @@ bool check_proxy(char **value, void **, GucSource source) {
                  [](const std::string &text) { return as_sentence(http::proxy_fault(text)); });
 }
 
+// SendGrid takes only addresses in ASCII, mail servers others too.
+core::LocalPart local_part() {
+    std::vector<ChannelKind> parsed;
+    std::string unknown;
+    parse_channels(channels, parsed, unknown);
+    const bool by_smtp = std::find(parsed.begin(), parsed.end(), ChannelKind::smtp) != parsed.end();
+    return by_smtp ? core::LocalPart::utf8 : core::LocalPart::ascii;
+}
+
 // An empty list is accepted here and reported when a digest is to be sent.
 bool check_addresses(char **value, GucSource source, std::size_t max, const char *too_many) {
     return check(value, source, [&](const std::string &text) -> std::string {
         try {
-            return text.empty() || core::parse_addresses(text).size() <= max ? "" : too_many;
+            return text.empty() || core::parse_addresses(text, local_part()).size() <= max
+                       ? ""
+                       : too_many;
         } catch (const core::BadAddress &bad) {
             return std::string(bad.what()) + ".";
         }
@@ -224,15 +248,7 @@ std::string text_of(const char *value) {
 } // namespace
 
 const char *to_string(ChannelKind kind) {
-    switch (kind) {
-    case ChannelKind::log:
-        return "log";
-    case ChannelKind::sendgrid:
-        return "sendgrid";
-    case ChannelKind::slack:
-        return "slack";
-    }
-    return "unknown";
+    return channel_names[static_cast<std::size_t>(kind)];
 }
 
 Settings current_settings() {
@@ -244,6 +260,8 @@ Settings current_settings() {
             .max_listed = static_cast<std::size_t>(value_of(max_listed)),
             .sendgrid_api_key_file = text_of(sendgrid_api_key_file),
             .sendgrid_url = text_of(sendgrid_url),
+            .smtp_url = text_of(smtp_url),
+            .smtp_credentials_file = text_of(smtp_credentials_file),
             .slack_webhook_url_file = text_of(slack_webhook_url_file),
             .heartbeat_url_file = text_of(heartbeat_url_file),
             .http_timeout = value_of(http_timeout),
@@ -297,8 +315,7 @@ bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::s
         const std::string_view word = trimmed(text.substr(start, comma - start));
         start = comma + 1;
         std::optional<ChannelKind> kind;
-        for (const ChannelKind candidate :
-             {ChannelKind::log, ChannelKind::sendgrid, ChannelKind::slack})
+        for (const ChannelKind candidate : all_channels)
             if (word == to_string(candidate))
                 kind = candidate;
         if (!kind && all_known)
@@ -314,10 +331,8 @@ void define_settings() {
     defining = true;
 
     define_number<&interval>(PGC_SIGHUP);
-    define_text(
-        "job_alerting.channels", "Sets the channels that digests are sent through.",
-        "A comma-separated list of log, sendgrid and slack. If empty, failures are only recorded.",
-        &channels, "log", PGC_SUSET, GUC_LIST_INPUT, check_channels);
+    define_text("job_alerting.channels", "Sets the channels that digests are sent through.",
+                channels_meaning, &channels, "log", PGC_SUSET, GUC_LIST_INPUT, check_channels);
     define_text("job_alerting.mail_from", "Sets the sender of mails.",
                 "An address, or a name and an address in angle brackets.", &mail_from, "",
                 PGC_SUSET, GUC_SUPERUSER_ONLY, check_mail_from);
@@ -338,6 +353,15 @@ void define_settings() {
                 "The EU region is https://api.eu.sendgrid.com. Plain http is allowed only to the "
                 "loopback interface.",
                 &sendgrid_url, "https://api.sendgrid.com", PGC_SIGHUP, 0, check_sendgrid_url);
+    define_text("job_alerting.smtp_url", "Sets the URL of the mail server.",
+                "smtp://host:587 (STARTTLS is required) or smtps://host:465. A mail server on this "
+                "machine needs no TLS.",
+                &smtp_url, "", PGC_SIGHUP, 0, check_smtp_url);
+    define_text("job_alerting.smtp_credentials_file",
+                "Sets the file that contains the login at the mail server.",
+                "The user on its first line, the password on its second. If empty, there is no "
+                "login.",
+                &smtp_credentials_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
     define_text("job_alerting.slack_webhook_url_file",
                 "Sets the file that contains the URL of the Slack webhook.",
                 "If empty, the server's environment variable SLACK_WEBHOOK_URL is used.",

@@ -8,7 +8,11 @@
 
 namespace job_alerting::server {
 
-enum class ChannelKind { log, sendgrid, slack };
+enum class ChannelKind { log, sendgrid, smtp, slack };
+
+// All there are, in the order in which they are listed.
+inline constexpr ChannelKind all_channels[] = {ChannelKind::log, ChannelKind::sendgrid,
+                                               ChannelKind::smtp, ChannelKind::slack};
 
 const char *to_string(ChannelKind kind);
 
@@ -23,6 +27,8 @@ struct Settings {
     std::size_t max_listed;
     std::string sendgrid_api_key_file;
     std::string sendgrid_url;
+    std::string smtp_url;
+    std::string smtp_credentials_file;
     std::string slack_webhook_url_file;
     std::string heartbeat_url_file;
     int http_timeout;       // milliseconds

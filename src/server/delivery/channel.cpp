@@ -12,6 +12,8 @@ const Channel &channel_of(ChannelKind kind) {
         return log_channel();
     case ChannelKind::sendgrid:
         return sendgrid_channel();
+    case ChannelKind::smtp:
+        return smtp_channel();
     case ChannelKind::slack:
         return slack_channel();
     }

@@ -42,6 +42,7 @@ public:
 
 const Channel &log_channel();
 const Channel &sendgrid_channel();
+const Channel &smtp_channel();
 const Channel &slack_channel();
 
 const Channel &channel_of(ChannelKind kind);

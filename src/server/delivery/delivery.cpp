@@ -253,7 +253,11 @@ void Delivery::settle(const DigestRow &digest, const core::Outcome &outcome) {
         pause_to_settle(digest);
     guarded([] { shared::set_settling(MyDatabaseId, false); });
     const bool accepted = outcome.state == core::State::accepted;
-    report(digest, outcome.state, accepted ? digest.note : outcome.error);
+    const std::string refused = core::note_of(outcome);
+    const std::string both = digest.note.empty() || refused.empty() ? "" : "; ";
+    report(digest, outcome.state, accepted ? digest.note + both + refused : outcome.error);
+    if (!refused.empty())
+        warn("digest " + std::to_string(digest.id) + ": " + refused);
     if (!accepted)
         warn("digest " + std::to_string(digest.id) + " was not accepted by " +
              to_string(report_.channel) + ": " + outcome.error);

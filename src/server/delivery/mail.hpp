@@ -17,6 +17,7 @@ core::Mail mail_of(const core::Digest &content, const Settings &settings);
 
 // The Message-ID of a digest is the same in every attempt. Throws CannotSend if an address is
 // missing or malformed.
-core::Envelope envelope_of(const DigestRow &digest, const Settings &settings);
+core::Envelope envelope_of(const DigestRow &digest, const Settings &settings,
+                           core::LocalPart local_part = core::LocalPart::ascii);
 
 } // namespace job_alerting::server

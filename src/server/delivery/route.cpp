@@ -60,6 +60,15 @@ core::Answer post(const core::Request &request, const Settings &settings) {
         http::post(request, options(settings, settings.http_timeout), serve_interrupts), settings);
 }
 
+core::SmtpAnswer submit(const core::Submission &submission, const http::MailServer &server,
+                        const Settings &settings) {
+    const SparedConnections spared;
+    core::SmtpAnswer answer = http::submit(
+        submission, server, options(settings, settings.http_timeout), serve_interrupts);
+    core::conceal(answer.error, settings.ca_file, "(ca_file)", settings.ca_file.size());
+    return answer;
+}
+
 core::Answer get(const std::string &url, const Settings &settings, int time_limit) {
     const SparedConnections spared;
     return without_route(http::get(url,

@@ -6,6 +6,7 @@
 
 #include "core/conceal.hpp"
 #include "core/message.hpp"
+#include "http/smtp.hpp"
 
 #include <stdexcept>
 #include <string_view>
@@ -22,6 +23,10 @@ void check_route(const Settings &settings);
 
 // Sends a POST request. No transaction may be open. Throws ServerError if it is interrupted.
 core::Answer post(const core::Request &request, const Settings &settings);
+
+// Hands a mail to a mail server, under the same conditions.
+core::SmtpAnswer submit(const core::Submission &submission, const http::MailServer &server,
+                        const Settings &settings);
 
 // Sends a GET request. The timeout is the lesser of `time_limit` (milliseconds) and http_timeout.
 core::Answer get(const std::string &url, const Settings &settings, int time_limit);

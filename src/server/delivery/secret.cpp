@@ -79,6 +79,25 @@ Secret::~Secret() {
     wipe(text_);
 }
 
+Login::Login(const SecretPlace &place) {
+    std::string text = http::key_in(read_file(place));
+    std::erase(text, '\r');
+    const std::string fault = http::login_fault(text);
+    if (fault.empty()) {
+        const std::size_t end = text.find('\n');
+        user_ = text.substr(0, end);
+        password_ = text.substr(end + 1);
+    }
+    wipe(text);
+    if (!fault.empty())
+        throw BadSecret(name_of(place) + " " + fault);
+}
+
+Login::~Login() {
+    wipe(user_);
+    wipe(password_);
+}
+
 void wipe(std::string &text) {
     explicit_bzero(text.data(), text.size());
 }

@@ -36,6 +36,23 @@ private:
     std::string text_;
 };
 
+// A user and a password, on two lines of a file; wiped when it goes out of scope. The rules stand
+// in http/key.hpp. Throws BadSecret.
+class Login {
+public:
+    explicit Login(const SecretPlace &place);
+    Login(const Login &) = delete;
+    Login &operator=(const Login &) = delete;
+    ~Login();
+
+    const std::string &user() const { return user_; }
+    const std::string &password() const { return password_; }
+
+private:
+    std::string user_;
+    std::string password_;
+};
+
 // Overwrites a text that contained a secret.
 void wipe(std::string &text);
 

@@ -83,7 +83,16 @@ Finding check_waiting(ChannelKind channel) {
         "FROM job_alerting.digest d WHERE d.channel = $1 AND d.error IS NOT NULL "
         "AND d.state IN ('pending', 'in_doubt') ORDER BY d.state = 'pending' DESC, d.id LIMIT 1",
         {to_string(channel)});
+    const Result undelivered = transaction.execute(
+        "SELECT n.id, n.refused FROM (SELECT d.id, d.refused FROM job_alerting.digest d "
+        "WHERE d.channel = $1 AND d.state = 'accepted' ORDER BY d.last_failure DESC LIMIT 1) n "
+        "WHERE n.refused IS NOT NULL",
+        {to_string(channel)});
     transaction.commit();
+    if (waiting.rows.empty() && !undelivered.rows.empty())
+        return warning("digest " + undelivered.rows[0][0].value() + " was not delivered to " +
+                           undelivered.rows[0][1].value(),
+                       "Mend job_alerting.mail_to, or the mail server.");
     if (waiting.rows.empty())
         return ok("settings and files allow delivery; job_alerting.send_test() tries it");
     const Row &row = waiting.rows[0];
@@ -132,6 +141,11 @@ std::string list_of(const std::vector<ChannelKind> &channels) {
     return list;
 }
 
+std::string with(ChannelKind channel, std::vector<ChannelKind> channels) {
+    channels.insert(channels.begin(), channel);
+    return list_of(channels);
+}
+
 // A key whose channel is not on is probably a mistake.
 Finding check_unused_key(ChannelKind channel, const std::vector<ChannelKind> &channels,
                          const std::string &file, const char *variable) {
@@ -141,12 +155,10 @@ Finding check_unused_key(ChannelKind channel, const std::vector<ChannelKind> &ch
         return ok("the channel is on");
     if (file.empty() && !in_environment)
         return ok("there is none, and the channel is not on");
-    std::vector<ChannelKind> both = {channel};
-    both.insert(both.end(), channels.begin(), channels.end());
     return warning((file.empty() ? std::string("the server's environment has ") + variable
                                  : std::string("a file is named for it")) +
                        ", but the channel is not on: nothing is sent through " + to_string(channel),
-                   set_statement("job_alerting.channels", list_of(both)));
+                   set_statement("job_alerting.channels", with(channel, channels)));
 }
 
 Finding check_list(const Settings &settings, const std::vector<ChannelKind> &channels) {
@@ -172,6 +184,11 @@ void check_channels(const Settings &settings, Rows &rows) {
     add(rows, "key of sendgrid",
         check_unused_key(ChannelKind::sendgrid, channels, settings.sendgrid_api_key_file,
                          "SENDGRID_API_KEY"));
+    if (!settings.smtp_url.empty() && !is_on(channels, ChannelKind::smtp))
+        add(rows, "server of smtp",
+            warning("job_alerting.smtp_url names one, but the channel is not on: nothing is sent "
+                    "through smtp",
+                    set_statement("job_alerting.channels", with(ChannelKind::smtp, channels))));
     add(rows, "key of slack",
         check_unused_key(ChannelKind::slack, channels, settings.slack_webhook_url_file,
                          "SLACK_WEBHOOK_URL"));

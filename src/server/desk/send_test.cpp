@@ -46,8 +46,9 @@ void send_test(Rows &rows) {
     const Settings settings = current_settings();
     for (const ChannelKind channel : configured_channels(settings)) {
         const core::Outcome outcome = try_channel(channel, settings);
+        const std::string detail = outcome.error.empty() ? core::note_of(outcome) : outcome.error;
         rows.add({to_string(channel), core::to_string(outcome.state),
-                  outcome.error.empty() ? Value() : Value(outcome.error)});
+                  detail.empty() ? Value() : Value(detail)});
     }
 }
 

@@ -308,6 +308,7 @@ void settle(Transaction &transaction, const DigestRow &digest, const core::Outco
         // If the request was certainly not handed over, the verdict of an operator is still to be
         // carried out.
         "released_at = CASE WHEN $8 = 'pending' THEN released_at END, "
+        "refused = nullif($10, ''), note = nullif(concat_ws('; ', note, nullif($11, '')), ''), "
         "held = CASE WHEN $3 = 'in_doubt' AND $9::bool "
         "       AND ($8 <> 'pending' OR released_at IS NULL) THEN 'in doubt' END, "
         "updated_at = now() "
@@ -315,7 +316,7 @@ void settle(Transaction &transaction, const DigestRow &digest, const core::Outco
         {value(digest.id), value(digest.attempts), core::to_string(state),
          value(static_cast<std::int64_t>(outcome.http_status)), from_utf8(outcome.provider_id),
          from_utf8(outcome.error), std::to_string(wait), core::to_string(outcome.state),
-         hold ? "t" : "f"});
+         hold ? "t" : "f", outcome.refused, core::note_of(outcome)});
 }
 
 void prune(Transaction &transaction, const std::vector<ChannelKind> &channels,

@@ -93,7 +93,7 @@ sub _wrong_repeats {
 }
 
 # These go by the stub's mode, whether or not the sender received the answer.
-sub _was_refused  { return $_[0]{mode} =~ /\A4\d\d\b/ }
-sub _was_accepted { return $_[0]{mode} =~ /\A(?:202|stall|slow)\b/ }
+sub _was_refused  { return $_[0]{mode} =~ /\A(?:4\d\d|refuse)\b/ }
+sub _was_accepted { return $_[0]{mode} =~ /\A(?:202|ok|stall|slow)\b/ }
 
 1;
