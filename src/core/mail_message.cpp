@@ -22,7 +22,8 @@ public:
     explicit Header(const char *name) : text_(std::string(name) + ":"), column_(text_.size()) {}
 
     void add(std::string_view word) {
-        const bool here = text_.ends_with(':') || column_ + 1 + word.size() <= max_line;
+        const bool here = first_ || column_ + 1 + word.size() <= max_line;
+        first_ = false;
         text_ += here ? " " : "\r\n ";
         column_ = (here ? column_ + 1 : 1) + word.size();
         text_ += word;
@@ -32,6 +33,7 @@ public:
 private:
     std::string text_;
     std::size_t column_;
+    bool first_ = true; // a header begins on the line of its name
 };
 
 std::string header(const char *name, const std::string &value);

@@ -83,7 +83,8 @@ Outcome not_sent(std::string why) {
 }
 
 std::string note_of(const Outcome &outcome) {
-    return outcome.refused.empty() ? "" : "not delivered to " + outcome.refused;
+    const bool accepted = outcome.state == State::accepted;
+    return !accepted || outcome.refused.empty() ? "" : "not delivered to " + outcome.refused;
 }
 
 std::string ascii_line(std::string_view hostile, std::size_t max_length) {

@@ -58,9 +58,9 @@ Outcome interpret_smtp(const SmtpAnswer &answer, const Submission &submission) {
     Outcome outcome;
     outcome.state = state_after(answer);
     outcome.http_status = answer.code;
-    if (outcome.state == State::accepted)
+    if (outcome.state != State::pending)
         outcome.refused = refused_recipients(answer, submission);
-    else
+    if (outcome.state != State::accepted)
         outcome.error = ascii_line(describe(answer, submission), max_error_line);
     outcome.content_refused =
         outcome.state == State::pending && refuses_content(answer, submission);
@@ -110,16 +110,18 @@ std::optional<std::string> take_address(std::string_view &rest, std::string_view
 
 // RFC 5321, 4.2.1: 2xx is yes; 4xx not now, and 5xx no.
 State state_after(const SmtpAnswer &answer) {
-    const bool refused = answer.code >= 400 && answer.code <= 599;
-    if (answer.stage != SmtpStage::verdict || refused)
+    const bool is_verdict = answer.stage == SmtpStage::verdict;
+    if (is_verdict && answer.code >= 400 && answer.code <= 599)
         return State::pending;
-    if (answer.code >= 200 && answer.code <= 299)
+    if (is_verdict && answer.code >= 200 && answer.code <= 299)
         return State::accepted;
     return answer.handed_over ? State::in_doubt : State::pending;
 }
 
 bool exceeds_limit(const SmtpAnswer &answer, const Submission &submission) {
-    return answer.size_limit > 0 && submission.message.size() > answer.size_limit;
+    // Before, the server may have refused for another reason.
+    return answer.stage >= SmtpStage::sender && answer.size_limit > 0 &&
+           submission.message.size() > answer.size_limit;
 }
 
 // The size is known to the server with the sender already (RFC 1870), and 552 is about it there.
@@ -187,7 +189,7 @@ std::string describe(const SmtpAnswer &answer, const Submission &submission) {
                reply_text(answer.code, answer.reply) + (hint.empty() ? "" : " (" + hint + ")");
     }
     const std::string words = answer.error.empty() ? "no answer" : answer.error;
-    if (answer.stage == SmtpStage::verdict && answer.handed_over)
+    if (answer.handed_over)
         return "no verdict on the mail after it was handed over: " + words;
     if (answer.stage == SmtpStage::connection)
         return words;

@@ -54,6 +54,7 @@ void Dialogue::sent(std::string_view command) noexcept {
         begin(SmtpStage::greeting);
         size_limit_ = 0;
         takes_utf8_ = false;
+        offers_login_ = false;
     } else if (begins_with(command, "STARTTLS")) {
         begin(SmtpStage::encryption);
     } else if (begins_with(command, "AUTH")) {
@@ -76,8 +77,7 @@ void Dialogue::received(std::string_view line) noexcept {
     read_ += line.size();
     line = without_line_end(line);
     const int code = code_of(line);
-    const bool is_decided = stage_ == SmtpStage::verdict && code_ != 0;
-    if (over_ || is_decided || code == 0)
+    if (over_ || is_decided() || code == 0)
         return;
     if (stage_ == SmtpStage::connection)
         begin(SmtpStage::greeting);
@@ -125,6 +125,8 @@ void Dialogue::refuse(int code) noexcept {
 void Dialogue::note_extension(std::string_view words) noexcept {
     if (begins_with(words, "SMTPUTF8"))
         takes_utf8_ = true;
+    if (begins_with(words, "AUTH"))
+        offers_login_ = true;
     constexpr std::string_view size = "SIZE ";
     if (!begins_with(words, "SIZE") || words.size() <= size.size())
         return;

@@ -27,8 +27,10 @@ public:
 
     bool is_too_long() const { return read_ > max_read; }
     bool has_begun() const { return stage_ != core::SmtpStage::connection; }
+    bool is_decided() const { return stage_ == core::SmtpStage::verdict && code_ != 0; }
     bool is_over() const { return over_; } // QUIT was sent
     std::size_t size_limit() const { return size_limit_; }
+    bool offers_login() const { return offers_login_; }
     bool takes_utf8() const { return takes_utf8_; } // in addresses
 
     // The answer so far, without the transport's part: `handed_over` and `error`.
@@ -50,6 +52,7 @@ private:
     std::size_t read_ = 0;
     bool lists_extensions_ = false; // EHLO is being answered
     bool takes_utf8_ = false;
+    bool offers_login_ = false;
     bool over_ = false;
 };
 

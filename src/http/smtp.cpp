@@ -5,17 +5,12 @@
 #include "http/transfer.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <exception>
 
 namespace job_alerting::http {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-constexpr auto longest_leave = std::chrono::seconds(1);
 
 // Since 8.2.0 it is spelt with two l.
 #if LIBCURL_VERSION_NUM >= 0x080200
@@ -37,17 +32,18 @@ bool needs_utf8(const core::Submission &submission) {
 // A mail on its way. What libcurl calls may neither throw nor jump.
 class Sending {
 public:
-    Sending(const core::Submission &submission, const Service &service)
-        : submission_(submission), service_(service), needs_utf8_(needs_utf8(submission)),
-          dialogue_(submission.to.size()) {
+    Sending(const core::Submission &submission, bool needs_login, const Service &service)
+        : submission_(submission), service_(service), needs_login_(needs_login),
+          needs_utf8_(needs_utf8(submission)), dialogue_(submission.to.size()) {
         pthread_sigmask(SIG_SETMASK, nullptr, &signals_);
     }
 
     Dialogue &dialogue() { return dialogue_; }
 
-    // Some of the message; more than it can be when it must not go out.
+    // Copies the next part of the message. Aborts if the message must not go out.
     std::size_t take(char *target, std::size_t room) noexcept {
-        if (interrupted_ || !objection().empty())
+        objection_ = objection();
+        if (interrupted_ || !objection_.empty())
             return CURL_READFUNC_ABORT;
         const std::size_t size = std::min(room, submission_.message.size() - taken_);
         std::memcpy(target, submission_.message.data() + taken_, size);
@@ -55,11 +51,12 @@ public:
         return size;
     }
 
-    // Calls the service, with the signals let in that it looks for. They stay so once the server
-    // was heard, when no thread is born any more that could take them: they wake libcurl, which
-    // waits for the verdict without coming back.
+    // Calls the service, and lets in the signals that it reacts to. They stay unblocked once the
+    // server has answered, because no thread that inherits the mask starts any more: they wake
+    // libcurl while it waits for the verdict. After the verdict nothing may interrupt, or it would
+    // be lost and the mail sent again.
     void serve() noexcept {
-        if (interrupted_)
+        if (interrupted_ || dialogue_.is_decided())
             return;
         sigset_t blocked;
         pthread_sigmask(SIG_SETMASK, &signals_, &blocked);
@@ -72,48 +69,55 @@ public:
             pthread_sigmask(SIG_SETMASK, &blocked, nullptr);
     }
 
-    // Whether libcurl is to end. It is told so, and never cut off: its clean-up would take the
-    // message for complete and send its end. Nor does a silent server keep it when all is said.
-    bool must_end() noexcept {
-        if (dialogue_.is_over() && leaving_since_ == Clock::time_point())
-            leaving_since_ = Clock::now();
-        const bool lingers = dialogue_.is_over() && Clock::now() - leaving_since_ > longest_leave;
-        return interrupted_ || lingers || dialogue_.is_too_long();
+    // True if libcurl has to stop. It is told so by its callback and never cut off: its clean-up
+    // would take the message for complete and send its end. The reply to QUIT is not awaited.
+    bool must_end() const noexcept {
+        return interrupted_ || dialogue_.is_over() || dialogue_.is_too_long();
     }
 
-    core::SmtpAnswer answer(CURLcode code, const char *words) const {
-        if (interrupted_)
+    core::SmtpAnswer answer(CURL *easy, CURLcode code, const char *words) const {
+        if (interrupted_ && !dialogue_.is_decided())
             std::rethrow_exception(interrupted_);
         core::SmtpAnswer answer = dialogue_.answer();
-        // The end is sent when all of the message was taken, and nobody tells exactly when.
-        answer.handed_over =
-            answer.stage == core::SmtpStage::verdict && taken_ == submission_.message.size();
-        if (!objection().empty())
-            answer.error = objection();
+        // The end is sent once the whole message was taken; nothing tells exactly when.
+        answer.handed_over = taken_ == submission_.message.size();
+        if (code == CURLE_OK && !dialogue_.is_decided()) { // a libcurl that reports no dialogue
+            long reply = 0;
+            curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &reply);
+            answer.stage = core::SmtpStage::verdict;
+            answer.code = static_cast<int>(reply);
+        }
+        if (!objection_.empty())
+            answer.error = objection_;
+        else if (dialogue_.is_too_long())
+            answer.error = "the server says too much";
         else if (code != CURLE_OK)
             answer.error = *words ? words : curl_easy_strerror(code);
         return answer;
     }
 
 private:
-    // Why the message is not to be handed to this server.
+    // The reason not to hand the message to this server; empty if there is none.
     std::string_view objection() const noexcept {
         const std::size_t limit = dialogue_.size_limit();
         if (limit > 0 && submission_.message.size() > limit)
-            return "the message is larger than the server takes";
+            return "the message is larger than the server accepts";
+        if (needs_login_ && !dialogue_.offers_login())
+            return "the server offers no login (check smtp_url and smtp_credentials_file)";
         if (needs_utf8_ && !dialogue_.takes_utf8())
-            return "the server does not take addresses that are not ASCII (SMTPUTF8)";
+            return "the server does not accept addresses that are not ASCII (SMTPUTF8)";
         return {};
     }
 
     const core::Submission &submission_;
     const Service &service_;
+    const bool needs_login_;
     const bool needs_utf8_;
     sigset_t signals_;
     Dialogue dialogue_;
     std::size_t taken_ = 0;
+    std::string_view objection_;
     std::exception_ptr interrupted_;
-    Clock::time_point leaving_since_;
 };
 
 std::size_t on_read(char *target, std::size_t size, std::size_t count, void *sending) noexcept {
@@ -124,6 +128,11 @@ int on_progress(void *target, curl_off_t, curl_off_t, curl_off_t, curl_off_t) no
     Sending &sending = *static_cast<Sending *>(target);
     sending.serve();
     return sending.must_end() ? 1 : 0;
+}
+
+// Ends a reply without end, in whose midst libcurl calls nothing else.
+std::size_t on_reply(char *, std::size_t, std::size_t size, void *sending) noexcept {
+    return static_cast<Sending *>(sending)->dialogue().is_too_long() ? 0 : size;
 }
 
 // The one way to see to which recipient a refusal belongs.
@@ -183,6 +192,8 @@ void set_mail(CURL *easy, const MailServer &server, const core::Submission &subm
 void set_callbacks(CURL *easy, Sending &sending) {
     set(easy, CURLOPT_READFUNCTION, on_read);
     set(easy, CURLOPT_READDATA, &sending);
+    set(easy, CURLOPT_HEADERFUNCTION, on_reply);
+    set(easy, CURLOPT_HEADERDATA, &sending);
     set(easy, CURLOPT_NOPROGRESS, 0L);
     set(easy, CURLOPT_XFERINFOFUNCTION, on_progress);
     set(easy, CURLOPT_XFERINFODATA, &sending);
@@ -197,7 +208,7 @@ core::SmtpAnswer submit(const core::Submission &submission, const MailServer &se
                         const Options &options, const Service &service) {
     try {
         initialise();
-        Sending sending(submission, service);
+        Sending sending(submission, !server.user.empty(), service);
         char words[CURL_ERROR_SIZE] = "";
         const List recipients = recipient_list(submission);
         const Easy easy(curl_easy_init(), curl_easy_cleanup);
@@ -212,7 +223,10 @@ core::SmtpAnswer submit(const core::Submission &submission, const MailServer &se
         set_limits(easy.get(), options);
         const Attached attached(multi.get(), easy.get());
         const CURLcode code = transfer(multi.get(), [&] { sending.serve(); });
-        return sending.answer(code, words);
+        // A transfer that libcurl did not end itself must not send the end of the message when the
+        // handle is removed; without recipients it does not.
+        set<curl_slist *>(easy.get(), CURLOPT_MAIL_RCPT, nullptr);
+        return sending.answer(easy.get(), code, words);
     } catch (const Refused &refused) {
         core::SmtpAnswer answer;
         answer.error = refused.what();

@@ -47,7 +47,8 @@ void check_outcome(const core::SmtpAnswer &answer, const core::Outcome &outcome)
     if (outcome.state == State::accepted)
         require(at_end && answer.code / 100 == 2, "accepted by 2xx to the message");
     if (outcome.state == State::in_doubt)
-        require(at_end && answer.handed_over && answer.code / 100 != 4 && answer.code / 100 != 5,
+        require(answer.handed_over &&
+                    !(at_end && (answer.code / 100 == 4 || answer.code / 100 == 5)),
                 "in doubt without a verdict");
     require(!outcome.content_refused || outcome.state == State::pending, "refused is pending");
     require(is_printable_ascii(outcome.error) && outcome.error.size() <= 500, "the error");

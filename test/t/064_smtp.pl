@@ -106,6 +106,7 @@ for my $case (
     [ 'refuse RCPT 421 closing', 421, qr/refuses the recipients: 421 closing/ ],
     [ 'close RCPT', undef, qr/broken off at the recipients/ ],
     [ 'slow MAIL', undef, qr/broken off at the sender: .*time/, slow => 1 ],
+    [ 'flood EHLO', undef, qr{broken off at the greeting: (?:the server says too much|Too large response)} ],
     [ 'refuse DATA 451 no room', 451, qr/refuses DATA: 451 no room\z/ ],
     [ 'close DATA', undef, qr/broken off at DATA/ ],
   )
@@ -191,6 +192,24 @@ subtest 'refused in both forms' => sub {
     my $met = meet('refuse END 554 5.7.1 no');
     is_told_as($met, 'pending', qr/refuses the mail: 554 5\.7\.1 no/, code => 554, came => 2);
     is_delivered_now($met, 3);
+};
+
+subtest 'a server that does not answer QUIT' => sub {
+    my $start = Time::HiRes::time();
+    my $met = meet('stall QUIT', 'ok');
+    is $met->{row}{outcome}, 'accepted', 'accepted' or diag explain $met->{row};
+    cmp_ok Time::HiRes::time() - $start, '<', 15, 'without waiting for the end of the time limit';
+    is scalar $met->{came}->(), 1, 'one mail';
+    JobAlerting::run_until_silent($node);
+    is scalar $met->{came}->(), 1, 'and no second one';
+};
+
+subtest 'an address that needs SMTPUTF8 hides no other reason' => sub {
+    JobAlerting::store_setting($node, mail_to => "j\xc3\xb6rg\@example.com");
+    my $met = meet('refuse CONNECT 421 too busy');
+    like $met->{row}{detail}, qr/refuses the greeting: 421 too busy/, 'the server is busy';
+    JobAlerting::store_setting($node, mail_to => 'ops@example.com');
+    is_delivered_now($met, 1);
 };
 
 # ---------------------------------------------------------------- recipients

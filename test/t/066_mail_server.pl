@@ -74,6 +74,7 @@ folder:
   directory = $dir/mail
   user = $user
   group = $group
+  batch_max = 100
   envelope_to_add
   return_path_add
 begin authenticators

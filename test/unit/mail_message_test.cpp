@@ -209,6 +209,8 @@ TEST(MailMessage, holds_any_subject) {
     }
     expect_subject(many + "end");
     expect_subject(high);
+    for (std::size_t size = 50; size < 66; ++size)
+        expect_subject(std::string(size, 'x') + ": word: and another: " + std::string(20, 'y'));
     expect_subject("with \"quotes\", (parentheses), <brackets>; a \\ and an = _ ?");
 }
 

@@ -149,6 +149,22 @@ TEST(SmtpOutcome, names_the_recipients_that_were_refused) {
     EXPECT_EQ(outcome_of(answer).refused, "");
 }
 
+TEST(SmtpOutcome, is_in_doubt_whenever_all_was_handed_over) {
+    SmtpAnswer answer = answer_at(SmtpStage::connection, 0); // nothing is known of the dialogue
+    answer.handed_over = true;
+    EXPECT_EQ(outcome_of(answer).state, State::in_doubt);
+    answer.refused = {{1, 550, ""}};
+    EXPECT_EQ(outcome_of(answer).refused, "b@example.com (550)");
+    EXPECT_EQ(note_of(outcome_of(answer)), "");
+}
+
+TEST(SmtpOutcome, tells_a_refusal_before_the_size) {
+    SmtpAnswer answer = answer_at(SmtpStage::login, 535, "no");
+    answer.size_limit = 100;
+    EXPECT_FALSE(outcome_of(answer).content_refused);
+    EXPECT_TRUE(contains(outcome_of(answer).error, "refuses the login: 535 no"));
+}
+
 TEST(SmtpOutcome, counts_refused_recipients_beyond_twenty) {
     Submission submission = sample_submission();
     SmtpAnswer answer = answer_at(SmtpStage::verdict, 250);

@@ -111,6 +111,17 @@ template <typename Visit> void each_own_lock(int partition, Visit &&visit) {
 #endif
 }
 
+// Text as the argument of the server's base64 functions.
+#if PG_VERSION_NUM >= 180000
+inline const uint8 *bytes_of(const std::string &text) {
+    return reinterpret_cast<const uint8 *>(text.data());
+}
+#else
+inline const char *bytes_of(const std::string &text) {
+    return text.data();
+}
+#endif
+
 inline bool holds_lock(const LOCKTAG &tag, LOCKMODE mode) {
 #if PG_VERSION_NUM >= 170000
     return LockHeldByMe(&tag, mode, false);

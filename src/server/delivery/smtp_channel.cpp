@@ -53,7 +53,7 @@ std::string base64(const std::string &text) {
     const int size = static_cast<int>(text.size());
     std::string encoded(static_cast<std::size_t>(pg_b64_enc_len(size)), '\0');
     const int written =
-        pg_b64_encode(text.data(), size, encoded.data(), static_cast<int>(encoded.size()));
+        pg_b64_encode(bytes_of(text), size, encoded.data(), static_cast<int>(encoded.size()));
     encoded.resize(static_cast<std::size_t>(std::max(written, 0)));
     return encoded;
 }
