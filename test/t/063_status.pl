@@ -293,6 +293,19 @@ subtest 'values that are found at server start' => sub {
     is_fixed();
 };
 
+subtest 'without a valid channel, the failures of a slow queue are recorded as well' => sub {
+    sql('ALTER SYSTEM RESET job_alerting.channels'); # postgresql.conf still has the name that is no channel
+    sql('UPDATE job_alerting.queue SET last_scan_ms = 1e6');
+    my $job = JobAlerting::fail_job($node);
+    $node->restart;
+    JobAlerting::poll(sub { status()->{reason} =~ /the round failed: .*no channel/ }, 10, 'the round at the start');
+    is sql("SELECT count(*) FROM job_alerting.failure WHERE job_id = '$job'"), 1, 'it is in the ledger';
+    JobAlerting::configure($node, channels => 'sendgrid');
+    sql('SELECT job_alerting.run_digest()');
+    is sql('SELECT count(*) FROM job_alerting.unreported WHERE channel = \'sendgrid\''), 0, 'a round with a channel reports it';
+    is_healthy('fixed');
+};
+
 # ---------------------------------------------------------------- digests that are not accepted
 
 # The oldest digest that is not accepted.

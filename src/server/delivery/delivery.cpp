@@ -81,8 +81,9 @@ private:
     bool resend_in_doubt();
     void resend(DigestRow &digest);
     core::State deliver(const DigestRow &digest);
-    core::State send_minimal(const core::Outcome &refusal);
-    std::optional<DigestRow> compose(const core::Outcome *refusal = nullptr);
+    core::State send_minimal(const DigestRow &refused, const core::Outcome &refusal);
+    std::optional<DigestRow> compose(const core::Outcome *refusal = nullptr,
+                                     std::int64_t refused = 0);
     bool begin(Transaction &transaction, DigestRow &digest, const core::Outcome *refusal = nullptr);
     core::Digest gather(Transaction &transaction, const DigestRow &digest) const;
     core::Outcome send(const DigestRow &digest);
@@ -102,7 +103,7 @@ private:
 void Delivery::run() {
     if (!resend_in_doubt())
         return;
-    // Stop at a digest that was not accepted: it is not retried at once.
+    // Stop at the first digest that is not accepted; the next one would probably fail as well.
     while (const std::optional<DigestRow> digest = compose())
         if (deliver(*digest) != core::State::accepted)
             return;
@@ -111,7 +112,7 @@ void Delivery::run() {
 core::State Delivery::deliver(const DigestRow &digest) {
     const core::Outcome outcome = send(digest);
     settle(digest, outcome);
-    return outcome.content_refused ? send_minimal(outcome) : outcome.state;
+    return outcome.content_refused ? send_minimal(digest, outcome) : outcome.state;
 }
 
 // Returns false if newer digests must wait because one is still in doubt.
@@ -159,8 +160,8 @@ void Delivery::resend(DigestRow &digest) {
 
 // Sends a digest that was rejected, perhaps because of its content, in its minimal form: counts
 // without any job text.
-core::State Delivery::send_minimal(const core::Outcome &refusal) {
-    const std::optional<DigestRow> digest = compose(&refusal);
+core::State Delivery::send_minimal(const DigestRow &refused, const core::Outcome &refusal) {
+    const std::optional<DigestRow> digest = compose(&refusal, refused.id);
     if (!digest)
         return refusal.state;
     const core::Outcome outcome = send(*digest);
@@ -171,17 +172,20 @@ core::State Delivery::send_minimal(const core::Outcome &refusal) {
 }
 
 // Composes the open digest and commits it as `sending`. Returns nullopt if there is none or it is
-// not due. After a rejection, composes the minimal form at once.
-std::optional<DigestRow> Delivery::compose(const core::Outcome *refusal) {
+// not due. After a rejection, composes the minimal form of that digest at once, unless its failures
+// were deleted meanwhile.
+std::optional<DigestRow> Delivery::compose(const core::Outcome *refusal, std::int64_t refused) {
     Transaction transaction(lock_timeout_setting());
     std::optional<DigestRow> digest = ledger::open_digest(transaction, report_.channel);
     while (digest && digest->failures == 0) {
         ledger::drop_digest(transaction, *digest);
         digest = ledger::open_digest(transaction, report_.channel);
     }
+    if (digest && refusal && digest->id != refused)
+        digest.reset();
     if (digest) {
         report(*digest, core::State::pending, digest->error);
-        if (!(refusal || is_due(*digest)) || !begin(transaction, *digest, refusal))
+        if ((!refusal && !is_due(*digest)) || !begin(transaction, *digest, refusal))
             digest.reset();
     }
     transaction.commit();
@@ -274,13 +278,13 @@ bool Delivery::try_to_settle(const DigestRow &digest, const core::Outcome &outco
     } catch (const ServerError &error) {
         const HeldInterrupts held;
         warn("job_alerting cannot settle digest " + std::to_string(digest.id) +
-             " yet: " + error.what());
+             " yet: " + error.words());
         return false;
     }
 }
 
 bool Delivery::is_due(const DigestRow &digest) const {
-    return digest.due || (by_hand_ && !digest.told_to_wait);
+    return digest.due || (by_hand_ && !digest.wait_requested);
 }
 
 double Delivery::wait_after(const DigestRow &digest, const core::Outcome &outcome) const {
@@ -356,7 +360,7 @@ std::vector<std::string> digest_notes(Transaction &transaction, ChannelKind chan
                                       const DigestRow &digest, const core::Outcome *refusal) {
     std::vector<std::string> notes;
     if (refusal)
-        notes.push_back(core::minimal_note(to_utf8(refusal->error)));
+        notes.push_back(core::minimal_note(refusal->error));
     else if (digest.attempts > 0)
         notes.push_back(core::late_note(digest.attempts, to_utf8(digest.error)));
     else if (const auto wait = ledger::waited(transaction, channel, digest))

@@ -170,10 +170,10 @@ int64 count_rows(const ScannedQueue &queue, Relation jobs, const char *key, Datu
     return rows;
 }
 
-// How many of these jobs, a text[] and its length, have no row any more.
+// Returns how many of these jobs (a text[] and its length) have no row now.
 std::int64_t count_deleted(Transaction &transaction, const Queue &queue, const Row &jobs) {
     const ScannedQueue scanned = ledger::scanned(queue);
-    std::int64_t rows = 0;
+    std::int64_t rows = number(jobs[1]); // without a table, no job counts as deleted
     transaction.run([&] {
         const Datum keys = OidFunctionCall3(F_ARRAY_IN, CStringGetDatum(jobs[0]->c_str()),
                                             ObjectIdGetDatum(TEXTOID), Int32GetDatum(-1));
@@ -184,8 +184,8 @@ std::int64_t count_deleted(Transaction &transaction, const Queue &queue, const R
     return number(jobs[1]) - rows;
 }
 
-// Of the last 100 failures that cleared, the jobs that cleared within 1.5 intervals, and then the
-// others: a text[] and its length.
+// Returns two rows, each a text[] and its length: of the last 100 cleared failures, the jobs that
+// cleared within 1.5 intervals of being recorded, and the others.
 std::vector<Row> cleared_jobs(Transaction &transaction, const Queue &queue) {
     return transaction
         .execute(
@@ -201,11 +201,11 @@ std::vector<Row> cleared_jobs(Transaction &transaction, const Queue &queue) {
         .rows;
 }
 
-// A row that is deleted within an interval of failing is seen by one round at most, and by none in
-// bad luck. Such deletions are likely when each deleted row was gone by the round after the one
-// that recorded it. A row that is retried is still there.
+// A row that is deleted within an interval of its failure is seen by at most one round, perhaps by
+// none. The sign: several recorded jobs were deleted, all of them by the next round. A retried job
+// does not count, because its row still exists.
 Finding check_deletion(const QueueUnderCheck &checked) {
-    constexpr std::int64_t enough = 3;
+    constexpr std::int64_t min_deleted = 3;
     if (!checked.queue.jobs)
         return ok("how soon rows are deleted is known only for tables watched by watch()");
     Transaction transaction(lock_timeout_setting());
@@ -219,7 +219,7 @@ Finding check_deletion(const QueueUnderCheck &checked) {
         return ok("how soon rows are deleted cannot be determined: " + why.words());
     }
     transaction.commit();
-    if (soon < enough || later > 0)
+    if (soon < min_deleted || later > 0)
         return ok("no sign that rows are deleted before a round can see them");
     return warning(
         "each of the last " + std::to_string(soon) +

@@ -24,7 +24,7 @@ core::State state_of(const std::string &text) {
 constexpr const char *digest_columns =
     "d.id, d.first_failure, d.last_failure, d.state, d.attempts, coalesce(d.message_id, ''), "
     "coalesce(d.request, ''), coalesce(d.error, ''), "
-    "d.http_status IS NOT DISTINCT FROM 429 AS told_to_wait, "
+    "d.http_status IS NOT DISTINCT FROM 429 AS wait_requested, "
     // A time beyond the maximum wait was set before the clock was turned back.
     "coalesce(d.next_attempt_at <= now() OR d.next_attempt_at > now() + make_interval(secs => "
     "CASE d.http_status WHEN 429 THEN 3600 ELSE $2::float8 END), true) AS due, "
@@ -49,7 +49,7 @@ DigestRow digest_of(const Row &row) {
             .message_id = row[5].value(),
             .request = row[6].value(),
             .due = flag(row[9]),
-            .told_to_wait = flag(row[8]),
+            .wait_requested = flag(row[8]),
             .held = flag(row[10]),
             .blocking = flag(row[11]),
             .newest = flag(row[14]),

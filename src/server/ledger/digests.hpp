@@ -18,13 +18,13 @@ struct DigestRow {
     std::int64_t last_failure = 0;
     core::State state = core::State::pending;
     std::int64_t attempts = 0;
-    std::string message_id;    // empty before the first attempt
-    std::string request;       // empty before the first attempt
-    bool due = true;           // false before the time of the next attempt
-    bool told_to_wait = false; // the provider requested the wait
-    bool held = false;         // in doubt, and not sent again until an operator settles it
-    bool blocking = false;     // in doubt, and first tried within the last day
-    bool newest = true;        // no digest of the channel has later failures
+    std::string message_id;      // empty before the first attempt
+    std::string request;         // empty before the first attempt
+    bool due = true;             // false before the time of the next attempt
+    bool wait_requested = false; // the provider requested the wait
+    bool held = false;           // in doubt, and not sent again until an operator settles it
+    bool blocking = false;       // in doubt, and first tried within the last day
+    bool newest = true;          // no digest of the channel has later failures
     std::string error;
     std::string note;          // remarks: minimal form and its reason, verdicts
     std::int64_t failures = 0; // number of its failures that the ledger still has

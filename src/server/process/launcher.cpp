@@ -57,8 +57,8 @@ bool nap(long milliseconds) {
     return (events & WL_LATCH_SET) || milliseconds <= max_sleep;
 }
 
-// When the round of this database is due; 0 for now. A time further ahead than the interval was set
-// before the clock was put back or the interval was shortened.
+// Returns when the next round of this database is due; 0 means at once. A time further ahead than
+// the interval counts as due: the clock was set back or the interval shortened.
 TimestampTz due_at(Oid database) {
     shared::DatabaseState state;
     if (!shared::find(database, &state))
@@ -67,8 +67,8 @@ TimestampTz due_at(Oid database) {
     return state.due > GetCurrentTimestamp() + longest * USECS_PER_SEC ? 0 : state.due;
 }
 
-// Sorts the database that has waited longest to the front. In any other order, databases with long
-// rounds could be due again before the last one in the list is served, and starve it.
+// Sorts by due time, the longest overdue database first. In another order, databases with long
+// rounds could be due again before the last database is served, and starve it.
 void order_by_due(List *databases) {
     ListCell *cell;
     foreach (cell, databases) {
@@ -82,15 +82,16 @@ void order_by_due(List *databases) {
     });
 }
 
-// Whether a worker waits for a lock to settle an answer. That wait has no limit.
-bool is_settling_blocked(const shared::DatabaseState &state) {
+// Whether storing an answer takes long, most likely because of a lock. The worker retries without
+// limit.
+bool is_settling_late(const shared::DatabaseState &state) {
     return state.settling != 0 &&
            TimestampDifferenceExceeds(state.settling, GetCurrentTimestamp(), max_settling);
 }
 
-void report_blocked_settling(const Database *database) {
-    const char *why = "the answer to a digest cannot be stored: another session has locked "
-                      "job_alerting.digest (see pg_locks)";
+void report_late_settling(const Database *database) {
+    const char *why = "the answer to a digest cannot be stored: job_alerting.digest may be "
+                      "locked (see pg_locks), or the server log has the error";
     if (shared::round_failed(database->oid, why))
         ereport(WARNING, (errmsg("job_alerting round in database \"%s\": %s",
                                  NameStr(database->name), why)));
@@ -205,8 +206,8 @@ void await(const Started *worker, List *databases) {
     while (!has_ended(worker)) {
         shared::DatabaseState state = {};
         shared::find(database->oid, &state);
-        if (is_settling_blocked(state))
-            return report_blocked_settling(database);
+        if (is_settling_late(state))
+            return report_late_settling(database);
         if (has_passed(worker->at, max_wait()))
             return abandon_wait(database);
         supervise_all(databases);

@@ -234,6 +234,8 @@ Change find_change(const ScannedQueue &queue, int time_limit, bool is_round) {
         omission = read_failures(queue, difference, remaining_time(time_limit, start), time_limit,
                                  is_round, change.found);
     name_store("found", change.found, failure_description());
+    // If reading the failures took a second time limit, no time may be left for the steps, and they
+    // are left out.
     if (difference.fresh > 0)
         read_steps(queue, remaining_time(time_limit, start), change.steps, omission);
     name_store("steps", change.steps, steps_description());

@@ -21,7 +21,9 @@ std::vector<ChannelKind> known_channels(const Settings &settings) {
     return kinds;
 }
 
-std::vector<Queue> begin(const Settings &settings) {
+// Marks the digests of an interrupted round as in doubt, detects a copy or a promotion, and returns
+// the queues. Marks those whose last scan never ended.
+std::vector<Queue> prepare_round(const Settings &settings) {
     const Installation here = find_installation();
     Transaction transaction(lock_timeout_setting());
     ledger::doubt_interrupted(transaction);
@@ -58,14 +60,15 @@ std::string settings_fault(const Settings &settings) {
     return all.text();
 }
 
-std::vector<ChannelReport> channels(const Settings &settings) {
+std::vector<ChannelReport> empty_reports(const Settings &settings) {
     std::vector<ChannelReport> reports;
     for (const ChannelKind kind : configured_channels(settings))
         reports.emplace_back(kind);
     return reports;
 }
 
-// Most rounds have nothing to report. One statement finds that out for all channels.
+// Returns the channels that have something to send. One statement finds them. If it fails, returns
+// all: each channel then meets and reports the same error.
 std::vector<ChannelKind> busy_channels(const RoundReport &report) {
     std::vector<ChannelKind> kinds;
     for (const ChannelReport &channel : report.channels)
@@ -79,17 +82,16 @@ std::vector<ChannelKind> busy_channels(const RoundReport &report) {
     } catch (const ServerError &error) {
         if (error.sqlstate == ERRCODE_QUERY_CANCELED)
             throw;
-        // Every channel meets the same error and reports it.
     }
     return kinds;
 }
 
-void report_channel(ChannelReport &channel, const std::string &problem, RoundReport &report) {
+void add_channel_problem(ChannelReport &channel, const std::string &problem, RoundReport &report) {
     channel.problems.add(problem);
     report.problems.add(problem, std::string("channel ") + to_string(channel.channel));
 }
 
-// One channel's failure must not affect another. The next round tries again.
+// A server error in one channel must not affect the others. The next round tries again.
 void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
     const std::vector<ChannelKind> busy = busy_channels(report);
     for (ChannelReport &channel : report.channels) {
@@ -102,14 +104,14 @@ void deliver_all(const Settings &settings, bool by_hand, RoundReport &report) {
                 throw;
             report.ended = false;
             channel.failed = true;
-            report_channel(channel, error.words(), report);
+            add_channel_problem(channel, error.words(), report);
             warn(std::string("job_alerting cannot deliver through ") + to_string(channel.channel) +
                  ": " + error.words());
         }
     }
 }
 
-void report_problem(const std::string &problem, RoundReport &report) {
+void add_to_channels(const std::string &problem, RoundReport &report) {
     for (ChannelReport &channel : report.channels)
         channel.problems.add(problem);
 }
@@ -123,8 +125,8 @@ bool is_silent(const RoundReport &report) {
                        [](const ChannelReport &channel) { return is_silent(channel); });
 }
 
-// Reports a setting or file that would prevent delivery before there is a digest. Needs a
-// transaction, like everything that converts text from the database's encoding.
+// For each channel without a digest in this round, reports a setting or file that would prevent
+// delivery. Needs an open transaction, because it converts text from the database's encoding.
 void examine_silent(const Settings &settings, RoundReport &report) {
     for (ChannelReport &channel : report.channels) {
         if (!is_silent(channel))
@@ -132,7 +134,7 @@ void examine_silent(const Settings &settings, RoundReport &report) {
         const std::string fault = channel_fault(channel.channel, settings);
         if (fault.empty())
             continue;
-        report_channel(channel, fault, report);
+        add_channel_problem(channel, fault, report);
     }
 }
 
@@ -144,20 +146,21 @@ std::string postponed_queues(const std::vector<const Queue *> &queues) {
            (queues.size() == 1 ? "" : " and others");
 }
 
-// The problems of a queue, and that it was postponed, stand in its row, unless another session
-// holds the row.
+// report.problems gets only problems that no table shows. The row of a queue shows its problems,
+// unless another session holds that row.
 void report_recording(const Recording &recording, RoundReport &report) {
     const std::string postponed = postponed_queues(recording.postponed);
     report.read_all = recording.unread.empty() && recording.own.empty() && postponed.empty();
-    report_problem(recording.own.text(), report);
-    report_problem(recording.unread.text(), report);
-    report_problem(postponed, report);
+    add_to_channels(recording.own.text(), report);
+    add_to_channels(recording.unread.text(), report);
+    add_to_channels(postponed, report);
     report.problems.add(recording.own.text());
     report.problems.add(recording.unreported.text());
 }
 
-// If the cleanup fails, the next round repeats it.
-void tidy_up(const Settings &settings, RoundReport &report) {
+// Checks the channels without a digest, finds the time of the next attempt and prunes the tables.
+// After an error, also a cancellation, the next round repeats it.
+void finish(const Settings &settings, RoundReport &report) {
     std::vector<ChannelKind> kinds;
     for (const ChannelReport &channel : report.channels)
         kinds.push_back(channel.channel);
@@ -167,7 +170,7 @@ void tidy_up(const Settings &settings, RoundReport &report) {
         // Reading a table by an index before writing to it would deadlock with REINDEX.
         transaction.execute("LOCK TABLE job_alerting.failure, job_alerting.digest "
                             "IN ROW EXCLUSIVE MODE");
-        // An operator may have settled a blocking digest during the round.
+        // Due at once if an operator settled a blocking digest during this round.
         report.due_in = !is_silent(report) && ledger::can_compose(transaction, kinds)
                             ? 0
                             : ledger::next_due(transaction, kinds);
@@ -181,8 +184,13 @@ void tidy_up(const Settings &settings, RoundReport &report) {
     }
 }
 
-// The pause is as long as this round took, so that other databases get their turn.
-double wait_for_postponed(TimestampTz start) {
+// Without a valid channel, delivery throws BadSetting and ends the round.
+bool can_deliver(const Settings &settings) {
+    return !known_channels(settings).empty() || channels_fault(settings).empty();
+}
+
+// At least short_pause, and as long as this round took, so that other databases get their turn.
+double pause_before_postponed(TimestampTz start) {
     const double took =
         static_cast<double>(GetCurrentTimestamp() - start) / static_cast<double>(USECS_PER_SEC);
     return std::max<double>(shared::short_pause, took);
@@ -213,18 +221,18 @@ RoundReport run_round(bool by_hand) {
     const Settings settings = current_settings();
     RoundReport report;
 
-    // A digest that was just tried is not due again.
+    // A round by hand tries every waiting digest, but only once.
     bool tried = false;
     const auto deliver_now = [&] {
         if (report.channels.empty())
-            report.channels = channels(settings);
+            report.channels = empty_reports(settings);
         deliver_all(settings, by_hand && !tried, report);
         tried = true;
     };
 
-    const std::vector<Queue> queues = begin(settings);
-    // A scan may end this process, as it may have ended the previous worker. In that case, send the
-    // recorded failures before each scan.
+    const std::vector<Queue> queues = prepare_round(settings);
+    // If the previous worker did not finish, a scan may have ended it and may end this one. Then
+    // send the recorded failures before each scan.
     const bool cut_off = was_cut_off(settings);
     const auto before_each = [&] {
         if (cut_off)
@@ -232,20 +240,21 @@ RoundReport run_round(bool by_hand) {
     };
     Recording recording(queues);
     recording.record_prompt(before_each);
-    deliver_now();
     if (recording.has_late()) {
+        if (can_deliver(settings))
+            deliver_now();
         recording.record_late(before_each);
-        deliver_now();
     }
+    deliver_now();
 
     report_recording(recording, report);
     const std::string fault = settings_fault(settings);
-    report_problem(fault, report);
+    add_to_channels(fault, report);
     report.problems.add(fault);
-    tidy_up(settings, report);
+    finish(settings, report);
     if (!recording.postponed.empty())
         report.due_in =
-            std::min(wait_for_postponed(start), report.due_in.value_or(interval_setting()));
+            std::min(pause_before_postponed(start), report.due_in.value_or(interval_setting()));
     // Failures of the last queue are delivered even after it was unwatched.
     report.watched = !queues.empty() || !is_silent(report);
     return report;
