@@ -82,7 +82,7 @@ extern "C" {
 
 namespace job_alerting::server {
 
-// The differences between versions of the server, 15 to 19. No other file asks for a version.
+// The differences between versions of the server, 15 to 19. No other file checks the version.
 
 // Tells the server what it has loaded, 18 and later by its name as well.
 #ifdef PG_MODULE_MAGIC_EXT

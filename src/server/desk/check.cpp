@@ -102,11 +102,11 @@ Finding check_waiting(ChannelKind channel) {
         return warning("digest " + digest + " is in doubt: " + why,
                        "If it arrived: SELECT job_alerting.settle(" + digest + ", true); if not, " +
                            (row[4] == "t" ? "SELECT job_alerting.settle(" + digest + ", false);"
-                                          : std::string("wait: it is sent again by itself.")));
+                                          : std::string("wait: it is sent again automatically.")));
     if (row[2] == "t")
         return warning(
             "digest " + digest + " could not be delivered: " + why,
-            "Wait: it is tried again by itself at the time that the provider asked for.");
+            "Wait: it is retried automatically at the time that the provider requested.");
     return error("digest " + digest + " could not be delivered: " + why,
                  "Fix what it names (doc/settings.md), then retry at once: "
                  "SELECT * FROM job_alerting.run_digest();");

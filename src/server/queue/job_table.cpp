@@ -241,7 +241,7 @@ Relation open_jobs(Oid table) {
         relation->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
                         errmsg("\"%s\" is not a table", RelationGetRelationName(relation)),
-                        errdetail("Only a table has the primary key that tells its jobs apart."),
+                        errdetail("Only a table has a primary key that identifies its jobs."),
                         errhint("Describe its failures with job_alerting.watch_query().")));
     if (relation->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
         ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
