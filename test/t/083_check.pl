@@ -105,7 +105,7 @@ subtest 'answers of a provider' => sub {
     $told->('403', 'error', qr/HTTP 403: .*mail_from/, qr/run_digest/);
     $told->('200', 'error', qr/HTTP 200: .*sendgrid_url/, qr/run_digest/);
     $told->('302', 'error', qr/HTTP 302: .*sendgrid_url/, qr/run_digest/);
-    $told->('503', 'warning', qr/digest \d+ is in doubt: HTTP 503/, qr/settle\(\d+, true\).*by itself/);
+    $told->('503', 'warning', qr/digest \d+ is in doubt: HTTP 503/, qr/settle\(\d+, true\).*sent again automatically/);
     sql(q(ALTER DATABASE postgres SET job_alerting.on_in_doubt = 'hold'));
     JobAlerting::run_digest($node);
     like findings()->{'channel sendgrid'}{hint}, qr/settle\(\d+, false\)/, 'the hint asks for settle() when the digest is held';
@@ -115,7 +115,7 @@ subtest 'answers of a provider' => sub {
     is_deeply bad(findings()), \@others, 'accepted: nothing is found';
 
     JobAlerting::fail_job($node);
-    $told->('429 retry-after=2', 'warning', qr/HTTP 429/, qr/by itself/);
+    $told->('429 retry-after=2', 'warning', qr/HTTP 429/, qr/retried automatically/);
     $stub->mode('202');
     sql("UPDATE job_alerting.digest SET next_attempt_at = now() WHERE state <> 'accepted'");
     JobAlerting::run_until_silent($node);
