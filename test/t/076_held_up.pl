@@ -247,6 +247,8 @@ for my $way ([ 'before its login', \&accepts_only, \&has_connected ],
     subtest "a worker that waits for a foreign server, $when, can be terminated" => sub {
         JobAlerting::configure($node, scan_timeout => '10min', interval => '1h');
         my $started = sql('SELECT pg_postmaster_start_time()');
+        # After a complete round, the launcher's next one is an hour away, and only the caller has a worker.
+        JobAlerting::begin_digest($node, db => 'remote')->finish;
         my ($port, $keep) = $begin->();
         watch_remote($port);
         my $is_waiting = sub { $waits->($keep, @_) };
