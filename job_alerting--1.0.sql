@@ -128,7 +128,7 @@ COMMENT ON INDEX job_alerting.digest_stretch IS 'finds where the digests of a ch
 COMMENT ON SEQUENCE job_alerting.digest_id_seq IS 'numbers of the digests, as shown in their subjects';
 COMMENT ON TABLE job_alerting.digest IS 'the messages that were sent through each channel or wait to be sent; written by the rounds only';
 COMMENT ON COLUMN job_alerting.digest.id IS 'number of the digest, as shown in its subject';
-COMMENT ON COLUMN job_alerting.digest.channel IS 'log, sendgrid, smtp or slack';
+COMMENT ON COLUMN job_alerting.digest.channel IS 'log, sendgrid, smtp, slack or webhook';
 COMMENT ON COLUMN job_alerting.digest.first_failure IS 'ledger number of the first failure in it';
 COMMENT ON COLUMN job_alerting.digest.last_failure IS 'ledger number of the last failure in it';
 COMMENT ON COLUMN job_alerting.digest.state IS 'pending: certainly not accepted, grows at each attempt; sending: a request is in flight; in_doubt: the request was handed over and its answer was lost; accepted';
@@ -143,7 +143,7 @@ COMMENT ON COLUMN job_alerting.digest.note IS 'remarks: that the digest was sent
 COMMENT ON COLUMN job_alerting.digest.refused IS 'recipients that the mail server refused while it accepted the mail for the others, and its replies; NULL when there are none';
 COMMENT ON COLUMN job_alerting.digest.held IS 'reason why the digest is not sent again until settle() is called. copy: this database is a copy of the one that composed it; in doubt: its answer was lost, and job_alerting.on_in_doubt is hold; NULL when the digest is not held';
 COMMENT ON COLUMN job_alerting.digest.released_at IS 'time when an operator ordered to send the digest again, regardless of job_alerting.on_in_doubt; NULL once it was sent';
-COMMENT ON COLUMN job_alerting.digest.message_id IS 'Message-ID of the mail, the same at every attempt';
+COMMENT ON COLUMN job_alerting.digest.message_id IS 'Message-ID of the mail or webhook-id of the message, the same at every attempt';
 COMMENT ON COLUMN job_alerting.digest.request IS 'the message as it was last sent, re-sent byte for byte while in doubt; emptied when accepted';
 COMMENT ON COLUMN job_alerting.digest.composed_at IS 'time when the content was last gathered; before the first attempt, time when the digest was opened';
 COMMENT ON COLUMN job_alerting.digest.updated_at IS 'time of the last change of state';
@@ -170,7 +170,7 @@ COMMENT ON COLUMN job_alerting.installation.since IS 'time when rounds began her
 -- cleared and came back. The first digest of a channel begins at the oldest standing failure.
 CREATE VIEW job_alerting.unreported AS
     SELECT c.channel, oldest.id AS first_failure, newest.id AS last_failure
-    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('smtp'), ('slack')) c(channel)
+    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('smtp'), ('slack'), ('webhook')) c(channel)
     CROSS JOIN LATERAL (
         SELECT lag(d.last_failure, 1, 0::bigint) OVER (ORDER BY d.last_failure) AS after,
                d.first_failure AS before
@@ -185,7 +185,7 @@ CREATE VIEW job_alerting.unreported AS
     WHERE gap.before - gap.after > 1
     UNION ALL
     SELECT c.channel, oldest.id, newest.id
-    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('smtp'), ('slack')) c(channel)
+    FROM (VALUES ('log' COLLATE "C"), ('sendgrid'), ('smtp'), ('slack'), ('webhook')) c(channel)
     CROSS JOIN LATERAL (SELECT max(d.last_failure) AS id FROM job_alerting.digest d
                         WHERE d.channel = c.channel) reported
     CROSS JOIN LATERAL (
@@ -199,7 +199,7 @@ CREATE VIEW job_alerting.unreported AS
     CROSS JOIN LATERAL (SELECT max(f.id) AS id FROM job_alerting.failure f) newest
     WHERE oldest.id IS NOT NULL;
 COMMENT ON VIEW job_alerting.unreported IS 'the failures that each channel, configured or not, has not reported yet: stretches of the ledger that a later digest will cover';
-COMMENT ON COLUMN job_alerting.unreported.channel IS 'log, sendgrid, smtp or slack';
+COMMENT ON COLUMN job_alerting.unreported.channel IS 'log, sendgrid, smtp, slack or webhook';
 COMMENT ON COLUMN job_alerting.unreported.first_failure IS 'ledger number of the first failure of the stretch';
 COMMENT ON COLUMN job_alerting.unreported.last_failure IS 'ledger number of the last failure of the stretch';
 

@@ -4,7 +4,8 @@
 # Installs the packages that these steps need. Call choose_server before it.
 install_for_steps() { # install_for_steps MORE-PACKAGE...
     install_packages "${build_packages[@]}" "${server_packages[@]}" libgtest-dev \
-        libio-socket-ssl-perl libipc-run-perl libnss-wrapper python3 python3-aiosmtpd tini "$@"
+        libio-socket-ssl-perl libipc-run-perl libnss-wrapper python3 python3-aiosmtpd \
+        python3-jsonschema tini "$@"
     # valgrind needs libc6-dbg to recognise what its suppressions name.
     install_optional "postgresql-$major-cron" "postgresql-$major-pgtap" valgrind libc6-dbg \
         libtap-parser-sourcehandler-pgtap-perl

@@ -36,8 +36,10 @@ bool sendgrid_accepts(const Answer &answer);
 std::string sendgrid_complaint(const Answer &answer);
 const char *sendgrid_hint(int status);
 bool slack_accepts(const Answer &answer);
-std::string slack_complaint(const Answer &answer);
+std::string plain_complaint(const Answer &answer);
 const char *slack_hint(int status);
+bool webhook_accepts(const Answer &answer);
+const char *webhook_hint(int status);
 std::string header(const Answer &answer, const char *name);
 
 } // namespace
@@ -71,8 +73,17 @@ Outcome interpret_slack(const Answer &answer, std::int64_t now) {
     const ProviderRules rules = {.address_setting = "slack_webhook_url_file",
                                  .accepts = slack_accepts,
                                  .refuses_by_200 = false,
-                                 .complaint = slack_complaint,
+                                 .complaint = plain_complaint,
                                  .hint = slack_hint};
+    return interpret(answer, now, rules);
+}
+
+Outcome interpret_webhook(const Answer &answer, std::int64_t now) {
+    const ProviderRules rules = {.address_setting = "webhook_url_file",
+                                 .accepts = webhook_accepts,
+                                 .refuses_by_200 = false,
+                                 .complaint = plain_complaint,
+                                 .hint = webhook_hint};
     return interpret(answer, now, rules);
 }
 
@@ -156,6 +167,22 @@ const char *slack_hint(int status) {
     }
 }
 
+const char *webhook_hint(int status) {
+    switch (status) {
+    case 401:
+    case 403:
+        return "check webhook_url_file and webhook_secret_file";
+    case 410:
+        return "the receiver has gone: check webhook_url_file";
+    default:
+        return nullptr;
+    }
+}
+
+bool webhook_accepts(const Answer &answer) {
+    return answer.status >= 200 && answer.status <= 299;
+}
+
 bool sendgrid_accepts(const Answer &answer) {
     return answer.status == 202; // 200: valid, but not queued
 }
@@ -182,8 +209,8 @@ bool slack_accepts(const Answer &answer) {
     return answer.status == 200 && answer.body == "ok";
 }
 
-// A plain word, such as invalid_blocks. A page comes from a proxy.
-std::string slack_complaint(const Answer &answer) {
+// A plain text, such as Slack's word invalid_blocks. A page comes from a proxy.
+std::string plain_complaint(const Answer &answer) {
     const std::string line = clean_line(answer.body);
     return line.starts_with('<') ? std::string() : line;
 }

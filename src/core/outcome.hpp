@@ -34,6 +34,9 @@ Outcome interpret_sendgrid(const Answer &answer, std::int64_t now);
 // Interprets the answer of Slack's incoming webhook to a message.
 Outcome interpret_slack(const Answer &answer, std::int64_t now);
 
+// Interprets the answer of another receiver to the JSON of the channel webhook.
+Outcome interpret_webhook(const Answer &answer, std::int64_t now);
+
 // The outcome of a try without a request, because a setting or a key was unusable.
 Outcome not_sent(std::string why);
 

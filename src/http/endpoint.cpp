@@ -88,6 +88,10 @@ std::string heartbeat_fault(const std::string &text) {
     return address_fault(text, "https://hc-ping.com/...");
 }
 
+std::string receiver_fault(const std::string &text) {
+    return address_fault(text, "https://hooks.example.com/...");
+}
+
 std::string mail_server_fault(const std::string &text) {
     if (has_control_or_space(text))
         return "it contains a space or a control character";

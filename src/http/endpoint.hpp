@@ -19,6 +19,10 @@ std::string webhook_fault(const std::string &url);
 // a query. The address is a secret, so the fault never quotes it.
 std::string heartbeat_fault(const std::string &url);
 
+// The fault of the address that JSON is posted to; empty if it is valid. The rules are those of the
+// heartbeat.
+std::string receiver_fault(const std::string &url);
+
 // The fault of a mail server's address; empty if it is valid. It must be smtp://host:port or
 // smtps://host:port, without user and password. A path is the name to give in EHLO.
 std::string mail_server_fault(const std::string &url);

@@ -1,7 +1,8 @@
-// core::interpret_sendgrid() and interpret_slack() on any answer. Both throw nothing, and:
+// core::interpret_sendgrid(), interpret_slack() and interpret_webhook() on any answer. They throw
+// nothing, and:
 //
-//   the state is accepted for 202 (Slack: 200 with the body ok), in doubt for an ambiguous status
-//   or for none after the request was handed over, else pending;
+//   the state is accepted for 202 (Slack: 200 with the body ok; others: any 2xx), in doubt for an
+//   ambiguous status or for none after the request was handed over, else pending;
 //
 //   error and provider_id are bounded lines of ASCII, and the error is empty exactly when the
 //   digest is accepted;
@@ -87,5 +88,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
             "the state of a message follows from the status and Slack's word");
     require(of_message.provider_id.empty(), "Slack names no message");
     check(answer, of_message, retry_after);
+
+    const Outcome of_event = interpret_webhook(answer, now);
+    require(of_event.state ==
+                (answer.status / 100 == 2 ? State::accepted : expected_state(answer, false)),
+            "the state of an event follows from the status");
+    check(answer, of_event, retry_after);
     return 0;
 }

@@ -16,6 +16,7 @@
 
 #include "core/sendgrid.hpp"
 #include "core/slack.hpp"
+#include "core/webhook.hpp"
 
 using namespace job_alerting::core;
 using namespace job_alerting::fuzz;
@@ -174,6 +175,20 @@ void check_message(const std::string &body, const std::string &job_url) {
     require(!job_url.empty() || body.find("\"type\":\"link\"") == body.npos, "no other links");
 }
 
+void check_event(const std::string &body, const Mail &mail, const Digest &digest) {
+    require(is_printable_ascii(body), "the event is a line of ASCII");
+    require(body.size() <= max_webhook_bytes, "the event is bounded");
+    const auto json = nlohmann::json::parse(body, nullptr, false);
+    require(!json.is_discarded(), "the event is JSON");
+    const auto &data = json["data"];
+    require(data["subject"] == mail.subject, "the event has the subject");
+    require(data["omitted"]["failures"].get<std::int64_t>() >= 0 &&
+                data["omitted"]["failures"].get<std::int64_t>() +
+                        static_cast<std::int64_t>(data["failures"].size()) ==
+                    digest.count,
+            "the event counts the failures that it does not list");
+}
+
 std::string bracketed(std::string text) {
     std::replace(text.begin(), text.end(), '<', '(');
     std::replace(text.begin(), text.end(), '>', ')');
@@ -208,6 +223,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     check_html(mail.html);
     check_body(mail);
     check_message(slack_body(digest, input.max_listed, input.job_url), input.job_url);
+    const WebhookEvent event = {"job-alerting-17", "2026-07-14T01:00:00Z"};
+    check_event(webhook_body(digest, event, input.max_listed, input.job_url), mail, digest);
 
     if (input.copies > 1)
         return 0;

@@ -293,7 +293,9 @@ SELECT pg_temp.lines_are(
       'job_alerting.sendgrid_url = https://api.sendgrid.com sighup',
       'job_alerting.slack_webhook_url_file = sighup',
       'job_alerting.smtp_credentials_file = sighup',
-      'job_alerting.smtp_url = sighup'],
+      'job_alerting.smtp_url = sighup',
+      'job_alerting.webhook_secret_file = sighup',
+      'job_alerting.webhook_url_file = sighup'],
     'every setting with its default and context');
 SELECT is_empty(
     $$SELECT name FROM pg_settings WHERE name LIKE 'job\_alerting.%' AND coalesce(short_desc, '') = ''$$,

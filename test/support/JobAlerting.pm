@@ -58,6 +58,7 @@ my $first;
 #   stub => $stub     mails go there: channel sendgrid, endpoint, addresses, key file
 #   mail => $stub     channel smtp, to that JobAlerting::MailStub; addresses as above
 #   slack => $stub    channel slack, its webhook a path of that stub
+#   webhook => $stub  channel webhook, likewise, without a signature
 #   heartbeat => $stub   a path of that stub is the watchdog's
 #   interval => '1h'  the default, so that no round comes by itself within a test
 #   preload => 0      without shared_preload_libraries
@@ -425,10 +426,11 @@ sub _channel_settings {
         $options{stub}  ? _sendgrid_settings($options{stub}) : (),
         $options{mail}  ? _smtp_settings($options{mail})     : (),
         $options{slack} ? _slack_settings($options{slack})   : (),
+        $options{webhook} ? _webhook_settings($options{webhook}) : (),
         $options{heartbeat} ? _heartbeat_settings($options{heartbeat}) : (),
     );
-    my %channel = (stub => 'sendgrid', mail => 'smtp', slack => 'slack');
-    my @channels = map { $options{$_} ? $channel{$_} : () } qw(stub mail slack);
+    my %channel = (stub => 'sendgrid', mail => 'smtp', slack => 'slack', webhook => 'webhook');
+    my @channels = map { $options{$_} ? $channel{$_} : () } qw(stub mail slack webhook);
     return (@channels ? _setting(channels => join ',', @channels) : (), @settings);
 }
 
@@ -456,6 +458,11 @@ sub _address_settings {
 sub _slack_settings {
     my ($stub) = @_;
     return _setting(slack_webhook_url_file => _secret_file($stub->url . '/services/T0/B0/canary'));
+}
+
+sub _webhook_settings {
+    my ($stub) = @_;
+    return _setting(webhook_url_file => _secret_file($stub->url . '/hooks/jobs/canary'));
 }
 
 sub _heartbeat_settings {

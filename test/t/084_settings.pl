@@ -184,7 +184,8 @@ subtest "values are shown in the server's format" => sub {
 
 # ---------------------------------------------------------------- hidden settings
 
-my @RESTRICTED = qw(ca_file heartbeat_url_file mail_from mail_to proxy sendgrid_api_key_file slack_webhook_url_file);
+my @RESTRICTED = qw(ca_file heartbeat_url_file mail_from mail_to proxy sendgrid_api_key_file slack_webhook_url_file
+  webhook_secret_file webhook_url_file);
 
 subtest 'paths, addresses and the proxy are shown to few roles' => sub {
     sql('CREATE ROLE reader IN ROLE pg_read_all_settings; CREATE ROLE monitor IN ROLE pg_monitor');

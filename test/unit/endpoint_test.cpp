@@ -48,6 +48,15 @@ TEST(Endpoint, refuses_plain_http_to_other_machines) {
         expect_endpoint_refused(url, "only to this machine");
 }
 
+TEST(Receiver, follows_the_same_rules_and_accepts_a_query) {
+    for (const char *good : {"https://hooks.example.com", "https://hooks.example.com/x?sig=a%3Db",
+                             "http://127.0.0.1:8080/x"})
+        EXPECT_EQ(receiver_fault(good), "") << good;
+    for (const char *bad : {"", "http://hooks.example.com/x", "ftp://127.0.0.1/x",
+                            "https://u:p@hooks.example.com/x", "https://hooks.example.com/ x"})
+        EXPECT_NE(receiver_fault(bad), "") << bad;
+}
+
 TEST(Heartbeat, follows_the_same_rules_and_accepts_a_query) {
     for (const char *url : {"https://hc-ping.com/0b1c", "http://127.0.0.1:1/ping/a",
                             "https://kuma.example.com/api/push/token?status=up&msg=OK"})

@@ -280,6 +280,56 @@ TEST(InterpretSlack, waits_as_long_as_retry_after_says) {
     EXPECT_EQ(wait("30", 503), std::nullopt);
 }
 
+Outcome of_webhook(const Answer &answer) {
+    return interpret_webhook(answer, now);
+}
+
+TEST(InterpretWebhook, takes_any_2xx_for_accepted) {
+    for (const int status : {200, 201, 202, 204, 299}) {
+        Answer cut = answer(status, "thanks");
+        cut.error = "transfer closed";
+        const Outcome outcome = of_webhook(cut);
+        EXPECT_EQ(outcome.state, State::accepted) << status;
+        EXPECT_EQ(outcome.http_status, status);
+        EXPECT_EQ(outcome.error, "");
+    }
+}
+
+TEST(InterpretWebhook, takes_what_was_refused_for_pending) {
+    for (const int status :
+         {300, 301, 307, 399, 400, 401, 404, 409, 410, 413, 415, 422, 429, 499}) {
+        const Outcome outcome = of_webhook(answer(status));
+        EXPECT_EQ(outcome.state, State::pending) << status;
+        EXPECT_EQ(outcome.content_refused, status == 400 || status == 413) << status;
+    }
+}
+
+TEST(InterpretWebhook, takes_what_says_nothing_sure_for_in_doubt) {
+    for (const int status : {100, 199, 500, 502, 503, 504, 599, 600, -1})
+        EXPECT_EQ(of_webhook(answer(status)).state, State::in_doubt) << status;
+    Answer lost;
+    EXPECT_EQ(of_webhook(lost).state, State::pending);
+    lost.handed_over = true;
+    EXPECT_EQ(of_webhook(lost).state, State::in_doubt);
+}
+
+TEST(InterpretWebhook, says_what_the_receiver_says_and_which_setting_is_wrong) {
+    EXPECT_EQ(of_webhook(answer(410)).error,
+              "HTTP 410: the receiver has gone: check webhook_url_file");
+    EXPECT_EQ(of_webhook(answer(410, "unsubscribed\n")).error,
+              "HTTP 410: unsubscribed (the receiver has gone: check webhook_url_file)");
+    EXPECT_EQ(of_webhook(answer(401)).error,
+              "HTTP 401: check webhook_url_file and webhook_secret_file");
+    EXPECT_EQ(of_webhook(answer(404)).error, "HTTP 404: check webhook_url_file and proxy");
+    EXPECT_EQ(of_webhook(answer(400, "{\"error\":\"no\"}")).error, "HTTP 400: {\"error\":\"no\"}");
+    EXPECT_EQ(of_webhook(answer(502, "<html>Bad Gateway</html>")).error, "HTTP 502");
+}
+
+TEST(InterpretWebhook, waits_as_long_as_retry_after_says) {
+    EXPECT_EQ(of_webhook(answer(429, "", {{"retry-after", "30"}})).wait, 30);
+    EXPECT_EQ(of_webhook(answer(503, "", {{"retry-after", "30"}})).wait, std::nullopt);
+}
+
 TEST(NotSent, is_pending_with_a_reason) {
     const Outcome outcome = not_sent("the key file\nis missing");
     EXPECT_EQ(outcome.state, State::pending);

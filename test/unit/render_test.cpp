@@ -17,7 +17,7 @@ TEST(Mail, shows_all_details_of_each_job) {
         for (const char *fact :
              {"1 job failed in approachnote", "apple/refresh_catalog", "job 4711 in research_jobs",
               "album/6f2c1a52-0d8e-4c7f-9b1c-2f3f5c1f7a10", "failed, attempts 2/3",
-              "2026-07-14 03:11:00+02:00", "HTTP 503 from upstream",
+              "2026-07-14T03:11:00+02:00", "HTTP 503 from upstream",
               "https://admin.example.com/jobs/4711", "Digest #17",
               "SELECT * FROM job_alerting.digest_failure WHERE digest_id = 17",
               "Chain 2026-07-14T01:00:00+00:00: 1 of its jobs failed"})

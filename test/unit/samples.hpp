@@ -13,7 +13,7 @@
 namespace job_alerting::core {
 
 inline Moment moment(std::int64_t micros) {
-    return {micros, "2026-07-14 03:" + std::to_string(10 + micros % 50) + ":00+02:00"};
+    return {micros, "2026-07-14T03:" + std::to_string(10 + micros % 50) + ":00+02:00"};
 }
 
 inline Failure sample_failure(std::int64_t id = 1) {

@@ -121,9 +121,9 @@ TEST(SlackMessage, shows_the_details_of_the_mail_for_each_job) {
           "Failures in this queue go undetected until this is fixed.",
           "permission denied for table mail_jobs",
           "Chain 2026-07-14T01:00:00+00:00: 3 of its jobs failed\n",
-          "apple/refresh_catalog: 2 jobs failed\n", "from 2026-07-14 03:11:00+02:00 to",
+          "apple/refresh_catalog: 2 jobs failed\n", "from 2026-07-14T03:11:00+02:00 to",
           "job 4711 in research_jobs, album/6f2c1a52-0d8e-4c7f-9b1c-2f3f5c1f7a10\n"
-          "failed, attempts 3/3, 2026-07-14 03:11:00+02:00\n",
+          "failed, attempts 3/3, 2026-07-14T03:11:00+02:00\n",
           "https://admin.example.com/jobs/4711\n", "HTTP 503 from upstream\n",
           "No error was recorded: the worker probably died.", "Not in a chain: 9 jobs failed",
           "Digest #17 of database approachnote in cluster prod.",

@@ -111,15 +111,11 @@ template <typename Visit> void each_own_lock(int partition, Visit &&visit) {
 #endif
 }
 
-// Text as the argument of the server's base64 functions.
+// The element type of binary data in the server's base64 functions.
 #if PG_VERSION_NUM >= 180000
-inline const uint8 *bytes_of(const std::string &text) {
-    return reinterpret_cast<const uint8 *>(text.data());
-}
+using Base64Byte = uint8;
 #else
-inline const char *bytes_of(const std::string &text) {
-    return text.data();
-}
+using Base64Byte = char;
 #endif
 
 inline bool holds_lock(const LOCKTAG &tag, LOCKMODE mode) {
@@ -151,6 +147,13 @@ inline int log_level() {
     return log_min_messages;
 #endif
 }
+
+// The type of the bytes that the server encodes as base64.
+#if PG_VERSION_NUM >= 180000
+using Base64Byte = uint8;
+#else
+using Base64Byte = char;
+#endif
 
 // Ends the making of a description: the server uses none that is not finished.
 inline TupleDesc finished(TupleDesc description) {

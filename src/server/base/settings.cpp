@@ -78,9 +78,9 @@ const Number *const numbers[] = {&interval,     &max_listed,   &http_timeout,
                                  &lock_timeout, &scan_timeout, &retention};
 
 // By ChannelKind.
-constexpr const char *channel_names[] = {"log", "sendgrid", "smtp", "slack"};
-constexpr const char *channels_meaning = "A comma-separated list of log, sendgrid, smtp and slack. "
-                                         "If empty, failures are only recorded.";
+constexpr const char *channel_names[] = {"log", "sendgrid", "smtp", "slack", "webhook"};
+constexpr const char *channels_meaning = "A comma-separated list of log, sendgrid, smtp, slack and "
+                                         "webhook. If empty, failures are only recorded.";
 
 constexpr const char *on_in_doubt_words[] = {"resend", "hold"};
 
@@ -93,6 +93,8 @@ char *sendgrid_url = nullptr;
 char *smtp_url = nullptr;
 char *smtp_credentials_file = nullptr;
 char *slack_webhook_url_file = nullptr;
+char *webhook_url_file = nullptr;
+char *webhook_secret_file = nullptr;
 char *heartbeat_url_file = nullptr;
 char *on_in_doubt = nullptr;
 char *ca_file = nullptr;
@@ -133,7 +135,8 @@ bool check_channels(char **value, void **, GucSource source) {
         std::string unknown;
         if (parse_channels(text.c_str(), parsed, unknown))
             return {};
-        return "\"" + unknown + "\" is not a channel; channels are log, sendgrid, smtp and slack.";
+        return "\"" + unknown +
+               "\" is not a channel; channels are log, sendgrid, smtp, slack and webhook.";
     });
 }
 
@@ -263,6 +266,8 @@ Settings current_settings() {
             .smtp_url = text_of(smtp_url),
             .smtp_credentials_file = text_of(smtp_credentials_file),
             .slack_webhook_url_file = text_of(slack_webhook_url_file),
+            .webhook_url_file = text_of(webhook_url_file),
+            .webhook_secret_file = text_of(webhook_secret_file),
             .heartbeat_url_file = text_of(heartbeat_url_file),
             .http_timeout = value_of(http_timeout),
             .hold_in_doubt = on_in_doubt_word(on_in_doubt) != on_in_doubt_words[0],
@@ -366,6 +371,13 @@ void define_settings() {
                 "Sets the file that contains the URL of the Slack webhook.",
                 "If empty, the server's environment variable SLACK_WEBHOOK_URL is used.",
                 &slack_webhook_url_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    define_text("job_alerting.webhook_url_file",
+                "Sets the file that contains the URL that digests are posted to as JSON.", nullptr,
+                &webhook_url_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    define_text("job_alerting.webhook_secret_file",
+                "Sets the file that contains the secret that such messages are signed with.",
+                "whsec_ and 24 to 64 bytes in base64. If empty, they are not signed.",
+                &webhook_secret_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
     define_text("job_alerting.heartbeat_url_file",
                 "Sets the file that contains the URL to request after each complete round.",
                 "An external watchdog at that URL notices when rounds stop. If empty, no heartbeat "

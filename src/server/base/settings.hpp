@@ -8,11 +8,12 @@
 
 namespace job_alerting::server {
 
-enum class ChannelKind { log, sendgrid, smtp, slack };
+enum class ChannelKind { log, sendgrid, smtp, slack, webhook };
 
 // All there are, in the order in which they are listed.
 inline constexpr ChannelKind all_channels[] = {ChannelKind::log, ChannelKind::sendgrid,
-                                               ChannelKind::smtp, ChannelKind::slack};
+                                               ChannelKind::smtp, ChannelKind::slack,
+                                               ChannelKind::webhook};
 
 const char *to_string(ChannelKind kind);
 
@@ -30,6 +31,8 @@ struct Settings {
     std::string smtp_url;
     std::string smtp_credentials_file;
     std::string slack_webhook_url_file;
+    std::string webhook_url_file;
+    std::string webhook_secret_file;
     std::string heartbeat_url_file;
     int http_timeout;       // milliseconds
     bool hold_in_doubt;     // on_in_doubt = hold

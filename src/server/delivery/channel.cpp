@@ -16,6 +16,8 @@ const Channel &channel_of(ChannelKind kind) {
         return smtp_channel();
     case ChannelKind::slack:
         return slack_channel();
+    case ChannelKind::webhook:
+        return webhook_channel();
     }
     throw std::logic_error("the channel is unknown");
 }
@@ -31,9 +33,9 @@ std::string channel_fault(ChannelKind kind, const Settings &settings) {
     }
 }
 
-core::Outcome hand_over(ChannelKind kind, const std::string &request, const Settings &settings) {
+core::Outcome hand_over(ChannelKind kind, const Message &message, const Settings &settings) {
     try {
-        return channel_of(kind).send(request, settings);
+        return channel_of(kind).send(message, settings);
     } catch (const CannotSend &why) {
         return core::not_sent(why.what());
     } catch (const BadSecret &bad) {

@@ -16,7 +16,7 @@ namespace job_alerting::server {
 // A rendered digest as stored in its row. While the digest is in doubt, every attempt sends the
 // same bytes.
 struct Message {
-    std::string subject; // in the database's encoding, like the request
+    std::string subject; // in the database's encoding, like the request; not needed to send it
     std::string request;
     std::string message_id; // empty for a channel that has none
 };
@@ -36,14 +36,15 @@ public:
     // Renders a test message, which is not a digest. A transaction must be open.
     virtual Message test_message(const core::Mail &test, const Settings &settings) const = 0;
 
-    // Sends a request. No transaction may be open. Throws ServerError if it is interrupted.
-    virtual core::Outcome send(const std::string &request, const Settings &settings) const = 0;
+    // Sends a message. No transaction may be open. Throws ServerError if it is interrupted.
+    virtual core::Outcome send(const Message &message, const Settings &settings) const = 0;
 };
 
 const Channel &log_channel();
 const Channel &sendgrid_channel();
 const Channel &smtp_channel();
 const Channel &slack_channel();
+const Channel &webhook_channel();
 
 const Channel &channel_of(ChannelKind kind);
 
@@ -51,8 +52,8 @@ const Channel &channel_of(ChannelKind kind);
 // transaction must be open.
 std::string channel_fault(ChannelKind kind, const Settings &settings);
 
-// Sends a request. A setting or file that prevents sending is returned as an outcome. Throws
+// Sends a message. A setting or file that prevents sending is returned as an outcome. Throws
 // ServerError if it is interrupted.
-core::Outcome hand_over(ChannelKind kind, const std::string &request, const Settings &settings);
+core::Outcome hand_over(ChannelKind kind, const Message &message, const Settings &settings);
 
 } // namespace job_alerting::server

@@ -208,6 +208,7 @@ bool Delivery::begin(Transaction &transaction, DigestRow &digest, const core::Ou
     try {
         const Message message = channel_of(report_.channel).message(content, digest, settings_);
         digest.request = message.request;
+        digest.message_id = message.message_id;
         return ledger::begin_sending(transaction, digest, message.subject, message.request,
                                      message.message_id);
     } catch (const CannotSend &why) {
@@ -244,7 +245,9 @@ core::Outcome Delivery::send(const DigestRow &digest) {
                                                        static_cast<long long>(digest.id),
                                                        to_string(report_.channel)));
     });
-    const core::Outcome outcome = hand_over(report_.channel, digest.request, settings_);
+    const core::Outcome outcome = hand_over(
+        report_.channel,
+        {.subject = "", .request = digest.request, .message_id = digest.message_id}, settings_);
     guarded([] { shared::set_deadline(MyDatabaseId, 0); });
     return outcome;
 }

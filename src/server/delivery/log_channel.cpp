@@ -34,11 +34,11 @@ public:
         return message_of(test);
     }
 
-    core::Outcome send(const std::string &text, const Settings &settings) const override {
+    core::Outcome send(const Message &message, const Settings &settings) const override {
         check(settings);
         guarded([&] {
-            ereport(LOG,
-                    (errmsg_internal("%s", text.c_str()), errhidestmt(true), errhidecontext(true)));
+            ereport(LOG, (errmsg_internal("%s", message.request.c_str()), errhidestmt(true),
+                          errhidecontext(true)));
         });
         core::Outcome outcome;
         outcome.state = core::State::accepted;

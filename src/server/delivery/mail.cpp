@@ -4,33 +4,11 @@
 
 #include "server/base/encoding.hpp"
 #include "server/delivery/route.hpp"
-
-extern "C" {
-#include "pgtime.h"
-#include "port.h"
-}
+#include "server/delivery/stamp.hpp"
 
 namespace job_alerting::server {
 
 namespace {
-
-std::string date_now() {
-    const pg_time_t now = static_cast<pg_time_t>(seconds_now());
-    char text[64];
-    pg_strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S +0000", pg_gmtime(&now));
-    return text;
-}
-
-std::string random_token() {
-    unsigned char bytes[12];
-    if (!pg_strong_random(bytes, sizeof(bytes)))
-        throw std::runtime_error("could not generate random numbers");
-    std::string token;
-    for (const unsigned char byte : bytes)
-        for (const int half : {byte >> 4, byte & 15})
-            token += "0123456789abcdef"[half];
-    return token;
-}
 
 // Uses only letters, digits, '.' and '-' in the domain: mail systems mangle or reject other
 // characters.
@@ -71,7 +49,7 @@ core::Envelope envelope_of(const DigestRow &digest, const Settings &settings,
     envelope.to = addresses("job_alerting.mail_to", settings.mail_to, local_part);
     envelope.message_id =
         digest.message_id.empty() ? make_message_id(digest.id, from[0].email) : digest.message_id;
-    envelope.date = date_now();
+    envelope.date = utc_now("%a, %d %b %Y %H:%M:%S +0000");
     return envelope;
 }
 

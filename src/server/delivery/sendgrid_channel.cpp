@@ -62,14 +62,15 @@ public:
         return message_of(test, sendgrid_envelope(DigestRow{}, settings));
     }
 
-    core::Outcome send(const std::string &body, const Settings &settings) const override;
+    core::Outcome send(const Message &message, const Settings &settings) const override;
 };
 
-core::Outcome SendGridChannel::send(const std::string &body, const Settings &settings) const {
+core::Outcome SendGridChannel::send(const Message &message, const Settings &settings) const {
     check_sendgrid_url(settings);
     check_route(settings);
     const Secret key(sendgrid_key(settings));
-    core::Request request = core::sendgrid_request(settings.sendgrid_url, key.text(), body);
+    core::Request request =
+        core::sendgrid_request(settings.sendgrid_url, key.text(), message.request);
     core::Answer answer = post(request, settings);
     for (std::string &header : request.headers)
         wipe(header);

@@ -6,8 +6,8 @@
 
 #include "server/base/encoding.hpp"
 #include "server/delivery/secret.hpp"
+#include "server/delivery/webhook_url.hpp"
 
-#include "core/conceal.hpp"
 #include "core/headline.hpp"
 #include "core/slack.hpp"
 #include "http/endpoint.hpp"
@@ -31,20 +31,6 @@ void check_webhook_url(const Secret &url) {
                          fault);
 }
 
-// The parts of the URL to conceal: the path without its first segment, which is the same in every
-// webhook (/services), and the token at its end.
-std::vector<std::string_view> webhook_secrets(std::string_view url) {
-    constexpr std::size_t min_token = 6; // a shorter token would match ordinary words
-    url = url.substr(0, url.find_last_not_of('/') + 1);
-    const std::string_view path = http::parts_of(url).path;
-    const std::string_view steps = path.substr(std::min(path.find('/', 1), path.size()));
-    const std::string_view token = url.substr(url.rfind('/') + 1);
-    const std::string_view secret = steps.empty() ? path : steps;
-    if (token.size() < min_token)
-        return {secret};
-    return {secret, token};
-}
-
 class SlackChannel : public Channel {
 public:
     void check(const Settings &settings) const override {
@@ -65,22 +51,15 @@ public:
         return {.subject = "", .request = core::slack_text(test.text), .message_id = ""};
     }
 
-    core::Outcome send(const std::string &body, const Settings &settings) const override;
+    core::Outcome send(const Message &message, const Settings &settings) const override;
 };
 
-core::Outcome SlackChannel::send(const std::string &body, const Settings &settings) const {
+core::Outcome SlackChannel::send(const Message &message, const Settings &settings) const {
     check_route(settings);
     const Secret url(slack_webhook(settings));
     check_webhook_url(url);
-    core::Request request = core::slack_request(url.text(), body);
-    core::Answer answer = post(request, settings);
-    wipe(request.url);
-    for (const std::string_view secret : webhook_secrets(url.text()))
-        conceal(answer, secret, "(webhook)");
-    core::Outcome outcome = core::interpret_slack(answer, seconds_now());
-    for (const std::string_view secret : webhook_secrets(url.text()))
-        core::conceal(outcome.error, secret, "(webhook)");
-    return outcome;
+    return post_to_webhook(core::slack_request(url.text(), message.request), settings,
+                           core::interpret_slack);
 }
 
 } // namespace

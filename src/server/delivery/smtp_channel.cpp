@@ -5,16 +5,13 @@
 #include "server/delivery/channel.hpp"
 
 #include "server/base/encoding.hpp"
+#include "server/delivery/base64.hpp"
 #include "server/delivery/mail.hpp"
 #include "server/delivery/secret.hpp"
 
 #include "core/conceal.hpp"
 #include "core/smtp.hpp"
 #include "http/endpoint.hpp"
-
-extern "C" {
-#include "common/base64.h"
-}
 
 namespace job_alerting::server {
 
@@ -47,15 +44,6 @@ Message message_of(const core::Mail &mail, const core::Envelope &envelope) {
     return {.subject = from_utf8(mail.subject),
             .request = core::smtp_request(mail, envelope),
             .message_id = envelope.message_id};
-}
-
-std::string base64(const std::string &text) {
-    const int size = static_cast<int>(text.size());
-    std::string encoded(static_cast<std::size_t>(pg_b64_enc_len(size)), '\0');
-    const int written =
-        pg_b64_encode(bytes_of(text), size, encoded.data(), static_cast<int>(encoded.size()));
-    encoded.resize(static_cast<std::size_t>(std::max(written, 0)));
-    return encoded;
 }
 
 // The password, as it is and as a server was told it.
@@ -95,13 +83,13 @@ public:
         return message_of(test, smtp_envelope(DigestRow{}, settings));
     }
 
-    core::Outcome send(const std::string &request, const Settings &settings) const override;
+    core::Outcome send(const Message &message, const Settings &settings) const override;
 };
 
-core::Outcome SmtpChannel::send(const std::string &request, const Settings &settings) const {
+core::Outcome SmtpChannel::send(const Message &message, const Settings &settings) const {
     check_smtp_url(settings);
     check_route(settings);
-    const std::optional<core::Submission> submission = core::submission_of(request);
+    const std::optional<core::Submission> submission = core::submission_of(message.request);
     if (!submission)
         throw CannotSend("what the digest stores is not a mail");
     const std::optional<Login> known = login(settings);

@@ -189,6 +189,10 @@ void check_channels(const Settings &settings, Rows &rows) {
             warning("job_alerting.smtp_url names one, but the channel is not on: nothing is sent "
                     "through smtp",
                     set_statement("job_alerting.channels", with(ChannelKind::smtp, channels))));
+    if (!settings.webhook_url_file.empty() && !is_on(channels, ChannelKind::webhook))
+        add(rows, "receiver of webhook",
+            warning("a file names one, but the channel is not on: nothing is sent through webhook",
+                    set_statement("job_alerting.channels", with(ChannelKind::webhook, channels))));
     add(rows, "key of slack",
         check_unused_key(ChannelKind::slack, channels, settings.slack_webhook_url_file,
                          "SLACK_WEBHOOK_URL"));

@@ -18,23 +18,23 @@ namespace job_alerting::server {
 
 namespace {
 
-std::string make_request(ChannelKind channel, const Settings &settings) {
+Message make_message(ChannelKind channel, const Settings &settings) {
     Transaction transaction(lock_timeout_setting());
     const core::Mail test = core::test_message(to_utf8(ledger::database_name(transaction)));
     const Message message = channel_of(channel).test_message(test, settings);
     transaction.commit();
-    return message.request;
+    return message;
 }
 
 // As for a digest, no transaction is open while the message is sent.
 core::Outcome try_channel(ChannelKind channel, const Settings &settings) {
     try {
-        const std::string request = make_request(channel, settings);
+        const Message message = make_message(channel, settings);
         guarded([&] {
             pgstat_report_activity(
                 STATE_RUNNING, psprintf("sending a test message through %s", to_string(channel)));
         });
-        return hand_over(channel, request, settings);
+        return hand_over(channel, message, settings);
     } catch (const CannotSend &why) {
         return core::not_sent(why.what());
     }

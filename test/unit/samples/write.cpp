@@ -1,7 +1,9 @@
-// write FOLDER: renders each sample digest as NAME.html, NAME.txt and NAME.slack.json.
+// write FOLDER: renders each sample digest as NAME.html, NAME.txt, NAME.slack.json
+// and NAME.webhook.json.
 
 #include "core/render.hpp"
 #include "core/slack.hpp"
+#include "core/webhook.hpp"
 
 #include "../sample_digests.hpp"
 
@@ -30,6 +32,9 @@ void write_all(const std::filesystem::path &folder) {
         write(folder / (name + ".html"), mail.html);
         write(folder / (name + ".txt"), mail.text);
         write(folder / (name + ".slack.json"), slack_body(digest, max_listed, job_url));
+        const WebhookEvent event = {"job-alerting-17-0123456789abcdef01234567",
+                                    "2026-07-14T01:00:00Z"};
+        write(folder / (name + ".webhook.json"), webhook_body(digest, event, max_listed, job_url));
     }
 }
 
