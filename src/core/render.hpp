@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/digest.hpp"
+#include "core/phrases.hpp"
 
 #include <cstddef>
 #include <string>
@@ -23,5 +24,8 @@ inline constexpr std::size_t max_html_bytes = 80 * 1000;
 // {source} {job_type} {target_type} {target_id}; an empty one gives no links. An id of 0 marks
 // a digest that was not recorded. The same digest always gives the same bytes.
 Mail render(const Digest &digest, std::size_t max_listed, const std::string &job_url);
+
+// The plain text of these phrases, as in the mail.
+std::string render_text(const Phrases &phrases);
 
 } // namespace job_alerting::core

@@ -1,4 +1,5 @@
-// The mustache templates of the mail. templates/embed generates their definitions.
+// The mustache templates of the mail and of the webhook's formats. templates/embed generates their
+// definitions.
 
 #pragma once
 
@@ -6,5 +7,9 @@ namespace job_alerting::core {
 
 extern const char *const digest_text_template;
 extern const char *const digest_html_template;
+extern const char *const discord_template;
+extern const char *const google_chat_template;
+extern const char *const mattermost_template;
+extern const char *const teams_template;
 
 } // namespace job_alerting::core

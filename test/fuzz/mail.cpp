@@ -16,7 +16,7 @@
 
 #include "core/sendgrid.hpp"
 #include "core/slack.hpp"
-#include "core/webhook.hpp"
+#include "core/webhook_format.hpp"
 
 using namespace job_alerting::core;
 using namespace job_alerting::fuzz;
@@ -189,6 +189,23 @@ void check_event(const std::string &body, const Mail &mail, const Digest &digest
             "the event counts the failures that it does not list");
 }
 
+// No text of a job breaks the template of a format.
+void check_formats(const Digest &digest, const Mail &mail, const Input &input,
+                   const WebhookEvent &event) {
+    for (const char *name : {"discord", "google_chat", "mattermost", "teams"}) {
+        const std::string body =
+            formatted_body(digest, event, *webhook_format(name), input.max_listed, input.job_url);
+        require(is_printable_ascii(body), "the message is a line of ASCII");
+        const auto json = nlohmann::json::parse(body, nullptr, false);
+        require(!json.is_discarded(), "the message is JSON");
+        if (json.contains("attachments"))
+            require(json["attachments"][0]["content"]["fallbackText"] == mail.subject,
+                    "the card has the subject");
+        else
+            require(json.size() == (json.contains("content") ? 2 : 1), "it has no other members");
+    }
+}
+
 std::string bracketed(std::string text) {
     std::replace(text.begin(), text.end(), '<', '(');
     std::replace(text.begin(), text.end(), '>', ')');
@@ -225,6 +242,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
     check_message(slack_body(digest, input.max_listed, input.job_url), input.job_url);
     const WebhookEvent event = {"job-alerting-17", "2026-07-14T01:00:00Z"};
     check_event(webhook_body(digest, event, input.max_listed, input.job_url), mail, digest);
+    check_formats(digest, mail, input, event);
 
     if (input.copies > 1)
         return 0;

@@ -294,6 +294,7 @@ SELECT pg_temp.lines_are(
       'job_alerting.slack_webhook_url_file = sighup',
       'job_alerting.smtp_credentials_file = sighup',
       'job_alerting.smtp_url = sighup',
+      'job_alerting.webhook_format = json superuser',
       'job_alerting.webhook_secret_file = sighup',
       'job_alerting.webhook_url_file = sighup'],
     'every setting with its default and context');

@@ -318,6 +318,42 @@ subtest 'every body follows the published schema' => sub {
     like verdict($bad), qr/'digest_id' is a required property/, 'a misnamed member is found';
 };
 
+# The text that a receiver of such a format shows.
+my %shown = (
+    discord     => sub { $_[0]{content} },
+    google_chat => sub { $_[0]{text} },
+    mattermost  => sub { $_[0]{text} },
+    teams       => sub { $_[0]{attachments}[0]{content}{body}[1]{inlines}[0]{text} },
+);
+
+subtest 'each format has the text of the mail, and the promise of the channel' => sub {
+    for my $format (sort keys %shown) {
+        sql("ALTER DATABASE postgres SET job_alerting.webhook_format = '$format'");
+        my $came = $receiver->from_now;
+        $receiver->modes('503', '202');
+        my $job = fail_job(last_error => '"quoted" ``` \\ {{{text}}}');
+        is round()->{outcome}, 'in_doubt', "$format: in doubt";
+        is_accepted(round());
+        my @requests = $came->();
+        is $requests[1]{body}, $requests[0]{body}, 'sent again byte for byte';
+        is_signed($_) for @requests;
+        my $text = $shown{$format}->($requests[1]{json});
+        like $text, qr/^    job $job in research_jobs/m, 'it lists the job';
+        my $mark = $format eq 'teams' ? '```' : "'''";
+        cmp_ok index($text, qq(    | "quoted" $mark \\ {{{text}}}\n)), '>', 0, 'with its error as it is';
+        is sql('SELECT outcome FROM job_alerting.send_test()'), 'accepted', 'send_test() is accepted';
+        like $shown{$format}->(($receiver->requests)[-1]{json}), qr/This is a test message/, 'in the same form';
+    }
+    my (undef, undef, $refusal) = $node->psql('postgres', q(ALTER DATABASE postgres SET job_alerting.webhook_format = 'Discord'));
+    like $refusal, qr/Available values: json, discord, google_chat, mattermost and teams\./, 'another word is refused';
+    JobAlerting::store_setting($node, webhook_format => 'irc');
+    my $job = fail_job();
+    is_unused(qr/job_alerting\.webhook_format is none of json, discord/, 'a stored word');
+    sql('ALTER DATABASE postgres RESET job_alerting.webhook_format');
+    is_accepted(round());
+    is_deeply listed_jobs(($receiver->requests)[-1]), [$job], 'the failure is sent';
+};
+
 subtest 'only the request has the address, and nothing has the secret' => sub {
     for my $answer ('404 body=no webhook at /hooks/jobs/canary', '403 body=token canary is revoked',
         '403 body={"path":"\/hooks\/jobs\/canary"}', '307 Location: http://127.0.0.1/hooks/jobs/canary') {

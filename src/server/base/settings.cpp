@@ -9,6 +9,7 @@
 #include "core/outcome.hpp"
 #include "core/sendgrid.hpp"
 #include "core/text.hpp"
+#include "core/webhook_format.hpp"
 #include "http/endpoint.hpp"
 
 #include <climits>
@@ -95,6 +96,7 @@ char *smtp_credentials_file = nullptr;
 char *slack_webhook_url_file = nullptr;
 char *webhook_url_file = nullptr;
 char *webhook_secret_file = nullptr;
+char *webhook_format = nullptr;
 char *heartbeat_url_file = nullptr;
 char *on_in_doubt = nullptr;
 char *ca_file = nullptr;
@@ -152,6 +154,14 @@ bool check_sendgrid_url(char **value, void **, GucSource source) {
 bool check_smtp_url(char **value, void **, GucSource source) {
     return check(value, source, [](const std::string &text) {
         return text.empty() ? text : as_sentence(http::mail_server_fault(text));
+    });
+}
+
+bool check_webhook_format(char **value, void **, GucSource source) {
+    return check(value, source, [](const std::string &text) -> std::string {
+        return text == "json" || core::webhook_format(text)
+                   ? ""
+                   : "Available values: json, " + core::webhook_format_names() + ".";
     });
 }
 
@@ -268,6 +278,7 @@ Settings current_settings() {
             .slack_webhook_url_file = text_of(slack_webhook_url_file),
             .webhook_url_file = text_of(webhook_url_file),
             .webhook_secret_file = text_of(webhook_secret_file),
+            .webhook_format = text_of(webhook_format),
             .heartbeat_url_file = text_of(heartbeat_url_file),
             .http_timeout = value_of(http_timeout),
             .hold_in_doubt = on_in_doubt_word(on_in_doubt) != on_in_doubt_words[0],
@@ -378,6 +389,9 @@ void define_settings() {
                 "Sets the file that contains the secret that such messages are signed with.",
                 "whsec_ and 24 to 64 bytes in base64. If empty, they are not signed.",
                 &webhook_secret_file, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY);
+    define_text("job_alerting.webhook_format", "Sets the form of digests that are posted to a URL.",
+                "json is for programs; the others are the forms of the receivers of these names.",
+                &webhook_format, "json", PGC_SUSET, 0, check_webhook_format);
     define_text("job_alerting.heartbeat_url_file",
                 "Sets the file that contains the URL to request after each complete round.",
                 "An external watchdog at that URL notices when rounds stop. If empty, no heartbeat "

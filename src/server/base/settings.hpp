@@ -33,6 +33,7 @@ struct Settings {
     std::string slack_webhook_url_file;
     std::string webhook_url_file;
     std::string webhook_secret_file;
+    std::string webhook_format;
     std::string heartbeat_url_file;
     int http_timeout;       // milliseconds
     bool hold_in_doubt;     // on_in_doubt = hold

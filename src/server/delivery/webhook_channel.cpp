@@ -12,7 +12,7 @@
 #include "server/delivery/webhook_url.hpp"
 
 #include "core/headline.hpp"
-#include "core/webhook.hpp"
+#include "core/webhook_format.hpp"
 #include "http/endpoint.hpp"
 
 namespace job_alerting::server {
@@ -70,6 +70,17 @@ private:
     std::string key_;
 };
 
+// Returns nullptr for json. Throws CannotSend if the setting is invalid.
+const core::WebhookFormat *format_of(const Settings &settings) {
+    if (settings.webhook_format == "json")
+        return nullptr;
+    const core::WebhookFormat *const format = core::webhook_format(settings.webhook_format);
+    if (!format)
+        throw CannotSend("job_alerting.webhook_format is none of json, " +
+                         core::webhook_format_names());
+    return format;
+}
+
 core::WebhookEvent event_of(const DigestRow &digest) {
     return {.message_id = digest.message_id.empty()
                               ? "job-alerting-" + std::to_string(digest.id) + "-" + random_token()
@@ -84,21 +95,28 @@ public:
         const Secret url(receiver(settings));
         check_receiver(url);
         const SigningKey key(settings);
+        format_of(settings);
     }
 
     Message message(const core::Digest &content, const DigestRow &digest,
                     const Settings &settings) const override {
         const core::WebhookEvent event = event_of(digest);
+        const core::WebhookFormat *const format = format_of(settings);
+        const std::string job_url = to_utf8(settings.job_url);
         return {.subject = from_utf8(core::subject(content)),
-                .request = core::webhook_body(content, event, settings.max_listed,
-                                              to_utf8(settings.job_url)),
+                .request = format
+                               ? core::formatted_body(content, event, *format, settings.max_listed,
+                                                      job_url)
+                               : core::webhook_body(content, event, settings.max_listed, job_url),
                 .message_id = event.message_id};
     }
 
-    Message test_message(const core::Mail &test, const Settings &) const override {
+    Message test_message(const core::Mail &test, const Settings &settings) const override {
         const core::WebhookEvent event = event_of(DigestRow{});
+        const core::WebhookFormat *const format = format_of(settings);
         return {.subject = "",
-                .request = core::webhook_test_body(test, event),
+                .request = format ? core::formatted_test_body(test, event, *format)
+                                  : core::webhook_test_body(test, event),
                 .message_id = event.message_id};
     }
 
