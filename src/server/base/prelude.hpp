@@ -111,13 +111,6 @@ template <typename Visit> void each_own_lock(int partition, Visit &&visit) {
 #endif
 }
 
-// The element type of binary data in the server's base64 functions.
-#if PG_VERSION_NUM >= 180000
-using Base64Byte = uint8;
-#else
-using Base64Byte = char;
-#endif
-
 inline bool holds_lock(const LOCKTAG &tag, LOCKMODE mode) {
 #if PG_VERSION_NUM >= 170000
     return LockHeldByMe(&tag, mode, false);
