@@ -87,7 +87,7 @@ bool is_letter_or_digit(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-// Whether it can stand in a header as it is. What looks like an encoded word would be decoded.
+// Whether the words can stand in a header unencoded. A word that looks encoded would be decoded.
 bool is_plain(const std::vector<std::string> &words) {
     return std::all_of(words.begin(), words.end(), [](const std::string &word) {
         return !word.empty() && word.size() < max_line - 10 && !contains(word, "=?") &&
@@ -173,8 +173,7 @@ std::string address_header(const char *name, const std::vector<Address> &address
     return header.line();
 }
 
-// RFC 2045, 6.7. What is no line end of a text stands for itself or is encoded, at most 76
-// characters a line.
+// Quoted-printable, RFC 2045, 6.7: at most 76 characters a line; line ends of the text are kept.
 class QuotedPrintable {
 public:
     void add(char c, bool ends_line) {

@@ -61,7 +61,7 @@ struct RefusedRecipient {
     std::string reply;
 };
 
-// What one try of a submission brought.
+// The result of one attempt to submit a mail.
 struct SmtpAnswer {
     SmtpStage stage = SmtpStage::connection;
 
@@ -78,7 +78,7 @@ struct SmtpAnswer {
     // not so.
     bool handed_over = false;
 
-    // What the transport says went wrong, for people; empty when nothing did.
+    // The error of the transport, for people; empty when there is none.
     std::string error;
 };
 

@@ -24,7 +24,7 @@ struct WebhookEvent {
 
 // The body of the POST: the facts of the mail, in JSON of pure ASCII, so it can be stored in any
 // database encoding, and the same bytes for the same digest and event. `max_listed` and `job_url`:
-// as for render(). What is left out for want of room is counted.
+// as for render(). Items that do not fit are counted.
 std::string webhook_body(const Digest &digest, const WebhookEvent &event, std::size_t max_listed,
                          const std::string &job_url);
 

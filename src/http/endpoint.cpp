@@ -106,7 +106,7 @@ std::string mail_server_fault(const std::string &text) {
         return "it names a user or a password; these stand in the file of smtp_credentials_file";
     if (text.find_first_of("?#") != text.npos)
         return "it has a query or a fragment";
-    // What this machine calls itself when it greets.
+    // The name with which this machine greets.
     const std::string name = url.part(CURLUPART_PATH).erase(0, 1);
     const auto fits = [](unsigned char c) { return isalnum(c) || c == '.' || c == '-'; };
     if (!std::all_of(name.begin(), name.end(), fits))

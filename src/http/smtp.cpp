@@ -29,7 +29,7 @@ bool needs_utf8(const core::Submission &submission) {
            !std::all_of(submission.to.begin(), submission.to.end(), is_ascii);
 }
 
-// A mail on its way. What libcurl calls may neither throw nor jump.
+// A mail in transmission. The callbacks of libcurl may neither throw nor jump.
 class Sending {
 public:
     Sending(const core::Submission &submission, bool needs_login, const Service &service)

@@ -203,7 +203,7 @@ bool check_mail_from(char **value, void **, GucSource source) {
 
 bool check_mail_to(char **value, void **, GucSource source) {
     return check_addresses(value, source, core::max_recipients,
-                           "SendGrid accepts at most 1000 recipients.");
+                           "A mail can have at most 1000 recipients.");
 }
 
 // Returns the keyword in its canonical spelling, or nullptr if the text is not a keyword.
