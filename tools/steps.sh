@@ -22,7 +22,7 @@ unpack_mail_server() {
     install_packages "${libraries[@]}"
     mkdir "$work/exim"
     (cd "$work/exim" && apt_get download -qq exim4-daemon-light && dpkg -x ./*.deb .)
-    chmod -R a+rX "$work/exim"
+    chmod -R u-s,a+rX "$work/exim" # set-user-ID, it would drop LD_PRELOAD, and fail
     export EXIM=$work/exim/usr/sbin/exim4
 }
 
