@@ -79,7 +79,6 @@ const Number *const numbers[] = {&interval,     &max_listed,   &http_timeout,
                                  &lock_timeout, &scan_timeout, &retention};
 
 // By ChannelKind.
-constexpr const char *channel_names[] = {"log", "sendgrid", "smtp", "slack", "webhook"};
 constexpr const char *channels_meaning = "A comma-separated list of log, sendgrid, smtp, slack and "
                                          "webhook. If empty, failures are only recorded.";
 
@@ -260,10 +259,6 @@ std::string text_of(const char *value) {
 
 } // namespace
 
-const char *to_string(ChannelKind kind) {
-    return channel_names[static_cast<std::size_t>(kind)];
-}
-
 Settings current_settings() {
     return {.interval = value_of(interval),
             .channels = text_of(channels),
@@ -312,35 +307,6 @@ std::vector<SettingFault> setting_faults() {
                 "\", which is neither resend nor hold; until it is fixed, no digest in doubt is "
                 "sent again");
     return faults;
-}
-
-bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::string &unknown) {
-    const std::string_view text = list ? list : "";
-    const auto trimmed = [](std::string_view word) {
-        const auto first = word.find_first_not_of(" \t\r\n");
-        if (first == word.npos)
-            return std::string_view();
-        return word.substr(first, word.find_last_not_of(" \t\r\n") - first + 1);
-    };
-    channels.clear();
-    if (trimmed(text).empty())
-        return true;
-    bool all_known = true;
-    for (std::size_t start = 0; start <= text.size();) {
-        const std::size_t comma = std::min(text.find(',', start), text.size());
-        const std::string_view word = trimmed(text.substr(start, comma - start));
-        start = comma + 1;
-        std::optional<ChannelKind> kind;
-        for (const ChannelKind candidate : all_channels)
-            if (word == to_string(candidate))
-                kind = candidate;
-        if (!kind && all_known)
-            unknown = word;
-        all_known = all_known && kind;
-        if (kind && std::find(channels.begin(), channels.end(), *kind) == channels.end())
-            channels.push_back(*kind);
-    }
-    return all_known;
 }
 
 void define_settings() {

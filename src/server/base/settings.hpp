@@ -2,20 +2,13 @@
 
 #pragma once
 
+#include "server/base/channel_kind.hpp"
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
 namespace job_alerting::server {
-
-enum class ChannelKind { log, sendgrid, smtp, slack, webhook };
-
-// All there are, in the order in which they are listed.
-inline constexpr ChannelKind all_channels[] = {ChannelKind::log, ChannelKind::sendgrid,
-                                               ChannelKind::smtp, ChannelKind::slack,
-                                               ChannelKind::webhook};
-
-const char *to_string(ChannelKind kind);
 
 // The current settings of the server and the database. A worker reads them once a round. An invalid
 // number or keyword is replaced by a safe value.
@@ -57,10 +50,6 @@ std::vector<SettingFault> setting_faults();
 int lock_timeout_setting();
 int scan_timeout_setting();
 std::int64_t interval_setting(); // seconds
-
-// Parses a comma-separated list of channels; keeps their order and drops duplicates. If the list
-// names an unknown channel, returns false and sets `unknown` to the first such name.
-bool parse_channels(const char *list, std::vector<ChannelKind> &channels, std::string &unknown);
 
 // Defines the settings. Called once in each process that loads the library.
 void define_settings();

@@ -4,6 +4,7 @@
 
 #include "server/base/guard.hpp"
 #include "server/delivery/base64.hpp"
+#include "server/delivery/route.hpp"
 
 extern "C" {
 #include "common/hmac.h"
@@ -52,7 +53,7 @@ std::string signature_of(const std::string &text, const std::string &key) {
         pg_hmac_free(context);
     });
     if (!good)
-        throw std::runtime_error("the message cannot be signed");
+        throw CannotSend("the message cannot be signed");
     return base64(digest);
 }
 

@@ -6,7 +6,7 @@
 
 namespace job_alerting::server {
 
-// The HMAC-SHA256 of a text in base64. Throws ServerError, or std::runtime_error where the
+// The HMAC-SHA256 of a text in base64. Throws ServerError, or CannotSend where the
 // cryptographic library refuses.
 std::string signature_of(const std::string &text, const std::string &key);
 
